@@ -1,0 +1,1 @@
+"""Colorize photographs of garden birds: from gray pictures to color."""

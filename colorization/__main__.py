@@ -1,0 +1,106 @@
+"""Train a colorizer: `python -m colorization pix2pix --epochs 2`.
+
+Parses, prepares the pictures, opens a run, trains and logs; `mlflow run . -e pix2pix` calls it.
+"""
+
+import argparse
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+
+import psutil
+
+from colorization import config as configuration
+
+logger = logging.getLogger("colorization")
+
+
+def main(argv=None):
+    """Train the variant that the command line names; return the process's exit status."""
+    arguments = parse(argv)
+    try:
+        config = configuration.from_arguments(configuration.VARIANTS[arguments.variant], arguments)
+    except ValueError as error:
+        return _refuse(error)
+    logging.basicConfig(format="%(message)s")  # other libraries: warnings only
+    logger.setLevel(logging.INFO)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # no word on GPUs that are not there
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    _stop_with_launcher()
+
+    from colorization.data import prepare, sources
+
+    try:
+        splits = prepare.prepare(sources.fetch(arguments.data))
+    except (ValueError, OSError) as error:
+        return _refuse(error)
+    return run(config, arguments.data, splits)
+
+
+def parse(argv=None):
+    """Parse the command line: a variant, its config's fields as flags, and `--data`."""
+    parser = argparse.ArgumentParser(prog="python -m colorization", description=__doc__)
+    variants = parser.add_subparsers(dest="variant", required=True, metavar="VARIANT")
+    for name, config in configuration.VARIANTS.items():
+        variant = variants.add_parser(
+            name, help=type(config).__doc__.splitlines()[0], allow_abbrev=False
+        )
+        variant.add_argument(
+            "--data",
+            default="sample",
+            help="sample (painted birds), kaggle, or a folder or .zip of photographs",
+        )
+        configuration.add_arguments(variant, config)
+    return parser.parse_args(argv)
+
+
+def run(config, data, splits):
+    """Train and log one MLflow run; return the process's exit status."""
+    # These bring TensorFlow, for which neither --help nor a bad argument should wait.
+    from colorization import tracking, training
+    from serve.colorizer import REQUIREMENTS, SIGNATURE
+
+    try:
+        with tracking.open_run(config.variant):
+            tracking.log_config(config, data)
+            tracking.log_data(splits)
+            result = training.train(config, splits, [tracking.EpochLog(config, splits.val)])
+            model, metrics = tracking.log_result(config, result, splits, SIGNATURE, REQUIREMENTS)
+    except FloatingPointError as error:
+        return _refuse(error)
+    logger.info(
+        "test: %.2f dB; plain gray %.2f dB, mean chroma %.2f dB",
+        *(metrics[f"test_psnr{baseline}"] for baseline in ("", "_gray", "_mean_chroma")),
+    )
+    logger.info("serve it: mlflow models serve -m %s --env-manager uv", model.model_uri)
+    return 0
+
+
+def _refuse(error):
+    logger.error("error: %s", error)
+    return 2
+
+
+def _stop_with_launcher():
+    """End with `mlflow run`: killed alone, it would leave this process training on unseen."""
+    if "MLFLOW_RUN_ID" not in os.environ:
+        return
+    ancestors = psutil.Process().parents()
+    launcher = next((each for each in ancestors if "mlflow" in " ".join(each.cmdline())), None)
+    if launcher:
+
+        def follow():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                while launcher.status() != psutil.STATUS_ZOMBIE:
+                    time.sleep(1)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        threading.Thread(target=follow, daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

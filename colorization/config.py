@@ -1,0 +1,132 @@
+"""What a training run can be told: one frozen dataclass per family, one entry per variant.
+
+A field is also the command line's flag, the parameter in MLproject, the param in MLflow and the
+name in a sweep. Ranges and help stand beside the default, so that all of them agree.
+"""
+
+import argparse
+import dataclasses
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+
+def _number(default, low, high, text):
+    return field(default=default, metadata={"low": low, "high": high, "help": text})
+
+
+def _choice(default, choices, text):
+    return field(default=default, metadata={"choices": choices, "help": text})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What all variants share; validated on creation.
+
+    Raises:
+        ValueError: a field is of the wrong type or outside its range, which the message states.
+    """
+
+    family: ClassVar[str]
+    gray_channels: ClassVar[int]
+
+    variant: str
+    head: str = _choice("chroma", ("chroma", "rgb"), "predict two chroma planes, or free RGB")
+    filters: int = _number(32, 4, 256, "channels of the first stage")
+    depth: int = _number(3, 2, 7, "down-sampling stages")
+    dropout: float = _number(0.0, 0.0, 0.9, "share of activations dropped while training")
+    epochs: int = _number(20, 1, 10_000, "passes over the training pictures")
+    batch_size: int = _number(8, 1, 512, "pictures per step")
+    seed: int = _number(0, 0, 2**31 - 1, "of weights, order, augmentation and dropout")
+
+    def __post_init__(self):
+        """Check every field against its declared type and range."""
+        for spec in tunable_fields(type(self)):
+            object.__setattr__(self, spec.name, _checked(spec, getattr(self, spec.name)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class NaiveConfig(Config):
+    """An autoencoder, gray (1 channel) to RGB, trained on a pixel loss."""
+
+    family: ClassVar[str] = "naive"
+    gray_channels: ClassVar[int] = 1
+
+    learning_rate: float = _number(1e-3, 1e-7, 1.0, "of Adam")
+    loss: str = _choice("l1", ("l1", "mse"), "pixel loss on [-1, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pix2PixConfig(Config):
+    """A conditional GAN, gray as RGB (3 channels) to RGB (Isola et al. 2017)."""
+
+    family: ClassVar[str] = "pix2pix"
+    gray_channels: ClassVar[int] = 3
+
+    generator_learning_rate: float = _number(2e-4, 1e-7, 1.0, "of the generator's Adam")
+    discriminator_learning_rate: float = _number(2e-4, 1e-7, 1.0, "of the discriminator's Adam")
+    l1_weight: float = _number(100.0, 0.0, 10_000.0, "lambda: weight of L1 beside the GAN loss")
+    gan_loss: str = _choice("bce", ("bce", "lsgan"), "cross-entropy, or least squares")
+
+
+def tunable_fields(config_class):
+    """Return the dataclass fields that a user may set: all but the variant."""
+    return [spec for spec in dataclasses.fields(config_class) if spec.name != "variant"]
+
+
+def add_arguments(parser, config):
+    """Add a flag for every field of `config` to an `argparse` parser, its range in the help."""
+    for spec in tunable_fields(config):
+        default = getattr(config, spec.name)
+        text = f"{spec.metadata['help']}; {_expected(spec)} (default: {default})"
+        parser.add_argument(f"--{spec.name}", default=default, metavar=spec.name.upper(), help=text)
+
+
+def from_arguments(config, arguments: argparse.Namespace):
+    """Return `config` with the values of the parsed flags.
+
+    Raises:
+        ValueError: a value is of the wrong type or outside its range.
+    """
+    values = {spec.name: getattr(arguments, spec.name) for spec in tunable_fields(config)}
+    return dataclasses.replace(config, **values)
+
+
+def _expected(spec):
+    if "choices" in spec.metadata:
+        return " or ".join(spec.metadata["choices"])
+    kind = {int: "a whole number", float: "a number"}[spec.type]
+    return f"{kind} from {spec.metadata['low']:g} to {spec.metadata['high']:g}"
+
+
+def _checked(spec, value):
+    """Return `value` as the field's type, or raise a ValueError that states the range."""
+    try:
+        typed = value if type(value) is spec.type else spec.type(value)
+        if spec.type is int and float(typed) != float(value):
+            raise ValueError
+    except (TypeError, ValueError):
+        typed = None
+    if typed is not None and _in_range(spec, typed):
+        return typed
+    raise ValueError(
+        f"`{spec.name}` is out of range. Expected {_expected(spec)}. "
+        f"Received: {spec.name}={value!r}"
+    )
+
+
+def _in_range(spec, value):
+    if "choices" in spec.metadata:
+        return value in spec.metadata["choices"]
+    return spec.metadata["low"] <= value <= spec.metadata["high"]  # NaN is in no range
+
+
+# Last, since creating an entry already checks it.
+VARIANTS = {
+    config.variant: config
+    for config in (
+        NaiveConfig(variant="naive_basic"),
+        NaiveConfig(variant="naive_dropout", dropout=0.2),
+        NaiveConfig(variant="naive_deep", depth=4),
+        Pix2PixConfig(variant="pix2pix", filters=16, depth=7, dropout=0.5),
+    )
+}

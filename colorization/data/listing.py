@@ -1,0 +1,48 @@
+"""Which files of a folder or an archive are pictures to look at."""
+
+import os
+from collections.abc import Collection
+from pathlib import Path, PurePosixPath
+
+# Pictures that Pillow cannot decode are looked at too: they are listed as left out.
+SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .avif .heic .heif".split()
+)
+
+_ONLY_FOLDER = "withBackground"  # Kaggle's archive holds a cut-out twin of it, noBackground
+
+
+def list_images(folder: Path) -> list[Path]:
+    """List the pictures below a folder at any depth, sorted; links to folders are followed."""
+    names = []
+    visited = {os.path.realpath(folder)}
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if _is_new(os.path.join(parent, name), visited)]
+        below = Path(parent).relative_to(folder).as_posix()
+        names += [name if below == "." else f"{below}/{name}" for name in files]
+    return [folder / name for name in choose(names)]
+
+
+def choose(names: Collection[str]) -> list[str]:
+    """Choose and sort the pictures among files, given by relative paths with forward slashes.
+
+    Where a folder named `withBackground` exists only pictures below one are taken. Hidden files
+    are not.
+    """
+    pictures = sorted({name for name in names if _is_picture(PurePosixPath(name))})
+    only = [name for name in pictures if _ONLY_FOLDER in PurePosixPath(name).parts[:-1]]
+    return only or pictures
+
+
+def _is_picture(path: PurePosixPath) -> bool:
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+    return not hidden and path.suffix.lower() in SUFFIXES
+
+
+def _is_new(folder: str, visited: set[str]) -> bool:
+    """Tell whether to walk into a folder: none twice, however it is linked."""
+    real = os.path.realpath(folder)
+    if real in visited:
+        return False
+    visited.add(real)
+    return True

@@ -1,0 +1,78 @@
+"""The list of a source's pictures: what each is, which split it is in, or why it is left out."""
+
+import csv
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+# File names need not be UTF-8, and lines must be the same bytes on every system.
+_TEXT = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One picture.
+
+    Attributes:
+        path: relative to the source's folder, with forward slashes.
+        sha256: of the file, in hex; "" if it could not be read.
+        species: name of the folder it lies in, "" for the source's own folder.
+        split: "train", "val" or "test"; "" if it is left out.
+        reason: why it is left out, else "".
+    """
+
+    path: str
+    sha256: str
+    species: str
+    split: str
+    reason: str
+
+
+def write(path: Path, rows: Sequence[Row]) -> None:
+    """Write rows as CSV with a header."""
+    with path.open("w", **_TEXT) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(field.name for field in fields(Row))
+        writer.writerows(map(astuple, rows))
+
+
+def read(path: Path) -> list[Row]:
+    """Read what `write` wrote.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    try:
+        with path.open("r", **_TEXT) as file:
+            header, *lines = csv.reader(file, strict=True)
+            if header != [field.name for field in fields(Row)]:
+                raise ValueError("its header")
+            return [Row(*line) for line in lines]
+    except (TypeError, ValueError, csv.Error) as error:
+        raise ValueError(f"Expected a whole manifest. Received: {str(path)!r}, {error}") from error
+
+
+def digest(path: Path) -> str:
+    """Return 32 hex digits that change with the manifest's content."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+
+
+def in_split(rows: Sequence[Row], split: str) -> list[int]:
+    """Return the indices of a split's rows in the order of its array: by content, not species."""
+    chosen = (index for index, row in enumerate(rows) if row.split == split)
+    return sorted(chosen, key=lambda index: (rows[index].sha256, rows[index].path))
+
+
+def known_splits(history: Path) -> dict[str, str]:
+    """Return SHA-256 -> split of the latest readable `<history>/*/manifest.csv`."""
+    manifests = sorted(history.glob("*/manifest.csv"), key=lambda path: path.stat().st_mtime_ns)
+    for path in reversed(manifests):
+        try:
+            return {row.sha256: row.split for row in read(path) if row.split}
+        except (OSError, ValueError) as error:
+            logger.warning("Ignored a damaged manifest, %s: %s", path, error)
+    return {}

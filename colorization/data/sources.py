@@ -1,0 +1,88 @@
+"""Where pictures come from: painted by us, Kaggle, a folder or an archive."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from colorization.data import download
+from colorization.data.archive import unpack
+from colorization.data.cache import build_once, cache_folder
+
+__all__ = ["Source", "cache_folder", "fetch"]
+
+_SAMPLE_COUNT = 480
+_SAMPLE_SEED = 0
+
+
+@dataclass(frozen=True)
+class Source:
+    """Pictures on this disk.
+
+    Attributes:
+        name: "sample", "kaggle", or the folder's or archive's own name without suffix.
+        kind: "painted" for the sample, "photographs" otherwise.
+        uri: where the pictures came from.
+        folder: the root folder of the pictures, absolute.
+    """
+
+    name: str
+    kind: str
+    uri: str
+    folder: Path
+
+
+def fetch(data: str) -> Source:
+    """Bring the pictures that `data` names onto this disk, from the cache where it has them.
+
+    Args:
+        data: "sample", "kaggle", or the path of a folder or a .zip. Relative paths start from the
+            current directory; a folder called "sample" is reached as "./sample".
+
+    Raises:
+        FileNotFoundError: If there is no such folder or archive.
+        ValueError: If it is neither a folder nor a .zip, or the archive is not to be trusted.
+        PermissionError: If Kaggle asks for credentials.
+        ConnectionError: If the download from Kaggle does not end whole.
+    """
+    if data == "sample":
+        return _sample()
+    if data == "kaggle":
+        folder = download.download(cache_folder())
+        return Source("kaggle", "photographs", f"kaggle:{download.DATASET}", folder)
+    path = Path(data).expanduser()
+    if not data.strip() or not path.exists():
+        raise FileNotFoundError(
+            f"There is no such data. Expected `sample` (painted birds, needs nothing), `kaggle` "
+            f"(downloads photographs), or the path of a folder or a .zip with photographs, "
+            f"relative ones starting from {str(Path.cwd())!r}. Received: data={data!r}"
+        )
+    path = path.resolve()
+    if path.is_dir():
+        return Source(path.name, "photographs", path.as_uri(), path)
+    if path.suffix.lower() != ".zip":
+        raise ValueError(
+            f"This file cannot be used as data. Expected `sample`, `kaggle`, a folder with "
+            f"photographs, or a .zip of one: put the pictures into a folder and give its path. "
+            f"Received: data={data!r}"
+        )
+    return Source(path.stem, "photographs", path.as_uri(), _unpacked(path))
+
+
+def _sample() -> Source:
+    from colorization.data.sample import SAMPLE_VERSION, write_sample
+
+    folder = build_once(
+        cache_folder() / f"sample-v{SAMPLE_VERSION}",
+        lambda partial: write_sample(partial, _SAMPLE_COUNT, _SAMPLE_SEED),
+    )
+    uri = f"sample:painted-birds?version={SAMPLE_VERSION}&seed={_SAMPLE_SEED}"
+    return Source("sample", "painted", uri, folder)
+
+
+def _unpacked(archive: Path) -> Path:
+    """Return the folder of an archive's pictures, unpacked into the cache once."""
+    status = archive.stat()
+    identity = f"{archive}\0{status.st_size}\0{status.st_mtime_ns}"
+    key = hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    folder = cache_folder() / "archives" / f"{archive.stem[:40]}-{key}"
+    return build_once(folder, lambda partial: unpack(archive, partial))

@@ -1,0 +1,115 @@
+"""Scores of a colorizer beside two baselines on the same pictures; the families' criteria."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from colorization import metrics, pixels
+
+
+class Criterion(NamedTuple):
+    """The metric that decides on the best epoch, trial, run and version of a family."""
+
+    metric: str
+    higher_is_better: bool
+
+    def better(self, a, b):
+        """Tell whether score `a` is better than score `b`."""
+        return a > b if self.higher_is_better else a < b
+
+
+CRITERIA = {
+    "naive": Criterion("delta_e", higher_is_better=False),
+    "pix2pix": Criterion("delta_e", higher_is_better=False),
+}
+
+
+def scores(real, predicted):
+    """Return the metrics of each picture.
+
+    Args:
+        real: RGB levels 0..255, (N, S, S, 3), uint8 or float.
+        predicted: the same shape and range.
+
+    Returns:
+        A DataFrame of N rows: psnr (dB), ssim, delta_e (CIEDE2000), colorfulness and
+        real_colorfulness (Hasler and Süsstrunk).
+    """
+    return pd.DataFrame(
+        {
+            "psnr": metrics.psnr(real, predicted),
+            "ssim": metrics.ssim(real, predicted),
+            "delta_e": metrics.delta_e(real, predicted),
+            "colorfulness": metrics.colorfulness(predicted),
+            "real_colorfulness": metrics.colorfulness(real),
+        }
+    )
+
+
+def summary(table):
+    """Average the rows of `scores`; colorfulness becomes a ratio: predicted over real."""
+    means = table.mean(numeric_only=True).to_dict()
+    means["colorfulness"] /= means.pop("real_colorfulness")
+    return means
+
+
+def mean_chroma(images):
+    """Return the mean Cb and Cr, float32 (2,), of RGB levels (N, S, S, 3); memory stays small."""
+    return np.mean([pixels.chroma(image).mean(axis=(0, 1)) for image in images], axis=0)
+
+
+def baselines(gray, chroma):
+    """Return what colors a picture without a network: nothing, and the training set's mean.
+
+    Args:
+        gray: levels (N, S, S, 1).
+        chroma: Cb and Cr, (2,), from `mean_chroma` of the training pictures.
+
+    Returns:
+        A dict of uint8 (N, S, S, 3): `gray` and `mean_chroma`.
+    """
+    return {"gray": pixels.join(gray, np.zeros(2)), "mean_chroma": pixels.join(gray, chroma)}
+
+
+class Evaluation(NamedTuple):
+    """A colorizer's test: `pictures` has a row each, `metrics` the means, ready for a log."""
+
+    pictures: pd.DataFrame
+    metrics: dict
+    predicted: np.ndarray
+
+    def per_species(self):
+        """Return the means of each species as a DataFrame, with the number of its pictures."""
+        groups = self.pictures.groupby("species")
+        rows = [{"species": name, "pictures": len(rows), **summary(rows)} for name, rows in groups]
+        return pd.DataFrame(rows)
+
+
+def evaluate(colorize, split, channels, chroma):
+    """Score a colorizer on a split, next to plain gray and mean chroma on the same pictures.
+
+    Args:
+        colorize: function of gray levels (N, S, S, channels), float32, to RGB levels (N, S, S, 3).
+        split: pictures with `images`, `species`, `paths` and a `name`, which prefixes the metrics.
+        channels: of the colorizer's input.
+        chroma: the training set's mean Cb and Cr, (2,).
+
+    Returns:
+        An `Evaluation`, its metrics named `test_psnr`, `test_psnr_gray`, `test_psnr_mean_chroma`
+        and so on; `predicted` is uint8 (N, S, S, 3).
+    """
+    real = np.asarray(split.images)
+    predicted = pixels.to_uint8(colorize(pixels.gray_input(real, channels)))
+    pictures = scores(real, predicted)
+    pictures.insert(0, "path", split.paths)
+    pictures.insert(1, "species", split.species)
+    means = {f"{split.name}_{name}": value for name, value in summary(pictures).items()}
+    for baseline, plain in baselines(pixels.luma(real), chroma).items():
+        table = scores(real, plain)
+        pictures[[f"{name}_{baseline}" for name in ("psnr", "delta_e")]] = table[
+            ["psnr", "delta_e"]
+        ]
+        for name, value in summary(table).items():
+            means[f"{split.name}_{name}_{baseline}"] = value
+    return Evaluation(pictures, means, predicted)

@@ -1,0 +1,77 @@
+"""The networks of pix2pix (Isola et al. 2017), scaled from 256 to 128 pixels."""
+
+import keras
+from keras import layers
+
+from colorization.models.heads import add_head, scale_in
+
+WEIGHTS_DEVIATION = 0.02  # Isola et al. 2017, 6.2: Gaussian initial weights
+LEAK = 0.2  # ibid.: slope of the leaky ReLUs
+DROPOUT_STAGES = 3  # ibid.: the first three blocks of the decoder
+
+
+def build_unet(size, filters, depth, dropout, head):
+    """Build the paper's U-Net: an encoder and a decoder with skip connections.
+
+    Args:
+        size: width and height of the pictures, in pixels; divisible by 2**depth.
+        filters: channels of the first stage (the paper: 64); doubled each stage, up to eight times.
+        depth: down-sampling stages (the paper's 8 reach 1x1 from 256; 7 do from 128).
+        dropout: share of activations dropped in the first three blocks of the decoder.
+        head: `chroma` or `rgb`, see `heads`.
+
+    Returns:
+        A `keras.Model`: gray levels (N, size, size, 3) to signed RGB (N, size, size, 3).
+    """
+    gray = keras.Input((size, size, 3), name="gray")
+    signed = scale_in(gray)
+    x, skips = signed, []
+    for stage in range(depth):
+        x = _conv(x, filters * min(2**stage, 8), strides=2)
+        # Neither the first stage (the paper) nor a 1x1 map, which has no statistics of its own.
+        x = _normalize(x) if 0 < stage < depth - 1 else x
+        skips.append(x)
+        x = layers.LeakyReLU(LEAK)(x)
+    last = 1 if head == "chroma" else 0  # chroma stays at half size
+    for stage in reversed(range(last, depth)):
+        x = layers.UpSampling2D(2, interpolation="nearest")(
+            x
+        )  # resize-convolution: no checkerboard
+        x = _normalize(_conv(x, filters * min(2 ** max(stage - 1, 0), 8), kernel=3))
+        if dropout and stage >= depth - DROPOUT_STAGES:
+            x = layers.Dropout(dropout)(x)
+        if stage > 0:
+            x = layers.Concatenate()([x, skips[stage - 1]])
+        x = layers.ReLU()(x)
+    return keras.Model(gray, add_head(head, x, signed), name="unet")
+
+
+def build_patchgan(size, filters):
+    """Build the conditional PatchGAN: each score judges a 70x70 patch of gray and color together.
+
+    Args:
+        size: width and height of the pictures, in pixels.
+        filters: channels of the first stage (the paper: 64).
+
+    Returns:
+        A `keras.Model`: [gray levels (N, size, size, 3), signed RGB (N, size, size, 3)] to logits
+        (N, size / 8, size / 8, 1).
+    """
+    gray = keras.Input((size, size, 3), name="gray")
+    rgb = keras.Input((size, size, 3), name="rgb")
+    x = layers.Concatenate()([scale_in(gray), rgb])
+    for stage, strides in enumerate((2, 2, 2, 1)):
+        x = _conv(x, filters * 2**stage, strides=strides)
+        x = _normalize(x) if stage > 0 else x
+        x = layers.LeakyReLU(LEAK)(x)
+    return keras.Model([gray, rgb], _conv(x, 1), name="patchgan")
+
+
+def _conv(x, filters, kernel=4, strides=1):
+    weights = keras.initializers.RandomNormal(stddev=WEIGHTS_DEVIATION)
+    return layers.Conv2D(filters, kernel, strides, padding="same", kernel_initializer=weights)(x)
+
+
+def _normalize(x):
+    """Normalize each picture by itself, so that serving and training compute the same."""
+    return layers.GroupNormalization(groups=-1, epsilon=1e-5)(x)

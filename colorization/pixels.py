@@ -1,0 +1,62 @@
+"""Gray, luma and chroma: the only home of 127.5, 255 and the BT.601 weights.
+
+Two ranges exist in this project: *levels*, 0..255 as in an image file, and *signed*, [-1, 1] as
+in a network. Color planes follow JPEG's full-range YCbCr (ITU-T T.871), as Pillow computes it.
+"""
+
+import numpy as np
+
+MAX_LEVEL = 255.0
+HALF_RANGE = MAX_LEVEL / 2  # 127.5
+
+# ITU-R BT.601: luma of R, G and B.
+LUMA = np.array([0.299, 0.587, 0.114], "float32")
+
+# Rows Y, Cb, Cr; columns R, G, B; chroma without offset, in the units of its input (ITU-T T.871).
+YCBCR_TO_RGB = np.array([[1, 1, 1], [0, -0.344136, 1.772], [1.402, -0.714136, 0]], "float32")
+
+
+def to_signed(levels):
+    """Scale levels 0..255 to [-1, 1]; any shape, arrays and tensors alike."""
+    return levels / HALF_RANGE - 1
+
+
+def to_levels(signed):
+    """Scale [-1, 1] to levels 0..255, unclipped; the inverse of `to_signed`."""
+    return (signed + 1) * HALF_RANGE
+
+
+def luma(images):
+    """Return the BT.601 luma of RGB levels (..., 3) as float32 (..., 1), rounded to whole levels.
+
+    Equal to Pillow's `convert("L")` up to its rounding of exact halves.
+    """
+    return np.round(np.asarray(images, "float32") @ LUMA)[..., None]
+
+
+def gray_input(images, channels):
+    """Return what a colorizer is given of RGB levels (N, H, W, 3): luma, repeated over `channels`.
+
+    Returns:
+        float32 (N, H, W, channels), whole levels 0..255.
+    """
+    return np.repeat(luma(images), channels, axis=-1)
+
+
+def chroma(images):
+    """Return Cb and Cr of RGB levels (..., 3) as float32 (..., 2), in levels, 0 being gray."""
+    images = np.asarray(images, "float32")
+    y = images @ LUMA
+    blue, red = images[..., 2] - y, images[..., 0] - y
+    return np.stack([blue / YCBCR_TO_RGB[1, 2], red / YCBCR_TO_RGB[2, 0]], axis=-1)
+
+
+def join(gray, cb_cr):
+    """Return RGB levels (..., 3), uint8, clipped, of luma (..., 1) and chroma (..., 2)."""
+    planes = np.concatenate(np.broadcast_arrays(gray, cb_cr[..., :1], cb_cr[..., 1:]), axis=-1)
+    return to_uint8(planes @ YCBCR_TO_RGB)
+
+
+def to_uint8(levels):
+    """Round levels of any float type to uint8, clipped to 0..255."""
+    return np.clip(np.round(levels), 0, MAX_LEVEL).astype("uint8")

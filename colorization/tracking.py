@@ -1,0 +1,178 @@
+"""Everything that MLflow is told about a training run."""
+
+import importlib.metadata
+import io
+import tempfile
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import keras
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.data.code_dataset_source import CodeDatasetSource
+from PIL import Image
+
+from colorization import evaluation, figures, pixels
+from colorization.models.export import export_onnx, load_onnx
+
+SAMPLES = 8  # validation pictures that are shown while training
+SAMPLE_STEPS = 12  # about how often, over a whole training
+SHEET_ROWS = 8  # test pictures on the sheet, from the best to the worst
+COLORIZER = Path(__file__).parent.parent / "serve" / "colorizer.py"
+
+
+@contextmanager
+def open_run(name):
+    """Open a run, or attach to the one of `mlflow run`; whatever happens, it does not stay RUNNING.
+
+    An exception ends it FAILED with the reason as tag `error`; Ctrl-C and SIGTERM (raised as
+    SystemExit) end it KILLED.
+    """
+    with mlflow.start_run(run_name=name, log_system_metrics=True) as run:
+        try:
+            yield run
+        except (KeyboardInterrupt, SystemExit):
+            mlflow.end_run("KILLED")
+            raise
+        except Exception as error:
+            mlflow.set_tag("error", f"{type(error).__name__}: {error}")
+            raise
+
+
+def log_config(config, data):
+    """Log every field of the config and where the pictures came from, as params and tags."""
+    known = mlflow.get_run(mlflow.active_run().info.run_id).data.params
+    params = {**asdict(config), "data": data}
+    # `mlflow run` has logged the texts of -P already, and a param cannot be logged twice.
+    mlflow.log_params({key: value for key, value in params.items() if key not in known})
+    mlflow.set_tags({"variant": config.variant, "family": config.family})
+
+
+def log_data(splits):
+    """Log each split as a dataset with the manifest's digest, and the manifest itself."""
+    mlflow.set_tags(
+        {"data": splits.name, "data_kind": splits.kind, "dataset_digest": splits.digest}
+    )
+    mlflow.log_artifact(splits.manifest, "data")
+    source = CodeDatasetSource({"uri": splits.uri, "manifest": "data/manifest.csv"})
+    for split, context in (("train", "training"), ("val", "validation"), ("test", "testing")):
+        images = getattr(splits, split).images
+        name = f"{splits.name}-{split}"
+        dataset = mlflow.data.from_numpy(images, source=source, name=name, digest=splits.digest)
+        mlflow.log_input(dataset, context=context)
+
+
+class EpochLog(keras.callbacks.Callback):
+    """Logs all metrics after each epoch, and the same validation pictures every few epochs.
+
+    Args:
+        config: of the training.
+        split: with validation pictures, `images` uint8 (N, S, S, 3); eight of them are shown.
+    """
+
+    def __init__(self, config, split):
+        super().__init__()
+        count = min(SAMPLES, len(split.images))
+        self.real = split.images[np.linspace(0, len(split.images) - 1, count).astype(int)]
+        self.gray = pixels.gray_input(self.real, config.gray_channels)
+        self.every = max(1, round(config.epochs / SAMPLE_STEPS))
+        self.last = config.epochs - 1
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Log the epoch's metrics, counted from 1, and a strip of gray | predicted | real."""
+        step = epoch + 1
+        mlflow.log_metrics({name: float(value) for name, value in logs.items()}, step=step)
+        if epoch % self.every == 0 or epoch == self.last:
+            gray = pixels.to_uint8(np.repeat(self.gray[..., :1], 3, axis=-1))
+            predicted = pixels.to_uint8(pixels.to_levels(self.model(self.gray)))
+            picture = figures.strip(gray, predicted, self.real)
+            mlflow.log_image(picture, key="validation/gray_predicted_real", step=step)
+
+
+def log_result(config, result, splits, signature, requirements):
+    """Log the trained colorizer, its test beside the baselines, and the figures of both.
+
+    Args:
+        config: of the training.
+        result: what `training.train` returned.
+        splits: that it was trained on.
+        signature: of the pyfunc.
+        requirements: names of the packages that the pyfunc needs; pinned as installed here.
+
+    Returns:
+        The `ModelInfo` of the logged model and the test's metrics.
+
+    Raises:
+        ValueError: the exported model does not compute what the trained one does.
+    """
+    channels = config.gray_channels
+    with tempfile.TemporaryDirectory() as folder:
+        onnx = Path(folder, "generator.onnx")
+        grays = pixels.gray_input(splits.test.images[:SAMPLES], channels)
+        export_onnx(result.colorizer, onnx, grays)
+        keras_file = Path(folder, "generator.keras")
+        result.colorizer.save(keras_file)
+        mlflow.log_artifact(keras_file, "keras")
+        chroma = evaluation.mean_chroma(splits.train.images)
+        tested = evaluation.evaluate(load_onnx(onnx), splits.test, channels, chroma)
+        example = pixels.to_uint8(grays[0, ..., 0])
+        model = _log_model(onnx, example, signature, requirements)
+    mlflow.log_metrics(tested.metrics, model_id=model.model_id)
+    mlflow.log_metric("best_epoch", result.best_epoch + 1)
+    mlflow.log_table(tested.pictures, "test_pictures.json")
+    mlflow.log_table(tested.per_species(), "test_species.json")
+    mlflow.log_figure(figures.loss_curves(result.history, result.best_epoch), "losses.png")
+    mlflow.log_figure(_test_sheet(config, splits.test, tested), "test_pictures.png")
+    mlflow.set_tag("mlflow.note.content", describe(config, splits, tested.metrics, model))
+    return model, tested.metrics
+
+
+def describe(config, splits, metrics, model):
+    """Return the story of a run as Markdown: its test beside the baselines, and how to use it."""
+    rows = {f"`{config.variant}`": "", "plain gray": "_gray", "mean chroma": "_mean_chroma"}
+    table = "\n".join(
+        f"| {title} | {metrics[f'test_psnr{key}']:.2f} | {metrics[f'test_ssim{key}']:.3f} "
+        f"| {metrics[f'test_delta_e{key}']:.2f} | {metrics[f'test_colorfulness{key}']:.2f} |"
+        for title, key in rows.items()
+    )
+    return (
+        f"**{config.variant}**, trained on `{splits.name}` ({len(splits.train.images)} pictures, "
+        f"digest `{splits.digest}`), tested on {len(splits.test.images)} others:\n\n"
+        "| | PSNR (dB) | SSIM | CIEDE2000 | colorfulness |\n|---|---|---|---|---|\n"
+        f"{table}\n\nServe it: `mlflow models serve -m {model.model_uri} --env-manager uv`\n"
+    )
+
+
+def _log_model(onnx, example, signature, requirements):
+    encoded = io.BytesIO()
+    Image.fromarray(example).save(encoded, "PNG")
+    return mlflow.pyfunc.log_model(
+        name="model",
+        python_model=str(COLORIZER),
+        artifacts={"generator": str(onnx)},
+        signature=signature,
+        input_example=pd.DataFrame({"image": [encoded.getvalue()]}),
+        pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in requirements],
+    )
+
+
+def _test_sheet(config, split, tested):
+    """Draw test pictures from the best to the worst by the family's criterion."""
+    criterion = evaluation.CRITERIA[config.family]
+    order = tested.pictures[criterion.metric].argsort().to_numpy()
+    order = order[::-1] if criterion.higher_is_better else order
+    chosen = order[np.linspace(0, len(order) - 1, min(SHEET_ROWS, len(order))).astype(int)]
+    real = split.images[chosen]
+    columns = {
+        "gray": pixels.to_uint8(pixels.gray_input(real, 3)),
+        config.variant: tested.predicted[chosen],
+        "real": real,
+    }
+    captions = [
+        f"{row.species.replace('_', ' ')}\n{row.psnr:.1f} dB (gray {row.psnr_gray:.1f})\n"
+        f"\u0394E {row.delta_e:.1f} (gray {row.delta_e_gray:.1f})"
+        for row in tested.pictures.iloc[chosen].itertuples()
+    ]
+    return figures.sheet(columns, captions, "test pictures, from the best to the worst")

@@ -1,0 +1,141 @@
+"""Trains a variant on prepared pictures; knows nothing of who watches."""
+
+import logging
+import math
+import time
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from colorization import evaluation, models, pixels
+from colorization.config import tunable_fields
+from colorization.data import pipeline
+
+SCORED_PICTURES = 64  # CIEDE2000 costs 28 ms a picture: each epoch is scored on a fixed few
+SCORING_BATCH = 16
+
+logger = logging.getLogger(__name__)
+
+
+class Result(NamedTuple):
+    """What a training leaves behind.
+
+    Attributes:
+        colorizer: `keras.Model` with the weights of the best epoch: gray to RGB, both 0..255.
+        history: metric name to its values, one an epoch.
+        best_epoch: counted from 0.
+    """
+
+    colorizer: keras.Model
+    history: dict
+    best_epoch: int
+
+
+class Scoring(keras.callbacks.Callback):
+    """Scores the colorizer after each epoch and keeps the weights of the best one.
+
+    Adds `val_psnr`, `val_ssim`, `val_delta_e`, `val_colorfulness`, the learning rates and
+    `images_per_second` to the logs that the callbacks after this one receive.
+    """
+
+    def __init__(self, config, colorizer, images, pictures_per_epoch):
+        super().__init__()
+        self.config = config
+        self.criterion = evaluation.CRITERIA[config.family]
+        self.colorizer = colorizer
+        self.colorize = as_function(colorizer)
+        self.real = np.asarray(images[:SCORED_PICTURES])
+        self.gray = pixels.gray_input(self.real, config.gray_channels)
+        self.pictures_per_epoch = pictures_per_epoch
+        self.best_score = self.best_epoch = self.best_weights = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Start the epoch's clock."""
+        self.started = self.stopped = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Note the time, so that neither validation nor scoring counts as training."""
+        self.stopped = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Add the scores to `logs`; raise FloatingPointError if a loss is no longer finite."""
+        _require_finite(logs, epoch)
+        predicted = pixels.to_uint8(self.colorize(self.gray))
+        means = evaluation.summary(evaluation.scores(self.real, predicted))
+        logs.update({f"val_{name}": value for name, value in means.items()})
+        logs.update(_learning_rates(self.config, self.model))
+        logs["images_per_second"] = self.pictures_per_epoch / (self.stopped - self.started)
+        score = means[self.criterion.metric]
+        if self.best_epoch is None or self.criterion.better(score, self.best_score):
+            self.best_score, self.best_epoch = score, epoch
+            self.best_weights = self.colorizer.get_weights()
+
+
+def train(config, splits, callbacks=()):
+    """Train the variant that `config` describes and keep its best epoch.
+
+    Args:
+        config: a `NaiveConfig` or `Pix2PixConfig`.
+        splits: with `train` and `val`, whose `images` are uint8 (N, S, S, 3).
+        callbacks: Keras callbacks; their logs hold everything that `Result.history` does.
+
+    Returns:
+        A `Result`. The same config, pictures and machine give the same one.
+
+    Raises:
+        ValueError: the config asks for an impossible network.
+        FloatingPointError: a loss is not finite; the message names the epoch.
+    """
+    keras.utils.set_random_seed(config.seed)
+    tf.config.experimental.enable_op_determinism()
+    train_images, val_images = splits.train.images, splits.val.images
+    trainer, colorizer = models.build(config, size=train_images.shape[1])
+    logger.info("%s: %s weights", config.variant, f"{colorizer.count_params():,}")
+    pairs = pipeline.training_pairs(
+        train_images, config.gray_channels, config.batch_size, config.seed
+    )
+    pictures_per_epoch = pairs.cardinality().numpy() * min(config.batch_size, len(train_images))
+    scoring = Scoring(config, colorizer, val_images, pictures_per_epoch)
+    history = trainer.fit(
+        pairs,
+        epochs=config.epochs,
+        validation_data=pipeline.validation_pairs(
+            val_images[:SCORED_PICTURES], config.gray_channels, SCORING_BATCH
+        ),
+        callbacks=[scoring, *callbacks],
+        shuffle=False,  # the pipeline does
+        verbose=2,
+    )
+    colorizer.set_weights(scoring.best_weights)
+    return Result(colorizer, history.history, scoring.best_epoch)
+
+
+def as_function(colorizer):
+    """Return a Keras colorizer as a function of arrays, taken in batches of bounded size."""
+    step = tf.function(lambda batch: colorizer(batch, training=False), reduce_retracing=True)
+
+    def colorize(grays):
+        starts = range(0, len(grays), SCORING_BATCH)
+        return np.concatenate([step(grays[start : start + SCORING_BATCH]) for start in starts])
+
+    return colorize
+
+
+def _learning_rates(config, trainer):
+    names = [spec.name for spec in tunable_fields(config) if spec.name.endswith("learning_rate")]
+    optimizers = {name: name.replace("learning_rate", "optimizer") for name in names}
+    return {
+        name: float(getattr(trainer, optimizer).learning_rate)
+        for name, optimizer in optimizers.items()
+    }
+
+
+def _require_finite(logs, epoch):
+    for name, value in logs.items():
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"Training broke down in epoch {epoch + 1}. Expected a finite loss; try a smaller "
+                f"learning rate. Received: {name}={value}"
+            )

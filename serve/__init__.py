@@ -1,0 +1,1 @@
+"""From finished run to colored picture: registry, pyfunc, web page, folders."""

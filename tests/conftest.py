@@ -1,0 +1,128 @@
+"""Fixtures of all tests: a store and a cache of their own, painted birds, one trained run."""
+
+import os
+
+# `mlflow run -e test` hands its own run and store down; tests must never write there.
+for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+    del os.environ[name]
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    """A cache folder shared by the session's tests, never the user's."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def own_places(cache, tmp_path, monkeypatch):
+    """No test sees or changes the user's cache, store or working directory."""
+    monkeypatch.setenv("COLORIZATION_CACHE", str(cache))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def paintings(tmp_path_factory):
+    """A folder of sixty painted birds, three of each species."""
+    from colorization.data.sample import write_sample
+
+    folder = tmp_path_factory.mktemp("paintings") / "birds"
+    write_sample(folder, count=60, seed=5)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def splits(paintings, cache):
+    """The painted birds, prepared."""
+    from colorization.data import prepare, sources
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLORIZATION_CACHE", str(cache))
+        return prepare.prepare(sources.fetch(str(paintings)))
+
+
+@pytest.fixture(scope="session")
+def tracking_server(tmp_path_factory):
+    """A real MLflow server on loopback; gives its URL."""
+    folder = tmp_path_factory.mktemp("server")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
+    command += ["--artifacts-destination", str(folder / "artifacts")]
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with open(folder / "log", "wb") as log:
+        server = subprocess.Popen(
+            command, env=environment, stdout=log, stderr=log, cwd=folder, start_new_session=True
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_for(f"{url}/health", server)
+        yield url
+    finally:
+        os.killpg(server.pid, 15)
+        server.wait(30)
+
+
+@pytest.fixture(scope="session")
+def colorization(cache):
+    """A function that runs `python -m colorization` as a user does: a real process, in `cwd`."""
+
+    def start(*arguments, store, cwd, **options):
+        environment = os.environ | {
+            "COLORIZATION_CACHE": str(cache),
+            "MLFLOW_TRACKING_URI": store,
+            "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "1",
+            "PYTHONPATH": str(ROOT),
+        }
+        return subprocess.Popen(
+            [sys.executable, "-m", "colorization", *map(str, arguments)],
+            env=environment | options.pop("env", {}),
+            cwd=cwd,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            **options,
+        )
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def trained(tracking_server, paintings, colorization, tmp_path_factory):
+    """The finished MLflow run of a short training, tracked by the server; its variant is basic."""
+    import mlflow
+
+    arguments = ("naive_basic", "--data", paintings, "--epochs", 2, "--filters", 8)
+    process = colorization(
+        *arguments, store=tracking_server, cwd=tmp_path_factory.mktemp("training")
+    )
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output
+    client = mlflow.MlflowClient(tracking_server)
+    (run,) = client.search_runs(["0"], "tags.variant = 'naive_basic'")
+    return client, run
+
+
+def _wait_for(url, process, seconds=120):
+    deadline = time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.3)
+    raise RuntimeError(f"No answer from {url}")

@@ -1,0 +1,165 @@
+"""The command line as a user meets it: real processes, real signals."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import mlflow
+import pytest
+
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def store(tmp_path):
+    return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+def runs(store):
+    return mlflow.MlflowClient(store).search_runs(["0"])
+
+
+def until_training(process):
+    for line in process.stdout:
+        if line.startswith("Epoch 1"):
+            return
+    raise AssertionError("training did not start")
+
+
+def test_help_names_every_parameter_with_its_range_and_needs_no_tensorflow(colorization, tmp_path):
+    program = (
+        "import sys; from colorization.__main__ import parse\n"
+        "try: parse(['pix2pix', '--help'])\n"
+        "except SystemExit: print('tensorflow' in sys.modules, 'mlflow' in sys.modules)"
+    )
+    command = [sys.executable, "-c", program]
+    help_text = subprocess.check_output(command, cwd=ROOT, text=True, timeout=60)
+    assert "--l1_weight" in help_text and "bce or lsgan" in help_text
+    assert help_text.splitlines()[-1] == "False False"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["pix2pix", "--epochs", "0"], "Expected a whole number from 1 to"),
+        (["pix2pix", "--dropout", "lots"], "Received: dropout='lots'"),
+        (["naive_basic", "--data", "no/such/place"], "no/such/place"),
+        (["naive_basic", "--epoch", "2"], "unrecognized arguments: --epoch"),
+        (["pix3pix"], "invalid choice: 'pix3pix'"),
+    ],
+)
+def test_a_bad_argument_is_a_sentence_and_leaves_no_run(
+    arguments, message, colorization, store, tmp_path
+):
+    process = colorization(*arguments, store=store, cwd=tmp_path)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert message in output
+    assert "Traceback" not in output
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_too_few_pictures_are_refused_before_any_training(colorization, store, tmp_path):
+    from PIL import Image
+
+    (tmp_path / "few" / "Robin").mkdir(parents=True)
+    Image.new("RGB", (200, 200), "orange").save(tmp_path / "few" / "Robin" / "1.png")
+    process = colorization("naive_basic", "--data", "few", store=store, cwd=tmp_path)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert "at least 10" in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_training_never_stays_running(stop, colorization, store, paintings, tmp_path):
+    arguments = ("naive_basic", "--data", paintings, "--epochs", 500, "--filters", 4)
+    process = colorization(*arguments, store=store, cwd=tmp_path)
+    until_training(process)
+    process.send_signal(stop)
+    process.communicate(timeout=120)
+    assert process.returncode != 0
+    (run,) = runs(store)
+    assert run.info.status in {"KILLED", "FAILED"}
+
+
+@pytest.mark.slow
+def test_without_a_server_or_a_project_everything_lands_in_the_working_directory(
+    colorization, paintings, tmp_path
+):
+    arguments = ("pix2pix", "--data", paintings, "--epochs", 1, "--filters", 4)
+    process = colorization(*arguments, store="", cwd=tmp_path)
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output
+    (run,) = runs(f"sqlite:///{tmp_path}/mlflow.db")
+    assert run.info.status == "FINISHED"
+    assert run.data.params["l1_weight"] == "100.0"
+    assert (tmp_path / "mlruns").is_dir()
+    assert "mlflow models serve -m models:/" in output
+
+
+@pytest.fixture
+def mlflow_run(store, paintings, cache):
+    """A function that calls `mlflow run` on the project, with this environment's Python."""
+
+    def start(*arguments):
+        environment = os.environ | {
+            "PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}",
+            "MLFLOW_TRACKING_URI": store,
+            "COLORIZATION_CACHE": str(cache),
+        }
+        command = [sys.executable, "-m", "mlflow", "run", str(ROOT), "--env-manager", "local"]
+        return subprocess.Popen(
+            [*command, *arguments],
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+
+    return start
+
+
+@pytest.mark.slow
+def test_mlflow_run_trains_into_the_run_that_it_opened(mlflow_run, store, paintings):
+    parameters = [f"data={paintings}", "epochs=1", "filters=4", "learning_rate=1e-3"]
+    flags = [flag for parameter in parameters for flag in ("-P", parameter)]
+    process = mlflow_run("-e", "naive_deep", *flags)
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output
+    (run,) = runs(store)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["learning_rate"] == "1e-3"  # as it was typed
+    assert run.data.params["seed"] == "0"
+    assert run.data.tags["variant"] == "naive_deep"
+    assert "test_psnr_gray" in run.data.metrics
+
+
+@pytest.mark.slow
+def test_a_refusal_under_mlflow_run_ends_the_run_failed(mlflow_run, store):
+    process = mlflow_run("-e", "pix2pix", "-P", "epochs=none")
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "Received: epochs='none'" in output
+    (run,) = runs(store)
+    assert run.info.status == "FAILED"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_stopping_mlflow_run_stops_the_training_and_ends_its_run(
+    stop, mlflow_run, store, paintings
+):
+    process = mlflow_run(
+        "-e", "naive_basic", "-P", f"data={paintings}", "-P", "epochs=500", "-P", "filters=4"
+    )
+    until_training(process)
+    process.send_signal(stop)
+    process.communicate(timeout=120)  # its output ends only when the training has ended, too
+    deadline = time.monotonic() + 30
+    while (status := runs(store)[0].info.status) == "RUNNING" and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert status in {"KILLED", "FAILED"}

@@ -1,0 +1,163 @@
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+
+from colorization import models, pixels
+from colorization.config import VARIANTS
+from colorization.models.export import export_onnx, load_onnx
+
+RGB = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), "uint8")
+
+
+def small(variant, **changes):
+    return dataclasses.replace(VARIANTS[variant], **{"filters": 4, "depth": 3, **changes})
+
+
+def shaken(colorizer):
+    """Give all weights random values: fresh ones would hide what a trained network does."""
+    rng = np.random.default_rng(1)
+    weights = [np.abs(rng.normal(0, 0.3, w.shape)) + 0.01 for w in colorizer.get_weights()]
+    weights = [w * rng.choice([-1, 1], w.shape) if w.ndim == 4 else w for w in weights]
+    colorizer.set_weights(weights)
+    return colorizer
+
+
+@pytest.mark.parametrize("head", ["chroma", "rgb"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_colorizer_keeps_its_contract(variant, head):
+    config = small(variant, head=head)
+    colorizer = shaken(models.build(config, 32).colorizer)
+    channels = config.gray_channels
+    assert colorizer.input_shape == (None, 32, 32, channels)
+    assert channels == (3 if config.family == "pix2pix" else 1)
+    colors = np.asarray(colorizer(pixels.gray_input(RGB, channels)))
+    assert colors.shape == (4, 32, 32, 3)
+    assert 0 <= colors.min() < colors.max() <= 255
+    assert np.ptp(colors, axis=-1).max() > 5  # there is color
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_chroma_head_keeps_the_luma_and_begins_as_gray(variant):
+    config = small(variant)
+    networks = models.build(config, 32)
+    gray = pixels.gray_input(RGB, config.gray_channels)
+    np.testing.assert_allclose(networks.colorizer(gray), np.repeat(gray[..., :1], 3, -1), atol=1e-3)
+    shaken(networks.colorizer)
+    signed = np.asarray(networks.trainer(gray))  # unclipped
+    luma = pixels.to_levels(signed) @ pixels.LUMA
+    np.testing.assert_allclose(luma, gray[..., 0], atol=0.05)
+    assert np.ptp(signed, axis=-1).max() > 0.02
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_colorizer_survives_saving_and_onnx(variant, tmp_path):
+    config = small(variant)
+    colorizer = shaken(models.build(config, 32).colorizer)
+    gray = pixels.gray_input(RGB, config.gray_channels)
+    expected = np.asarray(colorizer(gray))
+    colorizer.save(tmp_path / "generator.keras")
+    loaded = keras.models.load_model(tmp_path / "generator.keras", safe_mode=True)
+    np.testing.assert_allclose(loaded(gray), expected, atol=1e-3)
+    export_onnx(colorizer, tmp_path / "generator.onnx", gray)
+    colorize = load_onnx(tmp_path / "generator.onnx", batch_size=3)
+    np.testing.assert_allclose(colorize(gray), expected, atol=0.01)
+
+
+def test_an_exported_model_that_cannot_be_trusted_is_refused(tmp_path):
+    colorizer = models.build(small("naive_basic"), 32).colorizer
+    broken = colorizer.get_weights()
+    broken[-1][:] = np.nan
+    colorizer.set_weights(broken)
+    with pytest.raises(ValueError, match="not the trained one"):
+        export_onnx(colorizer, tmp_path / "generator.onnx", pixels.gray_input(RGB, 1))
+
+
+def test_the_variants_differ_as_their_names_say():
+    def layers(variant):
+        built = models.build(small(variant, dropout=VARIANTS[variant].dropout), 32).colorizer
+        return [type(layer).__name__ for layer in built.layers]
+
+    assert not any("Dropout" in name for name in layers("naive_basic"))
+    assert any("Dropout" in name for name in layers("naive_dropout"))
+    assert "BatchNormalization" in layers("naive_deep")
+    assert "BatchNormalization" not in layers("naive_basic")
+
+
+def test_the_default_pix2pix_is_the_paper_s_scaled_to_128_pixels():
+    config = VARIANTS["pix2pix"]
+    trainer = models.build(config, 128).trainer
+    bottleneck = min(layer.output.shape[1] for layer in trainer.generator.layers)
+    assert bottleneck == 1
+    assert trainer.discriminator.output_shape == (None, 16, 16, 1)
+    for optimizer in (trainer.generator_optimizer, trainer.discriminator_optimizer):
+        assert float(optimizer.learning_rate) == pytest.approx(2e-4)
+        assert optimizer.beta_1 == 0.5
+
+
+def test_each_patch_score_sees_70_pixels():
+    """Isola et al. 2017: change one pixel, and only the scores within 35 pixels of it may move."""
+    trainer = models.build(dataclasses.replace(VARIANTS["pix2pix"], filters=4), 128).trainer
+    plain = trainer.discriminator
+    # Normalization looks at the whole picture; the receptive field is that of the convolutions.
+    kernels = [
+        (layer.kernel_size[0], layer.strides[0])
+        for layer in plain.layers
+        if isinstance(layer, keras.layers.Conv2D)
+    ]
+    field = 1
+    for kernel, stride in reversed(kernels):
+        field = (field - 1) * stride + kernel
+    assert field == 70
+
+
+def test_a_discriminator_is_conditional():
+    trainer = models.build(small("pix2pix"), 32).trainer
+    gray, other = pixels.gray_input(RGB, 3), pixels.gray_input(RGB[::-1], 3)
+    rgb = pixels.to_signed(RGB.astype("float32"))
+    judged = trainer.discriminator([gray, rgb])
+    assert not np.allclose(judged, trainer.discriminator([other, rgb]))
+
+
+@pytest.mark.parametrize("gan_loss", ["bce", "lsgan"])
+def test_both_networks_of_the_gan_learn_in_one_step(gan_loss):
+    trainer = models.build(small("pix2pix", gan_loss=gan_loss), 32).trainer
+    gray = pixels.gray_input(RGB, 3)
+    real = pixels.to_signed(RGB.astype("float32"))
+    networks = (trainer.generator, trainer.discriminator)
+    before = [network.get_weights() for network in networks]
+    losses = trainer.train_on_batch(gray, real, return_dict=True)
+    expected = losses["adversarial_loss"] + 100 * losses["l1_loss"]
+    assert losses["generator_loss"] == pytest.approx(expected, rel=1e-4)
+    for network, old in zip(networks, before, strict=True):
+        new = network.get_weights()
+        assert any(not np.array_equal(a, b) for a, b in zip(old, new, strict=True))
+
+
+def test_the_generator_s_step_leaves_the_discriminator_alone():
+    """Alternating updates: with a discriminator that does not learn, only the generator moves."""
+    config = small("pix2pix", discriminator_learning_rate=1e-7)
+    trainer = models.build(config, 32).trainer
+    trainer.discriminator_optimizer.learning_rate = 0.0
+    before = trainer.discriminator.get_weights()
+    trainer.train_on_batch(pixels.gray_input(RGB, 3), pixels.to_signed(RGB.astype("float32")))
+    for old, new in zip(before, trainer.discriminator.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize("variant", ["naive_deep", "pix2pix"])
+def test_validation_and_serving_compute_the_same(variant):
+    """No statistics of the batch at inference: alone or among others, a picture comes out alike."""
+    config = small(variant, dropout=0.5)
+    networks = models.build(config, 32)
+    shaken(networks.colorizer)
+    gray = pixels.gray_input(RGB, config.gray_channels)
+    together = np.asarray(networks.colorizer(gray, training=False))
+    alone = np.concatenate([networks.colorizer(gray[n : n + 1], training=False) for n in range(4)])
+    np.testing.assert_allclose(alone, together, atol=0.01)
+
+
+def test_a_depth_that_does_not_divide_the_picture_is_refused():
+    with pytest.raises(ValueError, match="depth=6"):
+        models.build(small("pix2pix", depth=6), 32)

@@ -1,0 +1,93 @@
+"""The project's own rules: MLproject agrees with the code, and modules import one way only."""
+
+import ast
+import string
+
+import pytest
+import yaml
+
+from colorization.config import VARIANTS, tunable_fields
+from tests.conftest import ROOT
+
+PROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
+
+ONLY_IN = {
+    "mlflow": ("colorization/tracking.py", "colorization/__main__.py", "serve/", "sweeps/"),
+    "tensorflow": (
+        "colorization/data/pipeline.py",
+        "colorization/models/adversarial.py",
+        "colorization/models/export.py",
+        "colorization/training.py",
+    ),
+    "kaggle": ("colorization/data/",),
+    "serve": ("colorization/__main__.py", "serve/", "sweeps/"),
+}
+
+
+def placeholders(command):
+    return [name for _, name, _, _ in string.Formatter().parse(command) if name]
+
+
+def imported(path):
+    """Give the top names of all modules that a file imports, lazily or not."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.split(".")[0]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_each_variant_is_an_entry_point_with_the_same_names_and_defaults(variant):
+    entry = PROJECT["entry_points"][variant]
+    config = VARIANTS[variant]
+    expected = {field.name: getattr(config, field.name) for field in tunable_fields(config)}
+    defaults = {name: spec["default"] for name, spec in entry["parameters"].items()}
+    assert defaults.pop("data") == "sample"
+    assert defaults == expected
+    types = {int: "int", float: "float", str: "string"}
+    for field in tunable_fields(config):
+        assert entry["parameters"][field.name]["type"] == types[field.type]
+
+
+@pytest.mark.parametrize("name", PROJECT["entry_points"])
+def test_each_parameter_reaches_the_command(name):
+    entry = PROJECT["entry_points"][name]
+    assert sorted(placeholders(entry["command"])) == sorted(entry["parameters"])
+    if name in VARIANTS:
+        assert f"colorization {name} " in entry["command"]
+        for parameter in entry["parameters"]:
+            assert f"--{parameter} {{{parameter}}}" in entry["command"]
+
+
+@pytest.mark.parametrize("package", ONLY_IN)
+def test_a_package_is_imported_only_where_the_design_allows_it(package):
+    files = [f for room in ("colorization", "serve", "sweeps") for f in (ROOT / room).rglob("*.py")]
+    users = {str(f.relative_to(ROOT)) for f in files if package in imported(f)}
+    assert users, f"nobody imports {package}: is this rule still needed?"
+    assert all(user.startswith(ONLY_IN[package]) for user in users), users
+
+
+def test_the_served_file_stands_alone():
+    own = {"colorization", "serve", "sweeps", "tensorflow", "keras"}
+    assert not own & set(imported(ROOT / "serve" / "colorizer.py"))
+
+
+def test_every_requirement_is_pinned():
+    *conda, pip = yaml.safe_load((ROOT / "conda.yaml").read_text())["dependencies"]
+    assert conda[0] == "python=3.11"
+    assert all("==" in requirement for requirement in pip["pip"])
+
+
+def test_everything_that_is_imported_is_required():
+    import importlib.metadata
+    import sys
+
+    *_, pip = yaml.safe_load((ROOT / "conda.yaml").read_text())["dependencies"]
+    required = {requirement.split("==")[0].lower() for requirement in pip["pip"]}
+    providers = importlib.metadata.packages_distributions()
+    own = {path.name for path in ROOT.iterdir()}
+    files = [f for room in own for f in (ROOT / room).rglob("*.py") if not room.startswith(".")]
+    for module in {name for file in files for name in imported(file)}:
+        if module not in sys.stdlib_module_names and module not in own:
+            assert {name.lower() for name in providers.get(module, [module])} & required, module

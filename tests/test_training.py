@@ -1,0 +1,104 @@
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from colorization import evaluation, pixels, training
+from colorization.config import VARIANTS
+from tests.conftest import ROOT
+
+
+def quick(variant, **changes):
+    return dataclasses.replace(VARIANTS[variant], **{"filters": 4, "epochs": 2, **changes})
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_trains_and_reports_its_story(variant, splits):
+    config = quick(variant, epochs=1)
+    result = training.train(config, splits)
+    names = set(result.history)
+    losses = {
+        "naive": {"loss"},
+        "pix2pix": {"generator_loss", "discriminator_loss", "adversarial_loss", "l1_loss"},
+    }[config.family]
+    rates = {
+        "naive": {"learning_rate"},
+        "pix2pix": {"generator_learning_rate", "discriminator_learning_rate"},
+    }[config.family]
+    scores = {f"val_{name}" for name in ("psnr", "ssim", "delta_e", "colorfulness")}
+    assert losses | {f"val_{name}" for name in losses} | rates | scores <= names
+    assert result.history["images_per_second"][0] > 0
+    assert all(np.isfinite(values).all() for values in result.history.values())
+
+
+def test_the_best_epoch_by_the_criterion_is_kept(splits):
+    # So fast that it swings: the best epoch is not the last by construction of any schedule.
+    config = quick("naive_basic", epochs=4, learning_rate=0.03)
+    result = training.train(config, splits)
+    history = result.history["val_delta_e"]
+    assert result.best_epoch == int(np.argmin(history))
+    real = splits.val.images[: training.SCORED_PICTURES]
+    colorize = training.as_function(result.colorizer)
+    predicted = pixels.to_uint8(colorize(pixels.gray_input(real, 1)))
+    kept = evaluation.summary(evaluation.scores(real, predicted))["delta_e"]
+    assert kept == pytest.approx(min(history), rel=1e-4)
+
+
+def test_callbacks_receive_the_scores(splits):
+    class Seen(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.logs = dict(logs)
+
+    seen = Seen()
+    result = training.train(quick("naive_basic", epochs=1), splits, [seen])
+    assert {name: [value] for name, value in seen.logs.items()} == result.history
+
+
+def test_a_loss_that_is_not_finite_names_the_epoch(splits):
+    with pytest.raises(FloatingPointError, match="in epoch 1.*smaller learning rate.*loss=nan"):
+        training.train(quick("naive_basic"), Broken(splits))
+
+
+class Broken:
+    """Splits whose training pictures hold a value that no picture has."""
+
+    def __init__(self, splits):
+        images = np.asarray(splits.train.images, "float32")
+        images[:, 64, 64] = np.nan
+        self.train = dataclasses.replace(splits.train, images=images)
+        self.val = splits.val
+
+
+REPRODUCE = """
+import dataclasses, json, sys
+from colorization import training
+from colorization.config import VARIANTS
+from colorization.data import prepare, sources
+
+config = dataclasses.replace(
+    VARIANTS[sys.argv[2]], filters=4, epochs=3, dropout=0.5, seed=int(sys.argv[3])
+)
+history = training.train(config, prepare.prepare(sources.fetch(sys.argv[1]))).history
+del history["images_per_second"]
+print("history:" + json.dumps(history))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["naive_deep", "pix2pix"])
+def test_two_processes_with_the_same_seed_get_the_same_metrics(variant, paintings, splits):
+    def history(seed):
+        command = [sys.executable, "-c", REPRODUCE, paintings, variant, str(seed)]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.split("history:")[1])
+
+    first = history(seed=1)
+    assert first == history(seed=1)
+    assert first != history(seed=2)
