@@ -27,7 +27,8 @@ def main(argv=None):
     except ValueError as error:
         return _refuse(error)
     logging.basicConfig(format="%(message)s")  # other libraries: warnings only
-    logger.setLevel(logging.INFO)
+    for room in ("colorization", "serve"):
+        logging.getLogger(room).setLevel(logging.INFO)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # no word on GPUs that are not there
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     _stop_with_launcher()
@@ -38,7 +39,7 @@ def main(argv=None):
         splits = prepare.prepare(sources.fetch(arguments.data))
     except (ValueError, OSError) as error:
         return _refuse(error)
-    return run(config, arguments.data, splits)
+    return run(config, arguments.data, splits, register=arguments.register == "yes")
 
 
 def parse(argv=None):
@@ -54,18 +55,25 @@ def parse(argv=None):
             default="sample",
             help="sample (painted birds), kaggle, or a folder or .zip of photographs",
         )
+        variant.add_argument(
+            "--register",
+            default="yes",
+            choices=("yes", "no"),
+            help="yes: offer the model to the registry, which keeps the better one as champion",
+        )
         configuration.add_arguments(variant, config)
     return parser.parse_args(argv)
 
 
-def run(config, data, splits):
-    """Train and log one MLflow run; return the process's exit status."""
+def run(config, data, splits, register):
+    """Train, log one MLflow run and offer its model to the registry; return the exit status."""
     # These bring TensorFlow, for which neither --help nor a bad argument should wait.
     from colorization import tracking, training
+    from serve import registry
     from serve.colorizer import REQUIREMENTS, SIGNATURE
 
     try:
-        with tracking.open_run(config.variant):
+        with tracking.open_run(config.variant) as opened:
             tracking.log_config(config, data)
             tracking.log_data(splits)
             result = training.train(config, splits, [tracking.EpochLog(config, splits.val)])
@@ -76,7 +84,10 @@ def run(config, data, splits):
         "test: %.2f dB; plain gray %.2f dB, mean chroma %.2f dB",
         *(metrics[f"test_psnr{baseline}"] for baseline in ("", "_gray", "_mean_chroma")),
     )
-    logger.info("serve it: mlflow models serve -m %s --env-manager uv", model.model_uri)
+    command = f"mlflow models serve -m {model.model_uri} -p 5001 --env-manager uv"
+    if register:
+        command = registry.offer(opened.info.run_id) or command
+    logger.info("serve it: %s", command)
     return 0
 
 

@@ -38,7 +38,7 @@ SIGNATURE = ModelSignature(
         ]
     ),
 )
-REQUIREMENTS = ("mlflow-skinny", "numpy", "onnxruntime", "pandas", "pillow")
+REQUIREMENTS = ("fastparquet", "mlflow-skinny", "numpy", "onnxruntime", "pandas", "pillow")
 
 READABLE = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
 # PNG level 1 takes a third of the time of the default 6; photographs get 6 to 15 % larger.

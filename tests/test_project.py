@@ -44,6 +44,7 @@ def test_each_variant_is_an_entry_point_with_the_same_names_and_defaults(variant
     expected = {field.name: getattr(config, field.name) for field in tunable_fields(config)}
     defaults = {name: spec["default"] for name, spec in entry["parameters"].items()}
     assert defaults.pop("data") == "sample"
+    assert defaults.pop("register") == "yes"
     assert defaults == expected
     types = {int: "int", float: "float", str: "string"}
     for field in tunable_fields(config):

@@ -1,9 +1,8 @@
 """Paints garden birds: pictures with color to learn from, when no photographs are at hand."""
 
-import multiprocessing
 import os
 import pathlib
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -138,9 +137,8 @@ def write_sample(folder: pathlib.Path, count: int = 480, seed: int = 0) -> None:
     numbers = [place // len(names) + 1 for place in range(count)]
     seeds = [seed * 100_000 + number for number in numbers]
     paths = [folder / bird / f"({number}).png" for bird, number in zip(birds, numbers, strict=True)]
-    # Spawned: a forked TensorFlow hangs.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=context) as pool:
-        done = pool.map(_save, birds, seeds, paths, chunksize=4)
-        for _ in tqdm(done, total=count, desc="Painting birds", unit="picture"):
+    # Threads, since Pillow and NumPy let each other run: no process to spawn, no main to guard.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        done = pool.map(_save, birds, seeds, paths)
+        for _ in tqdm(done, total=count, desc="Painting birds", unit="", mininterval=0.5):
             pass

@@ -1,0 +1,337 @@
+"""How fast the colorizer serves, beside its peers: `python -m benchmarks.serving`.
+
+Everything is measured in one run and side by side, as ratios, because the machine is never
+quiet; prints a Markdown table. About three minutes on two cores.
+"""
+
+import argparse
+import base64
+import http.client
+import io
+import itertools
+import json
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+import mlflow
+import numpy as np
+import pandas as pd
+import psutil
+from PIL import Image
+
+from serve import colorizer
+
+ROUNDS = 100
+CLIENTS = 16
+
+
+class Row(NamedTuple):
+    """One line of the table."""
+
+    what: str
+    measured: str
+    wanted: str
+
+
+def build_unet(filters: int):
+    """A U-Net with a chroma head of random weights: the cost of a colorizer, without its skill."""
+    import keras
+    from keras import layers
+
+    grays = keras.Input((128, 128, 3))
+    luma = layers.Rescaling(1 / 127.5, -1)(grays)
+    x, skips = luma, []
+    for width in (filters, 2 * filters, 4 * filters, 8 * filters, 8 * filters):
+        x = layers.Conv2D(width, 4, strides=2, padding="same", activation="relu")(x)
+        skips.append(x)  # 64, 32, 16, 8, 4
+    for skip in skips[-2::-1]:
+        x = layers.Concatenate()([layers.UpSampling2D(2)(x), skip])
+        x = layers.Conv2D(skip.shape[-1], 3, padding="same", activation="relu")(x)
+    chroma = layers.Conv2D(2, 3, padding="same", activation="tanh")(x)
+    chroma = layers.UpSampling2D(2, interpolation="bilinear")(chroma)
+    red, blue = chroma[..., :1], chroma[..., 1:]
+    green = -(0.299 * red + 0.114 * blue) / 0.587
+    rgb = layers.Rescaling(127.5, 127.5)(
+        layers.Concatenate()(
+            [luma[..., i : i + 1] + plane for i, plane in enumerate((red, green, blue))]
+        )
+    )
+    network = keras.Model(grays, layers.ReLU(max_value=255.0)(rgb))
+    network(np.zeros((1, 128, 128, 3), "float32"))
+    return network
+
+
+def save_pyfunc(network, folder: Path) -> str:
+    """Save a Keras network as the served model; returns its path."""
+    network.export(folder / "generator.onnx", format="onnx", verbose=False)
+    mlflow.pyfunc.save_model(
+        folder / "model",
+        python_model=colorizer.__file__,
+        artifacts={"generator": str(folder / "generator.onnx")},
+        signature=colorizer.SIGNATURE,
+        pip_requirements=[f"{name}=={version(name)}" for name in colorizer.REQUIREMENTS],
+    )
+    return str(folder / "model")
+
+
+def paint_jpeg(side: int = 320) -> bytes:
+    """A picture with the detail of a photograph: a JPEG of about 30 KB."""
+    random = np.random.default_rng(0)
+    layers = [
+        np.asarray(
+            Image.fromarray(random.integers(0, 256, (n, n, 3), np.uint8)).resize((side, side)),
+            float,
+        )
+        for n in (4, 16, 64, side)
+    ]
+    mixed = np.average(layers, axis=0, weights=(8, 4, 2, 1)).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(mixed).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+def side_by_side(*calls, rounds: int = ROUNDS) -> list[list[float]]:
+    """Seconds of each call, taken in turns so that noise falls on all alike."""
+    seconds = [[] for _ in calls]
+    for _ in range(rounds):
+        for call, taken in zip(calls, seconds, strict=True):
+            start = time.perf_counter()
+            call()
+            taken.append(time.perf_counter() - start)
+    return [taken[rounds // 10 :] for taken in seconds]
+
+
+def median_ratio(above: list[float], below: list[float]) -> float:
+    """The median of the ratios within each round."""
+    return statistics.median(one / other for one, other in zip(above, below, strict=True))
+
+
+def bare_script(session, jpeg: bytes, colored: bytes):
+    """The least that colors a picture: decode, forward, stretch, encode."""
+    feed = session.get_inputs()[0]
+    _, side, _, channels = feed.shape
+    result = Image.open(io.BytesIO(colored)).convert("RGB")
+
+    def run():
+        image = Image.open(io.BytesIO(jpeg)).convert("RGB")
+        gray = np.asarray(image.convert("L").resize((side, side)), np.float32)
+        (rgb,) = session.run(None, {feed.name: gray[None, :, :, None].repeat(channels, -1)})
+        Image.fromarray(rgb[0].astype(np.uint8)).resize(image.size)
+        result.save(io.BytesIO(), "PNG", **colorizer.WRITABLE["png"])  # the same bytes as predict
+
+    return run
+
+
+class KerasSession:
+    """`keras.Model.predict` in the place of the ONNX Runtime session."""
+
+    def __init__(self, network, session):
+        self._network, self._session = network, session
+
+    def get_inputs(self):
+        """What the ONNX network takes: the two are the same network."""
+        return self._session.get_inputs()
+
+    def run(self, _, feed):
+        """Answer as `InferenceSession.run` does."""
+        return [self._network.predict(next(iter(feed.values())), verbose=0)]
+
+
+def compare_in_process(model, network, jpeg: bytes) -> list[Row]:
+    """Rows of `predict` beside the bare script and beside Keras."""
+    rows = pd.DataFrame({"image": [jpeg]})
+    inside = model.unwrap_python_model()
+    calls = [
+        lambda: model.predict(rows),
+        bare_script(inside._session, jpeg, model.predict(rows)["image"][0]),
+    ]
+    if network is not None:
+        beside = colorizer.Colorizer()
+        beside._session = KerasSession(network, inside._session)
+        beside._max_pixels = colorizer.DEFAULT_MAX_PIXELS
+        calls.append(lambda: beside.predict(None, rows))
+    ours, bare, *keras = side_by_side(*calls)
+    table = [
+        Row(
+            "`predict` on one JPEG / bare decode + forward + encode",
+            f"{median_ratio(ours, bare):.2f} ({statistics.median(ours) * 1e3:.1f} ms)",
+            "<= 1.2",
+        )
+    ]
+    for peer in keras:
+        ratio = f"{median_ratio(peer, ours):.1f} ({statistics.median(peer) * 1e3:.0f} ms)"
+        table.append(Row("`keras.Model.predict` in the same pyfunc / ours", ratio, ">= 3"))
+    return table
+
+
+def forwards_per_second(session, threads: int, seconds: float = 5.0) -> float:
+    """The throughput of the network alone, called from so many threads."""
+    feed = session.get_inputs()[0]
+    gray = np.zeros((1, *feed.shape[1:]), np.float32)
+    deadline = time.perf_counter() + seconds
+
+    def work(_):
+        count = 0
+        while time.perf_counter() < deadline:
+            session.run(None, {feed.name: gray})
+            count += 1
+        return count
+
+    with ThreadPoolExecutor(threads) as pool:
+        return sum(pool.map(work, range(threads))) / seconds
+
+
+@contextmanager
+def serving(model: str):
+    """Run `mlflow models serve`; yields its process and port at once, before it answers."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model, "-p", str(port)]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    process = subprocess.Popen(
+        [*command, "--env-manager", "local"],
+        env=os.environ | {"PATH": path},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield process, port
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
+
+
+def post(connection: http.client.HTTPConnection, body: bytes) -> bool:
+    """Send one request over a kept connection; tells whether it was answered with a 200."""
+    try:
+        connection.request("POST", "/invocations", body, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        return bool(response.read()) and response.status == 200
+    except (OSError, http.client.HTTPException):
+        connection.close()
+        return False
+
+
+def flood(port: int, body: bytes, requests: int) -> tuple[float, int]:
+    """Send requests from many clients; returns answers per second and the number of errors."""
+    tickets = itertools.count()
+
+    def work(_):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        return [post(connection, body) for _ in iter(lambda: next(tickets) < requests, False)]
+
+    start = time.perf_counter()
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        answers = list(itertools.chain.from_iterable(pool.map(work, range(CLIENTS))))
+    return len(answers) / (time.perf_counter() - start), answers.count(False)
+
+
+def seconds_to_first_answer(port: int, body: bytes) -> float:
+    """Wait for the first colored picture of a server that was just started."""
+    start = time.perf_counter()
+    while time.perf_counter() < start + 120:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=1).close()
+        except OSError:
+            time.sleep(0.02)
+            continue
+        if post(http.client.HTTPConnection("127.0.0.1", port), body):
+            return time.perf_counter() - start
+    raise TimeoutError("mlflow models serve gave no answer within 120 seconds")
+
+
+def resident(process: subprocess.Popen) -> int:
+    """Bytes of the largest process of the server: the one that holds the model."""
+    family = psutil.Process(process.pid).children(recursive=True)
+    return max(member.memory_info().rss for member in family)
+
+
+def compare_over_http(model, path: str, jpeg: bytes, requests: int) -> list[Row]:
+    """Rows of the real server: latency, throughput, memory, start."""
+    text = base64.b64encode(jpeg).decode()
+    body = json.dumps({"dataframe_split": {"columns": ["image"], "data": [[text]]}}).encode()
+    rows = pd.DataFrame({"image": [jpeg]})
+    session = model.unwrap_python_model()._session
+    with serving(path) as (process, port):
+        start = seconds_to_first_answer(port, body)
+        connection = http.client.HTTPConnection("127.0.0.1", port)
+        over_http, inside = side_by_side(
+            lambda: post(connection, body), lambda: model.predict(rows)
+        )
+        cost = statistics.median(one - other for one, other in zip(over_http, inside, strict=True))
+        flood(port, body, 200)
+        early = resident(process)
+        alone = forwards_per_second(session, os.cpu_count())
+        served, errors = flood(port, body, requests - 200)
+        alone = (alone + forwards_per_second(session, os.cpu_count())) / 2
+        late = resident(process)
+    p50 = statistics.median(over_http) * 1e3
+    return [
+        Row(
+            "HTTP, one client: p50 - `predict`",
+            f"{cost * 1e3:.1f} ms (p50 {p50:.1f} ms)",
+            "<= 10 ms",
+        ),
+        Row(
+            f"HTTP, {CLIENTS} clients: answers / forwards of the network alone",
+            f"{served / alone:.2f} ({served:.0f}/s, {alone:.0f}/s)",
+            ">= 0.85",
+        ),
+        Row(f"HTTP, {CLIENTS} clients: errors", str(errors), "0"),
+        Row(
+            f"RSS after {requests} requests / after 200",
+            f"{late / early:.2f} ({late / 1e6:.0f} MB)",
+            "<= 1.10",
+        ),
+        Row("start of the process to the first answer", f"{start:.1f} s", "<= 5 s"),
+    ]
+
+
+def print_table(rows: list[Row]) -> None:
+    """Print the rows as Markdown."""
+    print("| measured | value | wanted |\n| --- | --- | --- |")
+    for row in rows:
+        print(f"| {row.what} | {row.measured} | {row.wanted} |")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Parse, measure, print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__)
+    parser.add_argument("--model", help="URI or path of a served model; default: a fresh U-Net")
+    parser.add_argument("--keras", help="the same network as a .keras file, to compare with")
+    parser.add_argument("--filters", type=int, default=24, help="width of the fresh U-Net")
+    parser.add_argument("--requests", type=int, default=2000)
+    options = parser.parse_args(arguments)
+    jpeg = paint_jpeg()
+    with tempfile.TemporaryDirectory() as folder:
+        path, network = options.model, None
+        if path is None:
+            network = build_unet(options.filters)
+            print(f"A fresh U-Net of {network.count_params() / 1e6:.1f}M parameters,", end=" ")
+            path = save_pyfunc(network, Path(folder))
+        elif options.keras:
+            import keras
+
+            network = keras.saving.load_model(options.keras, compile=False)
+        print(f"a JPEG of {len(jpeg) / 1000:.0f} KB, {os.cpu_count()} cores.\n")
+        model = mlflow.pyfunc.load_model(path)
+        table = compare_in_process(model, network, jpeg)
+        print_table(table + compare_over_http(model, path, jpeg, options.requests))
+
+
+if __name__ == "__main__":
+    main()

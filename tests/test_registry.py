@@ -1,0 +1,250 @@
+"""The way into service, against a real store; candidates are real models of known quality."""
+
+import dataclasses
+import logging
+import os
+import subprocess
+import sys
+
+import mlflow
+import numpy as np
+import pytest
+
+from colorization import evaluation, models, pixels, tracking
+from colorization.config import VARIANTS
+from colorization.data import prepare, sources
+from colorization.data.sample import write_sample
+from colorization.training import Result
+from serve import gate, registry
+from serve.colorizer import REQUIREMENTS, SIGNATURE
+from tests.conftest import ROOT
+
+NAME = "bird-colorizer-naive"
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path, monkeypatch):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    mlflow.set_tracking_uri(uri)
+    yield uri
+    mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture(scope="session")
+def photographs(splits):
+    return splits  # of a folder: for the registry these are photographs
+
+
+@pytest.fixture(scope="session")
+def painted(splits):
+    return dataclasses.replace(splits, kind="painted")
+
+
+@pytest.fixture(scope="session")
+def other_photographs(cache, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("others") / "garden"
+    write_sample(folder, count=60, seed=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLORIZATION_CACHE", str(cache))
+        return prepare.prepare(sources.fetch(str(folder)))
+
+
+def log_candidate(splits, share):
+    """Log a run as training does; its model adds this share of the test pictures' mean chroma."""
+    config = dataclasses.replace(VARIANTS["naive_basic"], filters=4)
+    colorizer = models.build(config, 128).colorizer
+    kernel, bias = colorizer.get_layer("chroma").get_weights()
+    tint = share * evaluation.mean_chroma(splits.test.images) / 127.5
+    colorizer.get_layer("chroma").set_weights([kernel, np.arctanh(tint).astype("float32")])
+    result = Result(colorizer, {"loss": [1.0], "val_loss": [1.0]}, best_epoch=0)
+    with tracking.open_run("candidate") as run:
+        tracking.log_config(config, splits.uri.removeprefix("file://"))
+        tracking.log_data(splits)
+        tracking.log_result(config, result, splits, SIGNATURE, REQUIREMENTS)
+    return registry.find(run.info.run_id)
+
+
+def served_run():
+    found = registry.find_champion("naive")
+    return found and found[1].run.info.run_id
+
+
+def test_the_first_model_better_than_gray_becomes_champion_with_its_story(photographs):
+    candidate = log_candidate(photographs, 1.0)
+    version, alias = registry.register(candidate)
+    assert (version.name, alias) == (NAME, "champion")
+    client = mlflow.MlflowClient()
+    shown = client.get_model_version_by_alias(NAME, "champion")
+    assert shown.run_id == candidate.run.info.run_id
+    assert shown.tags["variant"] == "naive_basic"
+    assert shown.tags["dataset_digest"] == photographs.digest
+    assert shown.tags["gate"] == "passed"
+    assert float(shown.tags["test_delta_e"]) == pytest.approx(candidate.score(), abs=1e-3)
+    assert "test_delta_e_gray" in shown.tags
+    assert "plain gray" in shown.description
+    model = mlflow.pyfunc.load_model(f"models:/{NAME}@champion")
+    assert model.metadata.run_id == candidate.run.info.run_id
+
+
+def test_a_model_no_better_than_gray_is_refused_by_figure_and_not_registered(photographs):
+    candidate = log_candidate(photographs, 0.0)
+    gray = f"{candidate.score('_gray'):.4f}"
+    with pytest.raises(gate.Refusal, match=f"plain gray: test delta_e .* against {gray}"):
+        registry.register(candidate)
+    assert mlflow.MlflowClient().search_registered_models() == []
+
+
+def test_a_worse_model_becomes_challenger_and_a_better_one_champion(photographs):
+    middle, worse, better = (log_candidate(photographs, share) for share in (0.6, 0.3, 1.0))
+    assert registry.register(middle)[1] == "champion"
+    version, alias = registry.register(worse)
+    assert alias == "challenger"
+    assert served_run() == middle.run.info.run_id
+    gate_tag = mlflow.MlflowClient().get_model_version(NAME, version.version).tags["gate"]
+    assert f"{worse.score():.4f} against {middle.score():.4f}" in gate_tag
+    assert registry.register(better)[1] == "champion"
+    assert served_run() == better.run.info.run_id
+
+
+def test_registering_the_champion_again_changes_nothing(photographs):
+    candidate = log_candidate(photographs, 1.0)
+    first, _ = registry.register(candidate)
+    again, alias = registry.register(candidate)
+    assert (again.version, alias) == (first.version, "champion")
+
+
+def test_force_promotes_a_worse_model_and_says_so(photographs):
+    better, worse = (log_candidate(photographs, share) for share in (1.0, 0.0))
+    registry.register(better)
+    version, alias = registry.register(worse, force=True)
+    assert alias == "champion"
+    assert served_run() == worse.run.info.run_id
+    tags = mlflow.MlflowClient().get_model_version(NAME, version.version).tags
+    assert tags["forced"] == "yes"
+    assert "plain gray" in tags["gate"] and "the champion" in tags["gate"]
+
+
+def test_painted_birds_never_replace_photographs_but_give_way_to_them(photographs, painted):
+    from_paintings = log_candidate(painted, 1.0)
+    assert registry.register(from_paintings)[1] == "champion"
+    from_photographs = log_candidate(photographs, 0.3)
+    assert registry.register(from_photographs)[1] == "champion"
+    again = log_candidate(painted, 1.0)
+    version, alias = registry.register(again)
+    assert alias == "challenger"
+    assert served_run() == from_photographs.run.info.run_id
+    assert "painted birds" in version.tags["gate"]
+
+
+def test_a_champion_of_other_pictures_is_scored_again_on_the_candidate_s(
+    photographs, other_photographs, caplog
+):
+    champion = log_candidate(photographs, 1.0)
+    registry.register(champion)
+    # What the champion does is known: it tints. So is its score on the other pictures.
+    real = other_photographs.test.images
+    tinted = pixels.join(pixels.luma(real), evaluation.mean_chroma(photographs.test.images))
+    expected = evaluation.summary(evaluation.scores(real, tinted))["delta_e"]
+    candidate = log_candidate(other_photographs, 1.0)
+    with caplog.at_level(logging.INFO, "serve"):
+        version, _ = registry.register(candidate)
+    (line,) = [text for text in caplog.messages + [version.tags["gate"]] if "champion" in text]
+    against = float(line.split("against ")[1].split(" ")[0].rstrip(","))
+    assert against == pytest.approx(expected, rel=0.02)
+    assert against != pytest.approx(champion.score(), rel=0.02)
+
+
+def test_best_compares_equal_pictures_only_and_photographs_first(
+    photographs, painted, other_photographs, caplog
+):
+    log_candidate(other_photographs, 1.0)  # better by figure, but on easier pictures
+    best = log_candidate(photographs, 0.9)
+    log_candidate(photographs, 0.5)
+    log_candidate(painted, 0.5)
+    with caplog.at_level(logging.INFO, "serve"):
+        found = registry.find_best("naive")
+    assert found.run.info.run_id == best.run.info.run_id
+    assert f"compared 3 finished runs on `{photographs.name}`" in caplog.text
+    assert "left out 1 on others" in caplog.text
+    assert photographs.digest[:8] in caplog.text
+
+
+def test_a_crash_before_the_alias_leaves_the_old_champion_serving(photographs, monkeypatch):
+    champion = log_candidate(photographs, 0.6)
+    registry.register(champion)
+    better = log_candidate(photographs, 1.0)
+
+    def crash(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(registry, "_set_alias", crash)
+        registry.register(better)
+    assert served_run() == champion.run.info.run_id
+    assert registry.register(better)[1] == "champion"  # and again, whole
+
+
+def call(store, *arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "serve.registry", *arguments],
+        env=os.environ | {"MLFLOW_TRACKING_URI": store, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_two_processes_promoting_at_once_converge_on_the_better_model(photographs, store):
+    shares = (0.5, 1.0, 0.7)
+    candidates = [log_candidate(photographs, share) for share in shares]
+    processes = [call(store, "--run_id", each.run.info.run_id) for each in candidates]
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], outputs
+    assert served_run() == candidates[1].run.info.run_id
+
+
+def test_whoever_looks_last_corrects_a_race_that_the_worse_model_won(photographs):
+    """Both were compared with no champion; the worse one moved the alias last."""
+    worse, better = (log_candidate(photographs, share) for share in (0.4, 1.0))
+    first = registry._create(better, "", force=False)
+    registry._set_alias("naive", "champion", first)
+    second = registry._create(worse, "", force=False)
+    registry._set_alias("naive", "champion", second)
+    version, alias = registry._settle("naive", second, before=None)
+    assert (version.version, alias) == (second.version, "challenger")
+    assert served_run() == better.run.info.run_id
+
+
+def test_the_command_line_registers_and_prints_how_to_serve(photographs, store):
+    log_candidate(photographs, 1.0)
+    process = call(store, "--best", "naive")
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    assert f"mlflow models serve -m models:/{NAME}@champion" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Expected one of --run_id and --best"),
+        (["--run_id", "a", "--best", "naive"], "Expected one of --run_id and --best"),
+        (["--run_id", "0123456789abcdef"], "No such run"),
+        (["--best", "gan"], "Expected naive or pix2pix. Received: best='gan'"),
+        (["--best", "pix2pix"], "Expected a finished run of the family"),
+    ],
+)
+def test_a_bad_request_is_a_sentence(arguments, message, store):
+    process = call(store, *arguments)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert message in output
+    assert "Traceback" not in output
+
+
+def test_an_unfinished_run_is_refused(photographs):
+    with tracking.open_run("unfinished") as run:
+        tracking.log_data(photographs)
+        with pytest.raises(gate.Refusal, match="status=RUNNING"):
+            registry.find(run.info.run_id)
