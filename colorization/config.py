@@ -127,6 +127,6 @@ VARIANTS = {
         NaiveConfig(variant="naive_basic"),
         NaiveConfig(variant="naive_dropout", dropout=0.2),
         NaiveConfig(variant="naive_deep", depth=4),
-        Pix2PixConfig(variant="pix2pix", filters=16, depth=7, dropout=0.5),
+        Pix2PixConfig(variant="pix2pix", filters=16, depth=7, dropout=0.5, epochs=16),
     )
 }

@@ -78,17 +78,24 @@ class EpochLog(keras.callbacks.Callback):
         self.real = split.images[np.linspace(0, len(split.images) - 1, count).astype(int)]
         self.gray = pixels.gray_input(self.real, config.gray_channels)
         self.every = max(1, round(config.epochs / SAMPLE_STEPS))
-        self.last = config.epochs - 1
+        self.epochs = config.epochs
+
+    def on_train_begin(self, logs=None):
+        """Log the pictures as the untrained network colors them, where the slider starts."""
+        self._log_pictures(0)
 
     def on_epoch_end(self, epoch, logs=None):
-        """Log the epoch's metrics, counted from 1, and a strip of gray | predicted | real."""
+        """Log the epoch's metrics, counted from 1, and every few epochs the pictures."""
         step = epoch + 1
         mlflow.log_metrics({name: float(value) for name, value in logs.items()}, step=step)
-        if epoch % self.every == 0 or epoch == self.last:
-            gray = pixels.to_uint8(np.repeat(self.gray[..., :1], 3, axis=-1))
-            predicted = pixels.to_uint8(pixels.to_levels(self.model(self.gray)))
-            picture = figures.strip(gray, predicted, self.real)
-            mlflow.log_image(picture, key="validation/gray_predicted_real", step=step)
+        if step % self.every == 0 or step == self.epochs:
+            self._log_pictures(step)
+
+    def _log_pictures(self, step):
+        gray = pixels.to_uint8(np.repeat(self.gray[..., :1], 3, axis=-1))
+        predicted = pixels.to_uint8(pixels.to_levels(self.model(self.gray, training=False)))
+        picture = figures.strip(gray, predicted, self.real)
+        mlflow.log_image(picture, key="validation/pictures", step=step)
 
 
 def log_result(config, result, splits, signature, requirements):

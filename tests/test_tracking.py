@@ -92,7 +92,7 @@ def test_sample_pictures_carry_their_epoch_for_the_slider(trained, artifacts):
     files = [f.path for f in client.list_artifacts(run.info.run_id, "images")]
     pictures = [file for file in files if file.endswith(".png")]
     steps = sorted(int(re.search(r"step(?:\+|%2B)(\d+)", file)[1]) for file in pictures)
-    assert steps == [1, 2]
+    assert steps == [0, 1, 2]
     with Image.open(artifacts(pictures[0])) as picture:
         assert picture.width > 6 * 128 and picture.height > 3 * 128  # gray | predicted | real
 

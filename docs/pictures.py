@@ -1,0 +1,131 @@
+"""Make the README's pictures from the store's latest finished pix2pix run on painted birds.
+
+    python docs/pictures.py            # after `mlflow run . -e pix2pix`; needs Chromium
+
+Every picture shows what that run logged, or what its model makes of birds that it has never seen.
+"""
+
+import io
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))  # as a script, this file sees only its own folder
+
+from colorization.data.sample import paint  # noqa: E402
+
+DOCS = ROOT / "docs"
+STORE = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{ROOT}/mlflow.db")
+SHOWN = {  # seeds that the sample does not reach
+    "Robin": 81,
+    "Bluetit": 81,
+    "Long_Tailed_Tit": 71,
+    "Starling": 71,
+    "Goldfinch": 81,
+    "Wren": 61,
+}
+SIZE = 240
+GAP = 6
+
+
+def main():
+    """Write docs/*.png."""
+    client = mlflow.MlflowClient(STORE)
+    query = "tags.variant = 'pix2pix' and tags.data_kind = 'painted' and status = 'FINISHED'"
+    (run,) = client.search_runs(["0"], query, max_results=1) or [None]
+    if run is None:
+        sys.exit(f"No finished run in {STORE}. Expected one: `mlflow run . -e pix2pix`.")
+    paint_lead(client, run).save(DOCS / "birds.png")
+    for name in ("losses.png", "test_pictures.png"):
+        shutil.copy(client.download_artifacts(run.info.run_id, name), DOCS / name)
+    with mlflow_ui() as url:
+        photograph_ui(f"{url}/#/experiments/0/runs/{run.info.run_id}")
+
+
+def paint_lead(client, run):
+    """Return unseen birds as one picture: gray, as the run's model colors them, as painted."""
+    (model,) = client.search_logged_models(["0"], f"source_run_id = '{run.info.run_id}'")
+    mlflow.set_tracking_uri(STORE)
+    colorizer = mlflow.pyfunc.load_model(model.model_uri)
+    painted = [paint(name, seed, SIZE) for name, seed in SHOWN.items()]
+    grays = [image.convert("L") for image in painted]
+    answer = colorizer.predict(pd.DataFrame({"image": [encode(gray) for gray in grays]}))
+    colored = [Image.open(io.BytesIO(data)) for data in answer["image"]]
+    lead = Image.new("RGB", (len(SHOWN) * (SIZE + GAP) - GAP, 3 * (SIZE + GAP) - GAP), "white")
+    for row, images in enumerate((grays, colored, painted)):
+        for column, image in enumerate(images):
+            lead.paste(image.convert("RGB"), (column * (SIZE + GAP), row * (SIZE + GAP)))
+    return lead
+
+
+def encode(image):
+    """Return a picture as PNG bytes."""
+    data = io.BytesIO()
+    image.save(data, "PNG")
+    return data.getvalue()
+
+
+@contextmanager
+def mlflow_ui():
+    """Serve the store's UI on loopback; give its URL."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "ui", "--port", str(port), "--workers", "1"]
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    server = subprocess.Popen(
+        [*command, "--backend-store-uri", STORE], env=environment, start_new_session=True
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(120):
+            try:
+                urllib.request.urlopen(f"{url}/health").close()
+                break
+            except OSError:
+                time.sleep(0.5)
+        yield url
+    finally:
+        os.killpg(server.pid, 15)
+        server.wait()
+
+
+def photograph_ui(page_url):
+    """Take screenshots of a run's pages: its overview, and its curves with the last pictures."""
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1400, "height": 900})
+        page.goto(page_url)
+        page.get_by_text("Model training", exact=True).click()
+        page.get_by_role("button", name="Close").click()  # the assistant's panel
+        page.goto(page_url)
+        page.get_by_text("Show more").click(timeout=60_000)
+        page.wait_for_timeout(3000)
+        page.screenshot(path=DOCS / "ui_run.png")
+        page.goto(f"{page_url}/model-metrics")
+        slider = page.get_by_role("slider").first
+        slider.wait_for(timeout=60_000)
+        page.wait_for_timeout(8000)  # the UI polls on: it never falls silent
+        for _ in range(20):  # up to the last epoch's pictures: there are fewer steps
+            slider.press("ArrowRight")
+            page.wait_for_timeout(300)
+        page.wait_for_timeout(5000)
+        page.screenshot(path=DOCS / "ui_metrics.png")
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
