@@ -2,6 +2,9 @@
 
 import ast
 import string
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -82,7 +85,6 @@ def test_every_requirement_is_pinned():
 
 def test_everything_that_is_imported_is_required():
     import importlib.metadata
-    import sys
 
     *_, pip = yaml.safe_load((ROOT / "conda.yaml").read_text())["dependencies"]
     required = {requirement.split("==")[0].lower() for requirement in pip["pip"]}
@@ -92,3 +94,10 @@ def test_everything_that_is_imported_is_required():
     for module in {name for file in files for name in imported(file)}:
         if module not in sys.stdlib_module_names and module not in own:
             assert {name.lower() for name in providers.get(module, [module])} & required, module
+
+
+@pytest.mark.parametrize("command", [["check"], ["format", "--check"]])
+def test_the_code_follows_the_house_style(command):
+    ruff = Path(sys.executable).with_name("ruff")
+    done = subprocess.run([ruff, *command, ROOT], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout

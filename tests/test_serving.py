@@ -352,9 +352,24 @@ def test_the_model_is_served_by_its_requirements_alone(bare_environment, moved_m
     with serving(moved_model, bare_environment / "bin", tmp_path / "log") as address:
         assert_tinted(pictures(post(address, split(text(DATA))))[0], PICTURE)
         assert refusal(address, split(text(b"junk!"))).startswith("Row 0: ")
+        table = io.BytesIO()
+        pd.DataFrame({"image": [DATA]}).to_parquet(table)
+        assert_tinted(pictures(post(address, table.getvalue(), PARQUET))[0], PICTURE)
 
 
 @pytest.mark.slow
 def test_the_serving_environment_stays_below_400_megabytes(bare_environment):
     size = sum(path.stat().st_size for path in bare_environment.rglob("*") if path.is_file())
     assert size < 400e6
+
+
+@pytest.mark.slow
+def test_a_model_that_was_trained_here_is_served(trained, tracking_server, tmp_path, monkeypatch):
+    _, run = trained
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_server)
+    model = f"models:/{run.outputs.model_outputs[0].model_id}"
+    with serving(model, INTERPRETER, tmp_path / "log") as address:
+        (colored,) = pictures(post(address, split(text(DATA), tta=True)))
+    assert colored.size == PICTURE.size
+    lumas = [np.asarray(image.convert("L"), int) for image in (colored, PICTURE)]
+    assert np.abs(lumas[0] - lumas[1]).max() <= 2
