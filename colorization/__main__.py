@@ -21,6 +21,18 @@ logger = logging.getLogger("colorization")
 
 def main(argv=None):
     """Train the variant that the command line names; return the process's exit status."""
+    try:
+        return _main(argv)
+    except KeyboardInterrupt:
+        _end_launched_run()
+        return 128 + signal.SIGINT
+    except SystemExit as stop:
+        if stop.code == 128 + signal.SIGTERM:
+            _end_launched_run()
+        raise
+
+
+def _main(argv):
     arguments = parse(argv)
     try:
         config = configuration.from_arguments(configuration.VARIANTS[arguments.variant], arguments)
@@ -29,7 +41,7 @@ def main(argv=None):
     logging.basicConfig(format="%(message)s")  # other libraries: warnings only
     for room in ("colorization", "serve"):
         logging.getLogger(room).setLevel(logging.INFO)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # no word on GPUs that are not there
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     _stop_with_launcher()
 
@@ -39,7 +51,7 @@ def main(argv=None):
         splits = prepare.prepare(sources.fetch(arguments.data))
     except (ValueError, OSError) as error:
         return _refuse(error)
-    return run(config, arguments.data, splits, register=arguments.register == "yes")
+    return run(config, splits, arguments)
 
 
 def parse(argv=None):
@@ -65,7 +77,7 @@ def parse(argv=None):
     return parser.parse_args(argv)
 
 
-def run(config, data, splits, register):
+def run(config, splits, arguments):
     """Train, log one MLflow run and offer its model to the registry; return the exit status."""
     # These bring TensorFlow, for which neither --help nor a bad argument should wait.
     from colorization import tracking, training
@@ -74,7 +86,7 @@ def run(config, data, splits, register):
 
     try:
         with tracking.open_run(config.variant) as opened:
-            tracking.log_config(config, data)
+            tracking.log_config(config, data=arguments.data, register=arguments.register)
             tracking.log_data(splits)
             result = training.train(config, splits, [tracking.EpochLog(config, splits.val)])
             model, metrics = tracking.log_result(config, result, splits, SIGNATURE, REQUIREMENTS)
@@ -85,7 +97,7 @@ def run(config, data, splits, register):
         *(metrics[f"test_psnr{baseline}"] for baseline in ("", "_gray", "_mean_chroma")),
     )
     command = f"mlflow models serve -m {model.model_uri} -p 5001 --env-manager uv"
-    if register:
+    if arguments.register == "yes":
         command = registry.offer(opened.info.run_id) or command
     logger.info("serve it: %s", command)
     return 0
@@ -96,12 +108,23 @@ def _refuse(error):
     return 2
 
 
+def _end_launched_run():
+    """End the run that `mlflow run` opened, if this process was stopped before it attached."""
+    if "MLFLOW_RUN_ID" not in os.environ:
+        return
+    from mlflow import MlflowClient
+
+    client, run_id = MlflowClient(), os.environ["MLFLOW_RUN_ID"]
+    if client.get_run(run_id).info.status == "RUNNING":
+        client.set_terminated(run_id, "KILLED")
+
+
 def _stop_with_launcher():
     """End with `mlflow run`: killed alone, it would leave this process training on unseen."""
     if "MLFLOW_RUN_ID" not in os.environ:
         return
     ancestors = psutil.Process().parents()
-    launcher = next((each for each in ancestors if "mlflow" in " ".join(each.cmdline())), None)
+    launcher = next((each for each in ancestors if _is_mlflow_run(each)), None)
     if launcher:
 
         def follow():
@@ -111,6 +134,11 @@ def _stop_with_launcher():
             os.kill(os.getpid(), signal.SIGTERM)
 
         threading.Thread(target=follow, daemon=True).start()
+
+
+def _is_mlflow_run(process):
+    words = {os.path.basename(word) for word in process.cmdline()}
+    return {"mlflow", "run"} <= words
 
 
 if __name__ == "__main__":

@@ -109,8 +109,7 @@ def _checked(spec, value):
     if typed is not None and _in_range(spec, typed):
         return typed
     raise ValueError(
-        f"`{spec.name}` is out of range. Expected {_expected(spec)}. "
-        f"Received: {spec.name}={value!r}"
+        f"Bad value for `{spec.name}`. Expected {_expected(spec)}. Received: {spec.name}={value!r}"
     )
 
 

@@ -2,7 +2,9 @@
 
 import importlib.metadata
 import io
+import signal
 import tempfile
+import threading
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -11,10 +13,12 @@ import keras
 import mlflow
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from PIL import Image
 
 from colorization import evaluation, figures, pixels
+from colorization.data.cache import cache_folder
 from colorization.models.export import export_onnx, load_onnx
 
 SAMPLES = 8  # validation pictures that are shown while training
@@ -30,8 +34,13 @@ def open_run(name):
     An exception ends it FAILED with the reason as tag `error`; Ctrl-C and SIGTERM (raised as
     SystemExit) end it KILLED.
     """
+    with FileLock(cache_folder() / "store.lock"):  # two at once cannot create one SQLite store
+        mlflow.search_experiments(max_results=1)
+    held = []
+    handlers = _hold_signals(held)
     with mlflow.start_run(run_name=name, log_system_metrics=True) as run:
         try:
+            _release_signals(handlers, held)
             yield run
         except (KeyboardInterrupt, SystemExit):
             mlflow.end_run("KILLED")
@@ -41,10 +50,25 @@ def open_run(name):
             raise
 
 
-def log_config(config, data):
-    """Log every field of the config and where the pictures came from, as params and tags."""
+def _hold_signals(held):
+    """Note signals in a list: one inside `start_run` would leave a run that nobody ends."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}  # signals arrive in the main thread only
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    return {n: signal.signal(n, lambda number, _: held.append(number)) for n in numbers}
+
+
+def _release_signals(handlers, held):
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    for number in held:
+        signal.raise_signal(number)
+
+
+def log_config(config, **flags):
+    """Log every field of the config and the command line's other flags as params, and tags."""
     known = mlflow.get_run(mlflow.active_run().info.run_id).data.params
-    params = {**asdict(config), "data": data}
+    params = asdict(config) | flags
     # `mlflow run` has logged the texts of -P already, and a param cannot be logged twice.
     mlflow.log_params({key: value for key, value in params.items() if key not in known})
     mlflow.set_tags({"variant": config.variant, "family": config.family})

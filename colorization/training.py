@@ -33,6 +33,24 @@ class Result(NamedTuple):
     best_epoch: int
 
 
+class LinearDecay(keras.callbacks.Callback):
+    """Holds the learning rates for the first half of the epochs, then lets them fall to zero.
+
+    The schedule of the code that Isola et al. published with pix2pix (2017).
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Set the rates for this epoch, counted from 0."""
+        held = self.config.epochs / 2
+        share = min(1, (self.config.epochs - epoch) / (held + 1))
+        for name in learning_rates(self.config):
+            optimizer_of(self.model, name).learning_rate = share * getattr(self.config, name)
+
+
 class Scoring(keras.callbacks.Callback):
     """Scores the colorizer after each epoch and keeps the weights of the best one.
 
@@ -65,7 +83,8 @@ class Scoring(keras.callbacks.Callback):
         predicted = pixels.to_uint8(self.colorize(self.gray))
         means = evaluation.summary(evaluation.scores(self.real, predicted))
         logs.update({f"val_{name}": value for name, value in means.items()})
-        logs.update(_learning_rates(self.config, self.model))
+        for name in learning_rates(self.config):
+            logs[name] = float(optimizer_of(self.model, name).learning_rate)
         logs["images_per_second"] = self.pictures_per_epoch / (self.stopped - self.started)
         score = means[self.criterion.metric]
         if self.best_epoch is None or self.criterion.better(score, self.best_score):
@@ -104,7 +123,7 @@ def train(config, splits, callbacks=()):
         validation_data=pipeline.validation_pairs(
             val_images[:SCORED_PICTURES], config.gray_channels, SCORING_BATCH
         ),
-        callbacks=[scoring, *callbacks],
+        callbacks=[LinearDecay(config), scoring, *callbacks],
         shuffle=False,  # the pipeline does
         verbose=2,
     )
@@ -123,13 +142,14 @@ def as_function(colorizer):
     return colorize
 
 
-def _learning_rates(config, trainer):
-    names = [spec.name for spec in tunable_fields(config) if spec.name.endswith("learning_rate")]
-    optimizers = {name: name.replace("learning_rate", "optimizer") for name in names}
-    return {
-        name: float(getattr(trainer, optimizer).learning_rate)
-        for name, optimizer in optimizers.items()
-    }
+def learning_rates(config):
+    """Return the names of a config's learning rates."""
+    return [spec.name for spec in tunable_fields(config) if spec.name.endswith("learning_rate")]
+
+
+def optimizer_of(trainer, learning_rate):
+    """Return the optimizer that a learning rate of the config is for."""
+    return getattr(trainer, learning_rate.replace("learning_rate", "optimizer"))
 
 
 def _require_finite(logs, epoch):

@@ -15,6 +15,7 @@ from mlflow.models.evaluation.validation import ModelValidationFailedException
 from PIL import Image
 
 from colorization import evaluation
+from colorization.config import VARIANTS
 from colorization.data import prepare, sources
 from colorization.models.export import load_onnx
 
@@ -65,7 +66,10 @@ def require_answers(candidate):
     Raises:
         Refusal: it fails on one, or returns another size, or another luma than the picture's own.
     """
-    model = mlflow.pyfunc.load_model(candidate.model_uri)
+    try:
+        model = mlflow.pyfunc.load_model(candidate.model_uri)
+    except Exception as error:
+        raise Refusal(f"The model cannot be loaded: {error}") from error
     noise = np.random.default_rng(0).integers(0, 256, (40, 60, 4), "uint8")
     for mode in ("L", "RGB", "RGBA", "1", "CMYK"):
         picture = Image.fromarray(noise).convert(mode).resize((90, 150))
@@ -124,7 +128,13 @@ def _require_better(candidate, score, other, name):
 
 def _score_again(champion, candidate):
     """Return the champion's criterion on the candidate's test pictures."""
-    splits = prepare.prepare(sources.fetch(candidate.run.data.params["data"]))
+    try:
+        splits = prepare.prepare(sources.fetch(candidate.run.data.params["data"]))
+    except (ValueError, OSError) as error:
+        raise Refusal(
+            "The champion was tested on other pictures, and those of the run cannot be read to "
+            f"test it again: {error}"
+        ) from error
     if splits.digest != candidate.digest:
         raise Refusal(
             f"The pictures have changed since the run. Expected digest {candidate.digest}: train "
@@ -133,7 +143,7 @@ def _score_again(champion, candidate):
     with tempfile.TemporaryDirectory() as folder:
         model = mlflow.artifacts.download_artifacts(champion.model_uri, dst_path=folder)
         (onnx,) = Path(model).rglob("*.onnx")
-        channels = 1 if champion.family == "naive" else 3
+        channels = VARIANTS[champion.run.data.tags["variant"]].gray_channels
         chroma = evaluation.mean_chroma(splits.train.images)
         tested = evaluation.evaluate(load_onnx(onnx), splits.test, channels, chroma)
     return tested.metrics[f"test_{candidate.criterion.metric}"]

@@ -40,10 +40,12 @@ def find(run_id):
         run = mlflow.get_run(run_id)
     except MlflowException as error:
         raise Refusal(f"No such run. Expected its id. Received: run_id={run_id!r}") from error
-    if run.info.status != "FINISHED" or not _has_model(run):
+    ours = {"family", "dataset_digest", "mlflow.note.content"} <= set(run.data.tags)
+    state = run.info.status, run.info.lifecycle_stage
+    if state != ("FINISHED", "active") or not ours or not _has_model(run):
         raise Refusal(
-            "The run cannot be served. Expected a finished training with a model. "
-            f"Received: run_id={run_id!r}, status={run.info.status}, model={_has_model(run)}"
+            "The run cannot be served. Expected a finished training of this project with a model. "
+            f"Received: run_id={run_id!r}, status={' '.join(state)}, model={_has_model(run)}"
         )
     return _candidate(run)
 
@@ -62,7 +64,7 @@ def find_best(family):
     experiments = [each.experiment_id for each in mlflow.search_experiments()]
     query = f"tags.family = '{family}' and attributes.status = 'FINISHED'"
     runs = mlflow.search_runs(experiments, query, output_format="list")  # the latest first
-    candidates = [_candidate(run) for run in runs if _has_model(run)]
+    candidates = [_candidate(run) for run in runs if _has_model(run) and "data" in run.data.tags]
     if not candidates:
         raise Refusal(
             f"There is nothing to choose from. Expected a finished run of the family: train one "
@@ -86,12 +88,13 @@ def offer(run_id):
     """Take a run that has just finished to the gate, and tell the log how it went.
 
     Returns:
-        The command that serves the family's champion if it is this run now, else None.
+        The command that serves the family's champion if it is this run now, else None; what goes
+        wrong here is logged, since the training itself is done.
     """
     try:
         candidate = find(run_id)
         version, alias = register(candidate)
-    except Refusal as refusal:
+    except (Refusal, MlflowException) as refusal:
         logger.warning("not registered: %s", refusal)
         return None
     logger.info("%s version %s is the %s", version.name, version.version, alias)
@@ -101,11 +104,11 @@ def offer(run_id):
 def find_champion(family):
     """Return the version that serves a family and its `Candidate`, or None."""
     client = mlflow.MlflowClient()
-    try:
-        version = client.get_model_version_by_alias(model_name(family), CHAMPION)
-    except MlflowException:
-        return None
-    return version, Candidate(client.get_run(version.run_id), version.source)
+    for model in client.search_registered_models(f"name = '{model_name(family)}'"):
+        if CHAMPION in model.aliases:
+            version = client.get_model_version(model.name, model.aliases[CHAMPION])
+            return version, Candidate(client.get_run(version.run_id), version.source)
+    return None
 
 
 def register(candidate, force=False):
@@ -122,6 +125,7 @@ def register(candidate, force=False):
 
     Raises:
         Refusal: it cannot color pictures, or no better than plain gray: it is not registered.
+        MlflowException: the store does not answer.
     """
     champion = find_champion(candidate.family)
     if champion and champion[1].run.info.run_id == candidate.run.info.run_id:
@@ -153,17 +157,23 @@ def _create(candidate, failed, force):
     tags = dict(candidate.run.data.tags)
     kept = ("variant", "family", "data", "data_kind", "dataset_digest")
     metrics = {name: f"{value:.4f}" for name, value in candidate.run.data.metrics.items()}
-    version = mlflow.register_model(
-        candidate.model_uri,
-        model_name(candidate.family),
-        tags={name: tags[name] for name in kept}
+    told = (
+        {name: tags[name] for name in kept}
         | {name: value for name, value in metrics.items() if name.startswith("test_")}
         | {"run_id": candidate.run.info.run_id, "gate": failed or "passed"}
-        | ({"forced": "yes"} if failed and force else {}),
+        | ({"forced": "yes"} if failed and force else {})
     )
+    client, name = mlflow.MlflowClient(), model_name(candidate.family)
+    query = f"name = '{name}' and run_id = '{candidate.run.info.run_id}'"
+    version = next(iter(client.search_model_versions(query)), None)
+    if version:  # it was registered before, and did not win
+        for key, value in told.items():
+            client.set_model_version_tag(name, version.version, key, value)
+    else:
+        version = mlflow.register_model(candidate.model_uri, name, tags=told)
     story = tags["mlflow.note.content"] + (f"\nGate: {failed}\n" if failed else "")
-    mlflow.MlflowClient().update_model_version(version.name, version.version, story)
-    return version
+    client.update_model_version(name, version.version, story)
+    return client.get_model_version(name, version.version)
 
 
 def _settle(family, version, before):
@@ -202,7 +212,16 @@ def _best(candidates):
 
 
 def _has_model(run):
-    return bool(run.outputs and run.outputs.model_outputs)
+    """Tell whether a run has logged a model that was not deleted since."""
+    if not run.outputs or not run.outputs.model_outputs:
+        return False
+    try:
+        mlflow.get_logged_model(run.outputs.model_outputs[0].model_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return False
+    return True
 
 
 def _candidate(run):
@@ -223,7 +242,7 @@ def main(argv=None):
     try:
         candidate = find(arguments.run_id) if arguments.run_id else find_best(arguments.best)
         version, alias = register(candidate, force=arguments.force == "yes")
-    except Refusal as refusal:
+    except (Refusal, MlflowException) as refusal:
         logger.error("error: %s", refusal)
         return 2
     logger.info("%s version %s is the %s", version.name, version.version, alias)

@@ -37,9 +37,7 @@ def test_the_variants_are_the_mission_s():
     ],
 )
 def test_a_value_outside_its_range_is_refused_by_name_and_range(variant, field, value):
-    with pytest.raises(
-        ValueError, match=f"`{field}` is out of range. Expected .+{field}={value!r}"
-    ):
+    with pytest.raises(ValueError, match=f"Bad value for `{field}`. Expected .+{field}={value!r}"):
         dataclasses.replace(VARIANTS[variant], **{field: value})
 
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from colorization import models, pixels
+from colorization import models, pixels, training
 from colorization.config import VARIANTS
 from colorization.models.export import export_onnx, load_onnx
 
@@ -74,6 +74,23 @@ def test_an_exported_model_that_cannot_be_trusted_is_refused(tmp_path):
         export_onnx(colorizer, tmp_path / "generator.onnx", pixels.gray_input(RGB, 1))
 
 
+class Fickle(keras.layers.Layer):
+    """Computes something else once it is exported."""
+
+    def call(self, x):
+        import tensorflow as tf
+
+        return x + (1.0 if tf.executing_eagerly() else 0.0)
+
+
+def test_an_exported_model_that_computes_something_else_is_refused(tmp_path):
+    gray = keras.Input((32, 32, 1))
+    colorizer = keras.Model(gray, keras.layers.Concatenate()([Fickle()(gray), gray, gray]))
+    colorizer(np.ones((1, 32, 32, 1), "float32"))
+    with pytest.raises(ValueError, match="within 0.05 levels of Keras's. Received: difference=1.0"):
+        export_onnx(colorizer, tmp_path / "generator.onnx", pixels.gray_input(RGB, 1))
+
+
 def test_the_variants_differ_as_their_names_say():
     def layers(variant):
         built = models.build(small(variant, dropout=VARIANTS[variant].dropout), 32).colorizer
@@ -136,26 +153,36 @@ def test_both_networks_of_the_gan_learn_in_one_step(gan_loss):
 
 
 def test_the_generator_s_step_leaves_the_discriminator_alone():
-    """Alternating updates: with a discriminator that does not learn, only the generator moves."""
-    config = small("pix2pix", discriminator_learning_rate=1e-7)
-    trainer = models.build(config, 32).trainer
+    """Alternating updates: with a discriminator that does not learn, only the generator moves.
+
+    Its batch statistics follow what it sees; its weights must not follow the generator's loss.
+    """
+    trainer = models.build(small("pix2pix", generator_learning_rate=0.1), 32).trainer
     trainer.discriminator_optimizer.learning_rate = 0.0
-    before = trainer.discriminator.get_weights()
+    before = [np.array(weight.value) for weight in trainer.discriminator.trainable_weights]
     trainer.train_on_batch(pixels.gray_input(RGB, 3), pixels.to_signed(RGB.astype("float32")))
-    for old, new in zip(before, trainer.discriminator.get_weights(), strict=True):
-        np.testing.assert_array_equal(old, new)
+    for old, new in zip(before, trainer.discriminator.trainable_weights, strict=True):
+        np.testing.assert_array_equal(old, new.value)
 
 
 @pytest.mark.parametrize("variant", ["naive_deep", "pix2pix"])
-def test_validation_and_serving_compute_the_same(variant):
-    """No statistics of the batch at inference: alone or among others, a picture comes out alike."""
+def test_validation_and_serving_compute_the_same(variant, tmp_path):
+    """Neither dropout nor statistics of the batch: not in validation, scoring or the served file.
+
+    The served file colors each picture alone; the others see them together, after a step of
+    training with dropout.
+    """
     config = small(variant, dropout=0.5)
-    networks = models.build(config, 32)
-    shaken(networks.colorizer)
-    gray = pixels.gray_input(RGB, config.gray_channels)
-    together = np.asarray(networks.colorizer(gray, training=False))
-    alone = np.concatenate([networks.colorizer(gray[n : n + 1], training=False) for n in range(4)])
-    np.testing.assert_allclose(alone, together, atol=0.01)
+    trainer, colorizer = models.build(config, 32)
+    gray, real = pixels.gray_input(RGB, config.gray_channels), pixels.to_signed(RGB.astype("f4"))
+    trainer.train_on_batch(gray, real)
+    export_onnx(colorizer, tmp_path / "generator.onnx", gray)
+    served = load_onnx(tmp_path / "generator.onnx", batch_size=1)(gray)
+    assert np.ptp(served, axis=-1).max() > 0.1  # there is color to differ in
+    np.testing.assert_allclose(training.as_function(colorizer)(gray), served, atol=0.02)
+    losses = trainer.test_on_batch(gray, real, return_dict=True)
+    l1 = np.abs(pixels.to_signed(served) - real).mean()
+    assert losses[{"naive": "loss", "pix2pix": "l1_loss"}[config.family]] == pytest.approx(l1, 1e-3)
 
 
 def test_a_depth_that_does_not_divide_the_picture_is_refused():

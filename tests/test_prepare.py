@@ -282,8 +282,26 @@ def test_a_near_duplicate_of_pictures_in_different_splits_is_left_out():
     hashes[:3, 0] = 0
     hashes[1, 0, 0], hashes[2, 0, 0] = 2**40 - 1, 2**20 - 1  # the third is 20 bits from both
     known = {"a" * 64: "train", "b" * 64: "val"}
-    assigned = splits.assign(["a" * 64, "b" * 64, "0" * 64, "f" * 64], hashes, known)
+    sha256s = ["a" * 64, "b" * 64, "0" * 64, "f" * 64]
+    assigned = splits.assign(sha256s, ["Robin"] * 4, hashes, known)
     assert assigned == ["train", "val", "", "test"]
+
+
+def test_every_species_of_some_size_has_a_picture_of_each_split_and_keeps_it():
+    rng = np.random.default_rng(0)
+    sha256s = [rng.bytes(32).hex() for _ in range(600)]
+    hashes = rng.integers(0, 2**64, (600, 2, 2), dtype=np.uint64)
+    species = [f"species {n % 50}" for n in range(600)]  # twelve of each
+    first = splits.assign(sha256s, species, hashes, {})
+    for name in set(species):
+        theirs = {split for split, other in zip(first, species, strict=True) if other == name}
+        assert theirs == {"train", "val", "test"}
+    own = [splits.by_content(sha256) for sha256 in sha256s]
+    assert sum(a != b for a, b in zip(first, own, strict=True)) < 60  # few had to move
+    # Later a picture more of each is added: whatever was moved stays where it is.
+    some = splits.assign(sha256s[:550], species[:550], hashes[:550], {})
+    known = dict(zip(sha256s[:550], some, strict=True))
+    assert splits.assign(sha256s, species, hashes, known)[:550] == some
 
 
 def test_a_known_source_is_not_read_again(tmp_path):

@@ -5,10 +5,11 @@ import subprocess
 import sys
 
 import keras
+import mlflow
 import numpy as np
 import pytest
 
-from colorization import evaluation, pixels, training
+from colorization import evaluation, pixels, tracking, training
 from colorization.config import VARIANTS
 from tests.conftest import ROOT
 
@@ -37,7 +38,7 @@ def test_every_variant_trains_and_reports_its_story(variant, splits):
 
 
 def test_the_best_epoch_by_the_criterion_is_kept(splits):
-    # So fast that it swings: the best epoch is not the last by construction of any schedule.
+    # So fast that the scores swing, and the best epoch is hardly the last.
     config = quick("naive_basic", epochs=4, learning_rate=0.03)
     result = training.train(config, splits)
     history = result.history["val_delta_e"]
@@ -62,6 +63,24 @@ def test_callbacks_receive_the_scores(splits):
 def test_a_loss_that_is_not_finite_names_the_epoch(splits):
     with pytest.raises(FloatingPointError, match="in epoch 1.*smaller learning rate.*loss=nan"):
         training.train(quick("naive_basic"), Broken(splits))
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_failed(splits, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    with pytest.raises(FloatingPointError), tracking.open_run("broken") as run:
+        training.train(quick("naive_basic"), Broken(splits))
+    run = mlflow.get_run(run.info.run_id)
+    assert run.info.status == "FAILED"
+    assert "in epoch 1" in run.data.tags["error"]
+
+
+def test_learning_rates_are_held_and_then_fall_towards_zero(splits):
+    config = quick("pix2pix", epochs=4, discriminator_learning_rate=1e-4)
+    history = training.train(config, splits).history
+    shares = [1, 1, 2 / 3, 1 / 3]
+    for name in training.learning_rates(config):
+        expected = [share * getattr(config, name) for share in shares]
+        np.testing.assert_allclose(history[name], expected, rtol=1e-5)
 
 
 class Broken:

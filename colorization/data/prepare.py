@@ -26,7 +26,7 @@ MIN_IMAGES = 10
 """Fewer usable pictures than this are refused: there would be nothing to learn or to test."""
 
 # Raise it whenever the same files would give other pixels or other splits.
-PREPARE_VERSION = 1
+PREPARE_VERSION = 2
 
 _NAMED = 20  # pictures left out are named in the log up to this many
 
@@ -177,15 +177,21 @@ def _split(
     names: Iterable[str] = []
     if usable:
         hashes = np.stack([photographs[index].hashes for index in usable])
-        names = splits.assign([photographs[index].sha256 for index in usable], hashes, known)
+        sha256s = [photographs[index].sha256 for index in usable]
+        species = [_species(images[index], folder) for index in usable]
+        names = splits.assign(sha256s, species, hashes, known)
     split_of = dict(zip(usable, names, strict=True))
     rows = []
     for index, (image, photograph) in enumerate(zip(images, photographs, strict=True)):
         split = split_of.get(index, "")
         reason = photograph.reason or ("" if split else splits.STRADDLES)
-        species = "" if image.parent == folder else image.parent.name
-        rows.append(Row(_relative(image, folder), photograph.sha256, species, split, reason))
+        path, species = _relative(image, folder), _species(image, folder)
+        rows.append(Row(path, photograph.sha256, species, split, reason))
     return rows
+
+
+def _species(image: Path, folder: Path) -> str:
+    return "" if image.parent == folder else image.parent.name
 
 
 def _check(rows: Sequence[Row], source: Source) -> None:

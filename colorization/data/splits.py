@@ -7,6 +7,9 @@ import numpy as np
 SPLITS = ("train", "val", "test")
 SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
 
+SPECIES_SIZE = 10
+"""A species of at least so many pictures has one of each split."""
+
 STRADDLES = "near-duplicate of pictures in different splits"
 """Reason to leave a picture out, see `assign`."""
 
@@ -40,18 +43,24 @@ def twins(hashes: np.ndarray) -> list[np.ndarray]:
     return found
 
 
-def assign(sha256s: Sequence[str], hashes: np.ndarray, known: Mapping[str, str]) -> list[str]:
+def assign(
+    sha256s: Sequence[str],
+    species: Sequence[str],
+    hashes: np.ndarray,
+    known: Mapping[str, str],
+) -> list[str]:
     """Give every picture its split, or "" where its near-duplicates are in different ones.
 
     A picture's own content decides, so that adding pictures moves no other, with two exceptions.
     A near-duplicate follows the one that came before it: those known from an earlier manifest
     come first and keep their split, the others follow in the order of their SHA-256. And where
-    validation or test would be empty, the training picture (with its near-duplicates) whose hash
-    comes nearest moves there. Sets that small stay stable when they grow only as long as the
-    earlier manifest is in the cache.
+    validation or test would be empty, or without a species of at least `SPECIES_SIZE` pictures,
+    the training picture (with its near-duplicates) whose hash comes nearest moves there. What was
+    moved so stays when pictures are added, as long as the earlier manifest is in the cache.
 
     Args:
         sha256s: of the pictures' files, hex.
+        species: of the pictures.
         hashes: uint64 (N, 2, 2), see `twins`.
         known: SHA-256 -> split, from the latest earlier manifest.
     """
@@ -63,22 +72,40 @@ def assign(sha256s: Sequence[str], hashes: np.ndarray, known: Mapping[str, str])
             splits[index] = known[sha256s[index]]
         elif len(of_twins) < 2:
             splits[index] = of_twins.pop() if of_twins else by_content(sha256s[index])
-    for empty in ("test", "val"):
-        if empty not in splits:
-            _fill(empty, splits, sha256s, near)
+    for name in sorted(set(species)):
+        members = [index for index, other in enumerate(species) if other == name]
+        if len(members) >= SPECIES_SIZE:
+            new = [index for index in members if sha256s[index] not in known]
+            _fill(members, new, splits, sha256s, near)
+    _fill(range(len(splits)), range(len(splits)), splits, sha256s, near)
     return splits
 
 
-def _fill(empty: str, splits: list[str], sha256s: Sequence[str], near: list[np.ndarray]) -> None:
-    """Move the training picture with the highest hash, and all that look like it, to a split."""
-    trained = [index for index, split in enumerate(splits) if split == "train"]
-    if not trained:
-        return
-    group = {max(trained, key=lambda index: sha256s[index])}
-    waiting = list(group)
+def _fill(
+    members: Sequence[int],
+    movable: Sequence[int],
+    splits: list[str],
+    sha256s: Sequence[str],
+    near: list[np.ndarray],
+) -> None:
+    """Let no split be without `members`: move the training picture with the highest hash."""
+    for empty in ("test", "val"):
+        if empty in {splits[index] for index in members}:
+            continue
+        trained = [index for index in movable if splits[index] == "train"]
+        for index in sorted(trained, key=lambda index: sha256s[index], reverse=True):
+            group = _alike(index, splits, near)
+            if group <= set(movable):
+                for moved in group:
+                    splits[moved] = empty
+                break
+
+
+def _alike(first: int, splits: Sequence[str], near: list[np.ndarray]) -> set[int]:
+    """Return a picture and all of its split that look like it, directly or over others."""
+    group, waiting = {first}, [first]
     while waiting:
-        fresh = {int(i) for i in near[waiting.pop()] if splits[i] == "train"} - group
+        fresh = {int(i) for i in near[waiting.pop()] if splits[i] == splits[first]} - group
         group |= fresh
         waiting += fresh
-    for index in group:
-        splits[index] = empty
+    return group

@@ -5,8 +5,6 @@ from keras import layers, ops
 
 from colorization.pixels import HALF_RANGE, MAX_LEVEL, YCBCR_TO_RGB
 
-HEADS = ("chroma", "rgb")
-
 
 def scale_in(gray):
     """Bring levels 0..255 to [-1, 1]; any shape."""

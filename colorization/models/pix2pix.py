@@ -34,9 +34,8 @@ def build_unet(size, filters, depth, dropout, head):
         x = layers.LeakyReLU(LEAK)(x)
     last = 1 if head == "chroma" else 0  # chroma stays at half size
     for stage in reversed(range(last, depth)):
-        x = layers.UpSampling2D(2, interpolation="nearest")(
-            x
-        )  # resize-convolution: no checkerboard
+        # Resized, then convolved: transposed convolutions leave checkerboards.
+        x = layers.UpSampling2D(2, interpolation="nearest")(x)
         x = _normalize(_conv(x, filters * min(2 ** max(stage - 1, 0), 8), kernel=3))
         if dropout and stage >= depth - DROPOUT_STAGES:
             x = layers.Dropout(dropout)(x)
