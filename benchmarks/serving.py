@@ -6,6 +6,7 @@ quiet; prints a Markdown table. About three minutes on two cores.
 
 import argparse
 import base64
+import dataclasses
 import http.client
 import io
 import itertools
@@ -45,30 +46,13 @@ class Row(NamedTuple):
     wanted: str
 
 
-def build_unet(filters: int):
-    """A U-Net with a chroma head of random weights: the cost of a colorizer, without its skill."""
-    import keras
-    from keras import layers
+def build_network(filters: int):
+    """The default pix2pix generator, untrained: the cost of a colorizer, without its skill."""
+    from colorization import models
+    from colorization.config import VARIANTS
 
-    grays = keras.Input((128, 128, 3))
-    luma = layers.Rescaling(1 / 127.5, -1)(grays)
-    x, skips = luma, []
-    for width in (filters, 2 * filters, 4 * filters, 8 * filters, 8 * filters):
-        x = layers.Conv2D(width, 4, strides=2, padding="same", activation="relu")(x)
-        skips.append(x)  # 64, 32, 16, 8, 4
-    for skip in skips[-2::-1]:
-        x = layers.Concatenate()([layers.UpSampling2D(2)(x), skip])
-        x = layers.Conv2D(skip.shape[-1], 3, padding="same", activation="relu")(x)
-    chroma = layers.Conv2D(2, 3, padding="same", activation="tanh")(x)
-    chroma = layers.UpSampling2D(2, interpolation="bilinear")(chroma)
-    red, blue = chroma[..., :1], chroma[..., 1:]
-    green = -(0.299 * red + 0.114 * blue) / 0.587
-    rgb = layers.Rescaling(127.5, 127.5)(
-        layers.Concatenate()(
-            [luma[..., i : i + 1] + plane for i, plane in enumerate((red, green, blue))]
-        )
-    )
-    network = keras.Model(grays, layers.ReLU(max_value=255.0)(rgb))
+    config = dataclasses.replace(VARIANTS["pix2pix"], filters=filters)
+    network = models.build(config, 128).colorizer
     network(np.zeros((1, 128, 128, 3), "float32"))
     return network
 
@@ -311,17 +295,20 @@ def print_table(rows: list[Row]) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__)
-    parser.add_argument("--model", help="URI or path of a served model; default: a fresh U-Net")
+    parser.add_argument("--model", help="URI or path of a served model; default: a fresh pix2pix")
     parser.add_argument("--keras", help="the same network as a .keras file, to compare with")
-    parser.add_argument("--filters", type=int, default=24, help="width of the fresh U-Net")
+    parser.add_argument("--filters", type=int, default=16, help="of the fresh network")
     parser.add_argument("--requests", type=int, default=2000)
     options = parser.parse_args(arguments)
     jpeg = paint_jpeg()
     with tempfile.TemporaryDirectory() as folder:
         path, network = options.model, None
         if path is None:
-            network = build_unet(options.filters)
-            print(f"A fresh U-Net of {network.count_params() / 1e6:.1f}M parameters,", end=" ")
+            network = build_network(options.filters)
+            print(
+                f"A fresh pix2pix generator of {network.count_params() / 1e6:.1f}M parameters,",
+                end=" ",
+            )
             path = save_pyfunc(network, Path(folder))
         elif options.keras:
             import keras

@@ -17,7 +17,6 @@ from PIL import Image
 from colorization import evaluation
 from colorization.config import VARIANTS
 from colorization.data import prepare, sources
-from colorization.models.export import load_onnx
 
 LEAST_GAIN = 1e-6  # MLflow asks for a change above zero
 LUMA_TOLERANCE = 2  # levels of 255
@@ -128,6 +127,8 @@ def _require_better(candidate, score, other, name):
 
 def _score_again(champion, candidate):
     """Return the champion's criterion on the candidate's test pictures."""
+    from colorization.models.export import load_onnx  # brings Keras: only where it is needed
+
     try:
         splits = prepare.prepare(sources.fetch(candidate.run.data.params["data"]))
     except (ValueError, OSError) as error:

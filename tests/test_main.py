@@ -1,6 +1,7 @@
 """The command line as a user meets it: real processes, real signals."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -75,15 +76,21 @@ def test_too_few_pictures_are_refused_before_any_training(colorization, store, t
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_training_never_stays_running(stop, colorization, store, paintings, tmp_path):
+@pytest.mark.parametrize("moment", ["Started monitoring system metrics", "Epoch 1"])
+def test_a_stopped_training_never_stays_running(
+    moment, stop, colorization, store, paintings, tmp_path
+):
     arguments = ("naive_basic", "--data", paintings, "--epochs", 500, "--filters", 4)
     process = colorization(*arguments, store=store, cwd=tmp_path)
-    until_training(process)
+    for line in process.stdout:
+        if moment in line:
+            break
     process.send_signal(stop)
-    process.communicate(timeout=120)
-    assert process.returncode != 0
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 128 + stop
+    assert "Traceback" not in output
     (run,) = runs(store)
-    assert run.info.status in {"KILLED", "FAILED"}
+    assert run.info.status == "KILLED"
 
 
 @pytest.mark.slow
@@ -101,17 +108,27 @@ def test_without_a_server_or_a_project_everything_lands_in_the_working_directory
     assert "mlflow models serve -m models:/" in output
 
 
+@pytest.mark.slow
+def test_two_first_runs_share_a_fresh_store(colorization, store, paintings, tmp_path):
+    arguments = ("naive_basic", "--data", paintings, "--epochs", 1, "--filters", 4)
+    processes = [colorization(*arguments, store=store, cwd=tmp_path) for _ in range(2)]
+    outputs = [process.communicate(timeout=600)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert [run.info.status for run in runs(store)] == ["FINISHED", "FINISHED"]
+
+
 @pytest.fixture
 def mlflow_run(store, paintings, cache):
     """A function that calls `mlflow run` on the project, with this environment's Python."""
 
-    def start(*arguments):
+    def start(*arguments, project=ROOT, store=store):
         environment = os.environ | {
             "PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}",
             "MLFLOW_TRACKING_URI": store,
             "COLORIZATION_CACHE": str(cache),
         }
-        command = [sys.executable, "-m", "mlflow", "run", str(ROOT), "--env-manager", "local"]
+        command = [sys.executable, "-m", "mlflow", "run", str(project)]
+        command += ["--env-manager", "local"]
         return subprocess.Popen(
             [*command, *arguments],
             env=environment,
@@ -139,6 +156,39 @@ def test_mlflow_run_trains_into_the_run_that_it_opened(mlflow_run, store, painti
 
 
 @pytest.mark.slow
+def test_a_checkout_in_a_path_with_spaces_trains_on_a_remote_server(
+    mlflow_run, tracking_server, paintings, tmp_path
+):
+    project = tmp_path / "a checkout with spaces"
+    shutil.copytree(ROOT, project, ignore=shutil.ignore_patterns(".git", "mlruns", "mlflow.db*"))
+    spaced = tmp_path / "my birds"
+    spaced.symlink_to(paintings)
+    parameters = [f"data={spaced}", "epochs=1", "filters=4", "register=no", "head=rgb"]
+    flags = [flag for parameter in parameters for flag in ("-P", parameter)]
+    process = mlflow_run("-e", "naive_dropout", *flags, project=project, store=tracking_server)
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output
+    client = mlflow.MlflowClient(tracking_server)
+    (run,) = client.search_runs(["0"], "tags.variant = 'naive_dropout'")
+    assert run.info.status == "FINISHED"
+    assert run.data.params["data"] == str(spaced)
+    query = f"run_id = '{run.info.run_id}'"
+    assert client.search_model_versions(query) == []  # register=no
+
+
+@pytest.mark.slow
+def test_stopping_mlflow_run_before_training_ends_its_run(mlflow_run, store, paintings):
+    process = mlflow_run("-e", "naive_basic", "-P", f"data={paintings}", "-P", "filters=4")
+    for line in process.stdout:
+        if "Running command" in line:
+            break
+    time.sleep(4)  # imports, or the preparation of the pictures
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=120)
+    assert until_ended(store) in {"KILLED", "FAILED"}
+
+
+@pytest.mark.slow
 def test_a_refusal_under_mlflow_run_ends_the_run_failed(mlflow_run, store):
     process = mlflow_run("-e", "pix2pix", "-P", "epochs=none")
     output, _ = process.communicate(timeout=120)
@@ -159,7 +209,11 @@ def test_stopping_mlflow_run_stops_the_training_and_ends_its_run(
     until_training(process)
     process.send_signal(stop)
     process.communicate(timeout=120)  # its output ends only when the training has ended, too
-    deadline = time.monotonic() + 30
+    assert until_ended(store) in {"KILLED", "FAILED"}
+
+
+def until_ended(store, seconds=30):
+    deadline = time.monotonic() + seconds
     while (status := runs(store)[0].info.status) == "RUNNING" and time.monotonic() < deadline:
         time.sleep(0.5)
-    assert status in {"KILLED", "FAILED"}
+    return status

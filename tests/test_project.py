@@ -1,6 +1,7 @@
 """The project's own rules: MLproject agrees with the code, and modules import one way only."""
 
 import ast
+import re
 import string
 import subprocess
 import sys
@@ -70,6 +71,27 @@ def test_a_package_is_imported_only_where_the_design_allows_it(package):
     users = {str(f.relative_to(ROOT)) for f in files if package in imported(f)}
     assert users, f"nobody imports {package}: is this rule still needed?"
     assert all(user.startswith(ONLY_IN[package]) for user in users), users
+
+
+# The way of the data: a module imports only what stands before it.
+ORDER = (
+    *("pixels", "config", "metrics", "figures", "data", "models", "evaluation", "training"),
+    *("tracking", "__main__"),
+)
+
+
+@pytest.mark.parametrize("room", ORDER)
+def test_a_module_imports_only_what_stands_before_it(room):
+    place = ROOT / "colorization" / room
+    files = place.rglob("*.py") if place.is_dir() else [place.with_suffix(".py")]
+    code = "\n".join(file.read_text() for file in files)
+    names = {
+        other for other in ORDER if re.search(rf"^\s*from colorization.*\b{other}\b", code, re.M)
+    }
+    names |= {
+        other for other in ORDER if re.search(rf"^\s*from colorization\.{other}\b", code, re.M)
+    }
+    assert names <= {room, *ORDER[: ORDER.index(room)]}
 
 
 def test_the_served_file_stands_alone():

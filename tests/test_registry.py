@@ -9,6 +9,7 @@ import sys
 import mlflow
 import numpy as np
 import pytest
+from mlflow.exceptions import MlflowException
 
 from colorization import evaluation, models, pixels, tracking
 from colorization.config import VARIANTS
@@ -59,7 +60,7 @@ def log_candidate(splits, share):
     colorizer.get_layer("chroma").set_weights([kernel, np.arctanh(tint).astype("float32")])
     result = Result(colorizer, {"loss": [1.0], "val_loss": [1.0]}, best_epoch=0)
     with tracking.open_run("candidate") as run:
-        tracking.log_config(config, splits.uri.removeprefix("file://"))
+        tracking.log_config(config, data=splits.uri.removeprefix("file://"))
         tracking.log_data(splits)
         tracking.log_result(config, result, splits, SIGNATURE, REQUIREMENTS)
     return registry.find(run.info.run_id)
@@ -241,6 +242,57 @@ def test_a_bad_request_is_a_sentence(arguments, message, store):
     assert process.returncode == 2
     assert message in output
     assert "Traceback" not in output
+
+
+def test_a_store_that_does_not_answer_is_not_taken_for_one_without_a_champion(
+    photographs, painted, monkeypatch
+):
+    registry.register(log_candidate(photographs, 0.4))
+    candidate = log_candidate(painted, 1.0)
+
+    def unreachable(*_, **__):
+        raise MlflowException("timeout")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow.MlflowClient, "search_registered_models", unreachable)
+        with pytest.raises(MlflowException, match="timeout"):
+            registry.register(candidate)
+        assert registry.offer(candidate.run.info.run_id) is None  # a training goes on
+    assert served_run() != candidate.run.info.run_id
+
+
+def test_deleted_runs_and_models_are_refused_and_passed_over(photographs):
+    best, other, gone = (log_candidate(photographs, share) for share in (1.0, 0.5, 0.8))
+    model_id = best.model_uri.removeprefix("models:/")
+    mlflow.MlflowClient().delete_logged_model(model_id)
+    mlflow.delete_run(gone.run.info.run_id)
+    for candidate in (best, gone):
+        with pytest.raises(gate.Refusal, match="cannot be served"):
+            registry.find(candidate.run.info.run_id)
+    assert registry.find_best("naive").run.info.run_id == other.run.info.run_id
+
+
+def test_a_run_of_another_project_is_refused():
+    with mlflow.start_run() as run:
+        mlflow.log_metric("loss", 1)
+    with pytest.raises(gate.Refusal, match="of this project"):
+        registry.find(run.info.run_id)
+
+
+def test_pictures_that_are_gone_are_a_refusal(photographs, other_photographs):
+    registry.register(log_candidate(photographs, 1.0))
+    lost = dataclasses.replace(other_photographs, uri="file:///nowhere/garden")
+    version, alias = registry.register(log_candidate(lost, 1.0))
+    assert alias == "challenger"
+    assert "cannot be read to test it again" in version.tags["gate"]
+
+
+def test_a_loser_that_comes_back_is_the_same_version(photographs):
+    registry.register(log_candidate(photographs, 1.0))
+    worse = log_candidate(photographs, 0.4)
+    first, _ = registry.register(worse)
+    again, alias = registry.register(worse)
+    assert (again.version, alias) == (first.version, "challenger")
 
 
 def test_an_unfinished_run_is_refused(photographs):
