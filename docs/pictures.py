@@ -24,6 +24,7 @@ from playwright.sync_api import sync_playwright
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # as a script, this file sees only its own folder
 
+from colorization.config import VARIANTS, tunable_fields  # noqa: E402
 from colorization.data.sample import paint  # noqa: E402
 
 DOCS = ROOT / "docs"
@@ -41,17 +42,25 @@ GAP = 6
 
 
 def main():
-    """Write docs/*.png."""
+    """Write docs/birds.jpg and docs/*.png."""
     client = mlflow.MlflowClient(STORE)
-    query = "tags.variant = 'pix2pix' and tags.data_kind = 'painted' and status = 'FINISHED'"
-    (run,) = client.search_runs(["0"], query, max_results=1) or [None]
+    query = "tags.variant = 'pix2pix' and params.data = 'sample' and attributes.status = 'FINISHED'"
+    run = next(filter(has_defaults, client.search_runs(["0"], query)), None)
     if run is None:
-        sys.exit(f"No finished run in {STORE}. Expected one: `mlflow run . -e pix2pix`.")
-    paint_lead(client, run).save(DOCS / "birds.png")
-    for name in ("losses.png", "test_pictures.png"):
-        shutil.copy(client.download_artifacts(run.info.run_id, name), DOCS / name)
+        sys.exit(f"No such run in {STORE}. Expected a finished one: `mlflow run . -e pix2pix`.")
+    paint_lead(client, run).save(DOCS / "birds.jpg", quality=90)
+    shutil.copy(client.download_artifacts(run.info.run_id, "test_pictures.png"), DOCS)
     with mlflow_ui() as url:
-        photograph_ui(f"{url}/#/experiments/0/runs/{run.info.run_id}")
+        images = client.list_artifacts(run.info.run_id, "images")
+        steps = sum(image.path.endswith(".png") for image in images)
+        photograph_ui(f"{url}/#/experiments/0/runs/{run.info.run_id}", steps)
+
+
+def has_defaults(run):
+    """Tell whether a run is what the README's first command makes."""
+    config = VARIANTS["pix2pix"]
+    defaults = {spec.name: str(getattr(config, spec.name)) for spec in tunable_fields(config)}
+    return defaults.items() <= run.data.params.items()
 
 
 def paint_lead(client, run):
@@ -102,7 +111,7 @@ def mlflow_ui():
         server.wait()
 
 
-def photograph_ui(page_url):
+def photograph_ui(page_url, steps):
     """Take screenshots of a run's pages: its overview, and its curves with the last pictures."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     with sync_playwright() as playwright:
@@ -117,12 +126,11 @@ def photograph_ui(page_url):
         page.screenshot(path=DOCS / "ui_run.png")
         page.goto(f"{page_url}/model-metrics")
         slider = page.get_by_role("slider").first
-        slider.wait_for(timeout=60_000)
-        page.wait_for_timeout(8000)  # the UI polls on: it never falls silent
-        for _ in range(20):  # up to the last epoch's pictures: there are fewer steps
+        page.locator("img[src*='get-artifact']").first.wait_for(timeout=60_000)  # of step 0
+        for _ in range(steps - 1):  # up to the last epoch's pictures
             slider.press("ArrowRight")
             page.wait_for_timeout(300)
-        page.wait_for_timeout(5000)
+        page.wait_for_timeout(3000)
         page.screenshot(path=DOCS / "ui_metrics.png")
         browser.close()
 
