@@ -65,13 +65,14 @@ def _release_signals(handlers, held):
         signal.raise_signal(number)
 
 
-def log_config(config, **flags):
+def log_config(config, data, **flags):
     """Log every field of the config and the command line's other flags as params, and tags."""
     known = mlflow.get_run(mlflow.active_run().info.run_id).data.params
-    params = asdict(config) | flags
+    params = asdict(config) | {"data": data} | flags
     # `mlflow run` has logged the texts of -P already, and a param cannot be logged twice.
     mlflow.log_params({key: value for key, value in params.items() if key not in known})
-    mlflow.set_tags({"variant": config.variant, "family": config.family})
+    tags = {"variant": config.variant, "family": config.family}
+    mlflow.set_tags(tags | {"data_source": data})  # as a param it has quotes where it has spaces
 
 
 def log_data(splits):

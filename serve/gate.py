@@ -130,7 +130,7 @@ def _score_again(champion, candidate):
     from colorization.models.export import load_onnx  # brings Keras: only where it is needed
 
     try:
-        splits = prepare.prepare(sources.fetch(candidate.run.data.params["data"]))
+        splits = prepare.prepare(sources.fetch(candidate.run.data.tags["data_source"]))
     except (ValueError, OSError) as error:
         raise Refusal(
             "The champion was tested on other pictures, and those of the run cannot be read to "

@@ -7,6 +7,7 @@ for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
     del os.environ[name]
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 
+import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +17,9 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+
+# A suite started in the background of a script ignores Ctrl-C, and so would all that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parent.parent
 

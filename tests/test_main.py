@@ -171,7 +171,7 @@ def test_a_checkout_in_a_path_with_spaces_trains_on_a_remote_server(
     client = mlflow.MlflowClient(tracking_server)
     (run,) = client.search_runs(["0"], "tags.variant = 'naive_dropout'")
     assert run.info.status == "FINISHED"
-    assert run.data.params["data"] == str(spaced)
+    assert run.data.tags["data_source"] == str(spaced)
     query = f"run_id = '{run.info.run_id}'"
     assert client.search_model_versions(query) == []  # register=no
 
