@@ -119,7 +119,7 @@ class EpochLog(keras.callbacks.Callback):
     def _log_pictures(self, step):
         gray = pixels.to_uint8(np.repeat(self.gray[..., :1], 3, axis=-1))
         predicted = pixels.to_uint8(pixels.to_levels(self.model(self.gray, training=False)))
-        picture = figures.strip(gray, predicted, self.real, per_row=4)
+        picture = figures.strip(gray, predicted, self.real)
         mlflow.log_image(picture, key="validation/pictures", step=step)
 
 
