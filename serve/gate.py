@@ -14,7 +14,7 @@ from mlflow.models.evaluation import EvaluationResult
 from mlflow.models.evaluation.validation import ModelValidationFailedException
 from PIL import Image
 
-from colorization import evaluation
+from colorization import evaluation, pixels
 from colorization.config import VARIANTS
 from colorization.data import prepare, sources
 
@@ -145,6 +145,7 @@ def _score_again(champion, candidate):
         model = mlflow.artifacts.download_artifacts(champion.model_uri, dst_path=folder)
         (onnx,) = Path(model).rglob("*.onnx")
         channels = VARIANTS[champion.run.data.tags["variant"]].gray_channels
-        chroma = evaluation.mean_chroma(splits.train.images)
-        tested = evaluation.evaluate(load_onnx(onnx), splits.test, channels, chroma)
-    return tested.metrics[f"test_{candidate.criterion.metric}"]
+        real = splits.test.images
+        colored = load_onnx(onnx)(pixels.gray_input(real, channels))
+    means = evaluation.summary(evaluation.scores(real, pixels.to_uint8(colored)))
+    return means[candidate.criterion.metric]

@@ -4,7 +4,7 @@ import struct
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
+from pathlib import Path
 
 import keras
 import mlflow
@@ -16,6 +16,7 @@ from keras import layers
 from mlflow.exceptions import MlflowException
 from PIL import Image, ImageCms, ImageOps
 
+from benchmarks.serving import save_pyfunc
 from serve import colorizer
 
 SIDE = 128
@@ -47,15 +48,7 @@ def build_network(channels, head, strength):
 def save_colorizer(folder, channels, head, strength=1.0):
     network = build_network(channels, head, strength)
     network(np.zeros((1, SIDE, SIDE, channels), "float32"))
-    network.export(folder / "generator.onnx", format="onnx", verbose=False)
-    mlflow.pyfunc.save_model(
-        folder / "model",
-        python_model=colorizer.__file__,
-        artifacts={"generator": str(folder / "generator.onnx")},
-        signature=colorizer.SIGNATURE,
-        pip_requirements=[f"{name}=={version(name)}" for name in colorizer.REQUIREMENTS],
-    )
-    return folder / "model"
+    return Path(save_pyfunc(network, folder))
 
 
 @pytest.fixture(scope="session")

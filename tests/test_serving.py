@@ -11,7 +11,6 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 
 import keras
@@ -22,7 +21,7 @@ import pytest
 from keras import layers
 from PIL import Image
 
-from serve import colorizer
+from benchmarks.serving import save_pyfunc
 
 JSON = "application/json"
 PARQUET = "application/vnd.apache.parquet"
@@ -37,15 +36,7 @@ def served_model(tmp_path_factory):
     tinted = layers.ReLU(max_value=255.0)(layers.Rescaling(1.0, (40.0, -10.0, -20.0))(grays))
     network = keras.Model(grays, tinted)
     network(np.zeros((1, 128, 128, 3), "float32"))
-    network.export(folder / "generator.onnx", format="onnx", verbose=False)
-    mlflow.pyfunc.save_model(
-        folder / "model",
-        python_model=colorizer.__file__,
-        artifacts={"generator": str(folder / "generator.onnx")},
-        signature=colorizer.SIGNATURE,
-        pip_requirements=[f"{name}=={version(name)}" for name in colorizer.REQUIREMENTS],
-    )
-    return folder / "model"
+    return Path(save_pyfunc(network, folder))
 
 
 @contextmanager
