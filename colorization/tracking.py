@@ -161,6 +161,18 @@ def log_result(config, result, splits, signature, requirements):
     return model, tested.metrics
 
 
+def load_colorizer(model_uri):
+    """Return the function of arrays that a logged or registered model holds, see `load_onnx`.
+
+    Args:
+        model_uri: `models:/...` of one of this project's models.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        model = mlflow.artifacts.download_artifacts(model_uri, dst_path=folder)
+        (onnx,) = Path(model).rglob("*.onnx")
+        return load_onnx(onnx)
+
+
 def describe(config, splits, metrics, model):
     """Return the story of a run as Markdown: its test beside the baselines, and how to use it."""
     rows = {f"`{config.variant}`": "", "plain gray": "_gray", "mean chroma": "_mean_chroma"}

@@ -2,8 +2,6 @@
 
 import io
 import logging
-import tempfile
-from pathlib import Path
 from typing import NamedTuple
 
 import mlflow
@@ -15,7 +13,6 @@ from mlflow.models.evaluation.validation import ModelValidationFailedException
 from PIL import Image
 
 from colorization import evaluation, pixels
-from colorization.config import VARIANTS
 from colorization.data import prepare, sources
 
 LEAST_GAIN = 1e-6  # MLflow asks for a change above zero
@@ -127,7 +124,7 @@ def _require_better(candidate, score, other, name):
 
 def _score_again(champion, candidate):
     """Return the champion's criterion on the candidate's test pictures."""
-    from colorization.models.export import load_onnx  # brings Keras: only where it is needed
+    from colorization.tracking import load_colorizer  # brings Keras: only where it is needed
 
     try:
         splits = prepare.prepare(sources.fetch(candidate.run.data.tags["data_source"]))
@@ -141,11 +138,7 @@ def _score_again(champion, candidate):
             f"The pictures have changed since the run. Expected digest {candidate.digest}: train "
             f"again. Received: digest={splits.digest}, data={splits.uri}"
         )
-    with tempfile.TemporaryDirectory() as folder:
-        model = mlflow.artifacts.download_artifacts(champion.model_uri, dst_path=folder)
-        (onnx,) = Path(model).rglob("*.onnx")
-        channels = VARIANTS[champion.run.data.tags["variant"]].gray_channels
-        real = splits.test.images
-        colored = load_onnx(onnx)(pixels.gray_input(real, channels))
+    colorize, real = load_colorizer(champion.model_uri), splits.test.images
+    colored = colorize(pixels.gray_input(real, colorize.channels))
     means = evaluation.summary(evaluation.scores(real, pixels.to_uint8(colored)))
     return means[candidate.criterion.metric]

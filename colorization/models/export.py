@@ -43,13 +43,16 @@ def load_onnx(path, batch_size=16):
     """Return the function that a file of `export_onnx` holds: gray levels in, RGB levels out.
 
     Both are float32 arrays, (N, S, S, C) and (N, S, S, 3); N is unlimited, taken in batches.
+    The function's attribute `channels` is C.
     """
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
+    (entry,) = session.get_inputs()
+    name = entry.name
 
     def colorize(grays):
         starts = range(0, len(grays), batch_size)
         batches = (grays[start : start + batch_size] for start in starts)
         return np.concatenate([session.run(None, {name: batch})[0] for batch in batches])
 
+    colorize.channels = entry.shape[-1]
     return colorize
