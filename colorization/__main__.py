@@ -1,6 +1,6 @@
-"""Train a colorizer: `python -m colorization pix2pix --epochs 2`.
+"""Train a colorizer: `python -m colorization pix2pix --epochs 2`; or all of them: `... compare`.
 
-Parses, prepares the pictures, opens a run, trains and logs; `mlflow run . -e pix2pix` calls it.
+Parses, prepares the pictures, opens a run, trains and logs; `mlflow run .` calls it.
 """
 
 import argparse
@@ -18,9 +18,11 @@ from colorization import config as configuration
 
 logger = logging.getLogger("colorization")
 
+COMPARE = "compare"  # stands where a variant's name does
+
 
 def main(argv=None):
-    """Train the variant that the command line names; return the process's exit status."""
+    """Do what the command line says; return the process's exit status."""
     try:
         return _main(argv)
     except KeyboardInterrupt:
@@ -35,13 +37,14 @@ def main(argv=None):
 def _main(argv):
     arguments = parse(argv)
     try:
-        config = configuration.from_arguments(configuration.VARIANTS[arguments.variant], arguments)
+        configs = _configs(arguments)
     except ValueError as error:
         return _refuse(error)
     logging.basicConfig(format="%(message)s")  # other libraries: warnings only
     for room in ("colorization", "serve"):
         logging.getLogger(room).setLevel(logging.INFO)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     _stop_with_launcher()
 
@@ -51,56 +54,145 @@ def _main(argv):
         splits = prepare.prepare(sources.fetch(arguments.data))
     except (ValueError, OSError) as error:
         return _refuse(error)
-    return run(config, splits, arguments)
+    if arguments.variant == COMPARE:
+        return compare(configs, splits, arguments)
+    return run(*configs, splits, arguments)
 
 
 def parse(argv=None):
-    """Parse the command line: a variant, its config's fields as flags, and `--data`."""
+    """Parse the command line: a variant and its config's fields as flags, or `compare`."""
     parser = argparse.ArgumentParser(prog="python -m colorization", description=__doc__)
     variants = parser.add_subparsers(dest="variant", required=True, metavar="VARIANT")
     for name, config in configuration.VARIANTS.items():
         variant = variants.add_parser(
             name, help=type(config).__doc__.splitlines()[0], allow_abbrev=False
         )
+        _add_flags(variant)
         variant.add_argument(
-            "--data",
-            default="sample",
-            help="sample (painted birds), kaggle, or a folder or .zip of photographs",
-        )
-        variant.add_argument(
-            "--register",
-            default="yes",
-            choices=("yes", "no"),
-            help="yes: offer the model to the registry, which keeps the better one as champion",
+            "--start_from",
+            default="",
+            help="begin with these weights: an earlier run's id, a .keras or .h5 file, a URL, or "
+            "an id or URL of Google Drive",
         )
         configuration.add_arguments(variant, config)
+    every = variants.add_parser(COMPARE, help="Train several and compare them.", allow_abbrev=False)
+    _add_flags(every)
+    every.add_argument("--variants", default=",".join(configuration.VARIANTS), help="with commas")
+    every.add_argument("--epochs", default="12", help="of every training (default: 12)")
     return parser.parse_args(argv)
+
+
+def _add_flags(parser):
+    parser.add_argument(
+        "--data",
+        default="sample",
+        help="sample (painted birds), kaggle, or a folder or .zip of photographs",
+    )
+    parser.add_argument(
+        "--register",
+        default="yes",
+        choices=("yes", "no"),
+        help="yes: offer the model to the registry, which keeps the better one as champion",
+    )
+
+
+def _configs(arguments):
+    if arguments.variant == COMPARE:
+        return configuration.every_head(arguments.variants, arguments.epochs)
+    return [configuration.from_arguments(configuration.VARIANTS[arguments.variant], arguments)]
 
 
 def run(config, splits, arguments):
     """Train, log one MLflow run and offer its model to the registry; return the exit status."""
-    # These bring TensorFlow, for which neither --help nor a bad argument should wait.
-    from colorization import tracking, training
+    # TensorFlow comes with it, for which neither --help nor a bad argument should wait.
     from serve import registry
-    from serve.colorizer import REQUIREMENTS, SIGNATURE
 
     try:
-        with tracking.open_run(config.variant) as opened:
-            tracking.log_config(config, data=arguments.data, register=arguments.register)
-            tracking.log_data(splits)
-            result = training.train(config, splits, [tracking.EpochLog(config, splits.val)])
-            model, metrics = tracking.log_result(config, result, splits, SIGNATURE, REQUIREMENTS)
+        start_from = _starting_weights(config, splits, arguments.start_from)
+    except (ValueError, OSError) as error:
+        return _refuse(error)
+    try:
+        run_id, model = _train(config, splits, arguments, start_from=start_from)
     except FloatingPointError as error:
         return _refuse(error)
-    logger.info(
-        "test: %.2f dB; plain gray %.2f dB, mean chroma %.2f dB",
-        *(metrics[f"test_psnr{baseline}"] for baseline in ("", "_gray", "_mean_chroma")),
-    )
-    command = f"mlflow models serve -m {model.model_uri} -p 5001 --env-manager uv"
+    command = registry.serve_command(model.model_uri)
     if arguments.register == "yes":
-        command = registry.offer(opened.info.run_id) or command
+        command = registry.offer(run_id) or command
     logger.info("serve it: %s", command)
     return 0
+
+
+def compare(configs, splits, arguments):
+    """Train what has not been trained yet, compare all and offer the best of each family.
+
+    Returns:
+        The exit status: 2 if a training broke down, the others are compared all the same.
+    """
+    import mlflow
+
+    from colorization import comparison, tracking
+    from serve import registry
+
+    contenders, status = [], 0
+    with tracking.open_run("compare") as opened:
+        flags = {name: getattr(arguments, name) for name in ("variants", "epochs", "register")}
+        tracking.log_flags(arguments.data, **flags)
+        tracking.log_data(splits)
+        for config in configs:
+            finished = comparison.find_finished(config, splits.digest)
+            if finished:
+                logger.info("%s: was trained already, run %s", config.label, finished.info.run_id)
+            else:
+                try:
+                    run_id, _ = _train(config, splits, arguments, opened.info.run_id)
+                except FloatingPointError as error:
+                    status = _refuse(error)
+                    continue
+                finished = mlflow.get_run(run_id)
+            contenders.append(comparison.Contender(config, finished))
+        if contenders:
+            logger.info("%s", comparison.as_text(comparison.log(contenders, splits)))
+    for best in comparison.best_of_families(contenders):
+        command = registry.serve_command(best.model_uri)
+        if arguments.register == "yes":
+            command = registry.offer(best.run.info.run_id) or command
+        logger.info(
+            "best of the %s family: %s; serve it: %s", best.config.family, best.label, command
+        )
+    return status
+
+
+def _starting_weights(config, splits, reference):
+    """Return the weights that `--start_from` names, or None; refuse here what will not fit."""
+    if not reference:
+        return None
+    from colorization import models, training
+    from serve import networks, weights
+
+    found = networks.load(weights.fetch(reference)).get_weights()
+    colorizer = models.build(config, splits.train.images.shape[1]).colorizer
+    training.require_same_shapes(config, colorizer, found)
+    return found
+
+
+def _train(config, splits, arguments, parent_run_id=None, start_from=None):
+    """Train in a run of its own; return the run's id and the logged model."""
+    from colorization import tracking, training
+    from serve.colorizer import REQUIREMENTS, SIGNATURE
+
+    with tracking.open_run(config.label, parent_run_id) as opened:
+        flags = {"register": arguments.register, "start_from": getattr(arguments, "start_from", "")}
+        tracking.log_config(config, data=arguments.data, **flags)
+        tracking.log_data(splits)
+        callbacks = [tracking.EpochLog(config, splits.val)]
+        result = training.train(config, splits, callbacks, start_from)
+        model, metrics = tracking.log_result(config, result, splits, SIGNATURE, REQUIREMENTS)
+    logger.info(
+        "%s: test %.2f dB; plain gray %.2f dB, mean chroma %.2f dB",
+        config.label,
+        *(metrics[f"test_psnr{baseline}"] for baseline in ("", "_gray", "_mean_chroma")),
+    )
+    return opened.info.run_id, model
 
 
 def _refuse(error):

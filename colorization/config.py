@@ -9,6 +9,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+HEADS = ("chroma", "rgb")  # the default first
+
 
 def _number(default, low, high, text):
     return field(default=default, metadata={"low": low, "high": high, "help": text})
@@ -30,7 +32,7 @@ class Config:
     gray_channels: ClassVar[int]
 
     variant: str
-    head: str = _choice("chroma", ("chroma", "rgb"), "predict two chroma planes, or free RGB")
+    head: str = _choice(HEADS[0], HEADS, "predict two chroma planes, or free RGB")
     filters: int = _number(32, 4, 256, "channels of the first stage")
     depth: int = _number(3, 2, 7, "down-sampling stages")
     dropout: float = _number(0.0, 0.0, 0.9, "share of activations dropped while training")
@@ -42,6 +44,11 @@ class Config:
         """Check every field against its declared type and range."""
         for spec in tunable_fields(type(self)):
             object.__setattr__(self, spec.name, _checked(spec, getattr(self, spec.name)))
+
+    @property
+    def label(self):
+        """What tables and figures call it: the variant, and its head where that is not chroma."""
+        return self.variant if self.head == HEADS[0] else f"{self.variant} {self.head}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +96,29 @@ def from_arguments(config, arguments: argparse.Namespace):
     """
     values = {spec.name: getattr(arguments, spec.name) for spec in tunable_fields(config)}
     return dataclasses.replace(config, **values)
+
+
+def every_head(variants, epochs):
+    """Return the configs of a comparison: every named variant with each head, equally long.
+
+    Args:
+        variants: names, separated by commas.
+        epochs: of every training.
+
+    Raises:
+        ValueError: a name is unknown, or `epochs` is out of range.
+    """
+    names = [name.strip() for name in variants.split(",")]
+    if not set(names) <= set(VARIANTS):
+        raise ValueError(
+            f"Unknown variant. Expected one or more of {', '.join(VARIANTS)}, separated by commas. "
+            f"Received: variants={variants!r}"
+        )
+    return [
+        dataclasses.replace(VARIANTS[name], head=head, epochs=epochs)
+        for name in dict.fromkeys(names)
+        for head in HEADS
+    ]
 
 
 def _expected(spec):

@@ -46,6 +46,28 @@ def loss_curves(history, best_epoch):
     return figure
 
 
+def convergence(curves):
+    """Draw the curves of several trainings over each other, a panel per quantity.
+
+    Args:
+        curves: training's label to panel title to its values, one an epoch; the panels are the
+            same for all.
+    """
+    titles = list(next(iter(curves.values())))
+    figure = Figure(figsize=(4.2 * len(titles), 4.2), layout="constrained")
+    for axes, title in zip(np.atleast_1d(figure.subplots(1, len(titles))), titles, strict=True):
+        for label, panels in curves.items():
+            epochs = np.arange(1, len(panels[title]) + 1)
+            axes.plot(epochs, panels[title], marker=".", label=label)
+        axes.set(title=title, xlabel="epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
 def sheet(columns, captions, title):
     """Draw a row per picture and a column per kind of picture.
 

@@ -24,12 +24,15 @@ from colorization.models.export import export_onnx, load_onnx
 SAMPLES = 8  # validation pictures that are shown while training
 SAMPLE_STEPS = 12  # about how often, over a whole training
 SHEET_ROWS = 8  # test pictures on the sheet, from the best to the worst
+CONTEXTS = {"train": "training", "val": "validation", "test": "testing"}
 COLORIZER = Path(__file__).parent.parent / "serve" / "colorizer.py"
 
 
 @contextmanager
-def open_run(name):
+def open_run(name, parent_run_id=None):
     """Open a run, or attach to the one of `mlflow run`; whatever happens, it does not stay RUNNING.
+
+    With a parent's id, it is a new run below that one, in the same experiment.
 
     An exception ends it FAILED with the reason as tag `error`; Ctrl-C and SIGTERM (raised as
     SystemExit) end it KILLED.
@@ -38,7 +41,11 @@ def open_run(name):
         mlflow.search_experiments(max_results=1)
     held = []
     handlers = _hold_signals(held)
-    with mlflow.start_run(run_name=name, log_system_metrics=True) as run:
+    nested = {}
+    if parent_run_id:
+        nested = {"nested": True, "parent_run_id": parent_run_id}
+        nested["experiment_id"] = mlflow.get_run(parent_run_id).info.experiment_id
+    with mlflow.start_run(run_name=name, log_system_metrics=True, **nested) as run:
         try:
             _release_signals(handlers, held)
             yield run
@@ -67,26 +74,33 @@ def _release_signals(handlers, held):
 
 def log_config(config, data, **flags):
     """Log every field of the config and the command line's other flags as params, and tags."""
+    log_flags(data, **asdict(config) | flags)
+    mlflow.set_tags({"variant": config.variant, "family": config.family})
+
+
+def log_flags(data, **flags):
+    """Log a command line as params, but for those that `mlflow run` has logged already.
+
+    It has logged the texts of -P as they were typed, and a param cannot be logged twice.
+    """
     known = mlflow.get_run(mlflow.active_run().info.run_id).data.params
-    params = asdict(config) | {"data": data} | flags
-    # `mlflow run` has logged the texts of -P already, and a param cannot be logged twice.
+    params = {"data": data} | flags
     mlflow.log_params({key: value for key, value in params.items() if key not in known})
-    tags = {"variant": config.variant, "family": config.family}
-    mlflow.set_tags(tags | {"data_source": data})  # as a param it has quotes where it has spaces
+    mlflow.set_tag("data_source", data)  # as a param it has quotes where it has spaces
 
 
-def log_data(splits):
-    """Log each split as a dataset with the manifest's digest, and the manifest itself."""
+def log_data(splits, used=tuple(CONTEXTS)):
+    """Log the splits used as datasets with the manifest's digest, and the manifest itself."""
     mlflow.set_tags(
         {"data": splits.name, "data_kind": splits.kind, "dataset_digest": splits.digest}
     )
     mlflow.log_artifact(splits.manifest, "data")
     source = CodeDatasetSource({"uri": splits.uri, "manifest": "data/manifest.csv"})
-    for split, context in (("train", "training"), ("val", "validation"), ("test", "testing")):
+    for split in used:
         images = getattr(splits, split).images
         name = f"{splits.name}-{split}"
         dataset = mlflow.data.from_numpy(images, source=source, name=name, digest=splits.digest)
-        mlflow.log_input(dataset, context=context)
+        mlflow.log_input(dataset, context=CONTEXTS[split])
 
 
 class EpochLog(keras.callbacks.Callback):
@@ -139,25 +153,38 @@ def log_result(config, result, splits, signature, requirements):
     Raises:
         ValueError: the exported model does not compute what the trained one does.
     """
+    model, metrics = log_colorizer(config, result.colorizer, splits, signature, requirements)
+    mlflow.log_metric("best_epoch", result.best_epoch + 1)
+    mlflow.log_metric("training_seconds", result.seconds)
+    mlflow.log_figure(figures.loss_curves(result.history, result.best_epoch), "losses.png")
+    return model, metrics
+
+
+def log_colorizer(config, colorizer, splits, signature, requirements, origin=""):
+    """Log a colorizer of any origin, its test beside the baselines, and the test's figures.
+
+    Arguments, results and errors are those of `log_result`; `origin` is what the run's note says
+    of the weights where they were not trained on `splits`.
+    """
     channels = config.gray_channels
     with tempfile.TemporaryDirectory() as folder:
         onnx = Path(folder, "generator.onnx")
         grays = pixels.gray_input(splits.test.images[:SAMPLES], channels)
-        export_onnx(result.colorizer, onnx, grays)
+        export_onnx(colorizer, onnx, grays)
         keras_file = Path(folder, "generator.keras")
-        result.colorizer.save(keras_file)
+        colorizer.save(keras_file)
         mlflow.log_artifact(keras_file, "keras")
         chroma = evaluation.mean_chroma(splits.train.images)
         tested = evaluation.evaluate(load_onnx(onnx), splits.test, channels, chroma)
         example = pixels.to_uint8(grays[0, ..., 0])
         model = _log_model(onnx, example, signature, requirements)
     mlflow.log_metrics(tested.metrics, model_id=model.model_id)
-    mlflow.log_metric("best_epoch", result.best_epoch + 1)
+    mlflow.log_metric("parameters", colorizer.count_params())
     mlflow.log_table(tested.pictures, "test_pictures.json")
     mlflow.log_table(tested.per_species(), "test_species.json")
-    mlflow.log_figure(figures.loss_curves(result.history, result.best_epoch), "losses.png")
     mlflow.log_figure(_test_sheet(config, splits.test, tested), "test_pictures.png")
-    mlflow.set_tag("mlflow.note.content", describe(config, splits, tested.metrics, model))
+    note = describe(config, splits, tested.metrics, model, origin)
+    mlflow.set_tag("mlflow.note.content", note)
     return model, tested.metrics
 
 
@@ -173,8 +200,9 @@ def load_colorizer(model_uri):
         return load_onnx(onnx)
 
 
-def describe(config, splits, metrics, model):
+def describe(config, splits, metrics, model, origin=""):
     """Return the story of a run as Markdown: its test beside the baselines, and how to use it."""
+    origin = origin or f"trained on {len(splits.train.images)} others"
     rows = {f"`{config.variant}`": "", "plain gray": "_gray", "mean chroma": "_mean_chroma"}
     table = "\n".join(
         f"| {title} | {metrics[f'test_psnr{key}']:.2f} | {metrics[f'test_ssim{key}']:.3f} "
@@ -182,8 +210,8 @@ def describe(config, splits, metrics, model):
         for title, key in rows.items()
     )
     return (
-        f"**{config.variant}**, trained on `{splits.name}` ({len(splits.train.images)} pictures, "
-        f"digest `{splits.digest}`), tested on {len(splits.test.images)} others:\n\n"
+        f"**{config.variant}**, tested on {len(splits.test.images)} pictures of `{splits.name}` "
+        f"(digest `{splits.digest}`), {origin}:\n\n"
         "| | PSNR (dB) | SSIM | CIEDE2000 | colorfulness |\n|---|---|---|---|---|\n"
         f"{table}\n\nServe it: `mlflow models serve -m {model.model_uri} --env-manager uv`\n"
     )

@@ -1,5 +1,6 @@
 """Trains a variant on prepared pictures; knows nothing of who watches."""
 
+import itertools
 import logging
 import math
 import time
@@ -15,6 +16,7 @@ from colorization.data import pipeline
 
 SCORED_PICTURES = 64  # CIEDE2000 costs 28 ms a picture: each epoch is scored on a fixed few
 SCORING_BATCH = 16
+SHAPING = ("head", "filters", "depth")  # the fields on which the shapes of the weights depend
 
 logger = logging.getLogger(__name__)
 
@@ -26,11 +28,13 @@ class Result(NamedTuple):
         colorizer: `keras.Model` with the weights of the best epoch: gray to RGB, both 0..255.
         history: metric name to its values, one an epoch.
         best_epoch: counted from 0.
+        seconds: that all epochs took, with their scoring and their callbacks.
     """
 
     colorizer: keras.Model
     history: dict
     best_epoch: int
+    seconds: float
 
 
 class LinearDecay(keras.callbacks.Callback):
@@ -92,31 +96,38 @@ class Scoring(keras.callbacks.Callback):
             self.best_weights = self.colorizer.get_weights()
 
 
-def train(config, splits, callbacks=()):
+def train(config, splits, callbacks=(), start_from=None):
     """Train the variant that `config` describes and keep its best epoch.
 
     Args:
         config: a `NaiveConfig` or `Pix2PixConfig`.
         splits: with `train` and `val`, whose `images` are uint8 (N, S, S, 3).
         callbacks: Keras callbacks; their logs hold everything that `Result.history` does.
+        start_from: weights that the colorizer begins with, as `get_weights` of one of the same
+            shapes gives them; a discriminator begins anew all the same.
 
     Returns:
         A `Result`. The same config, pictures and machine give the same one.
 
     Raises:
-        ValueError: the config asks for an impossible network.
+        ValueError: the config asks for an impossible network, or `start_from` is of another one.
         FloatingPointError: a loss is not finite; the message names the epoch.
     """
+    keras.utils.clear_session()  # of trainings before in this process: memory, and layers' names
     keras.utils.set_random_seed(config.seed)
     tf.config.experimental.enable_op_determinism()
     train_images, val_images = splits.train.images, splits.val.images
     trainer, colorizer = models.build(config, size=train_images.shape[1])
     logger.info("%s: %s weights", config.variant, f"{colorizer.count_params():,}")
+    if start_from is not None:
+        require_same_shapes(config, colorizer, start_from)
+        colorizer.set_weights(start_from)
     pairs = pipeline.training_pairs(
         train_images, config.gray_channels, config.batch_size, config.seed
     )
     pictures_per_epoch = pairs.cardinality().numpy() * min(config.batch_size, len(train_images))
     scoring = Scoring(config, colorizer, val_images, pictures_per_epoch)
+    started = time.perf_counter()
     history = trainer.fit(
         pairs,
         epochs=config.epochs,
@@ -127,8 +138,28 @@ def train(config, splits, callbacks=()):
         shuffle=False,  # the pipeline does
         verbose=2,
     )
+    seconds = time.perf_counter() - started
     colorizer.set_weights(scoring.best_weights)
-    return Result(colorizer, history.history, scoring.best_epoch)
+    return Result(colorizer, history.history, scoring.best_epoch, seconds)
+
+
+def require_same_shapes(config, colorizer, start_from):
+    """Raise a ValueError that names both unless the weights have the colorizer's shapes."""
+    own, given = ([each.shape for each in arrays] for arrays in (colorizer.weights, start_from))
+    if own == given:
+        return
+    index, (expected, received) = next(
+        (index, pair)
+        for index, pair in enumerate(itertools.zip_longest(own, given))
+        if pair[0] != pair[1]
+    )
+    parameters = ", ".join(f"{name}={getattr(config, name)}" for name in SHAPING)
+    raise ValueError(
+        f"The weights of `start_from` are of another network. Expected those of {config.variant} "
+        f"with {parameters}: {len(own)} arrays, number {index + 1} of shape {expected}; give the "
+        f"variant and parameters that they were trained with. Received: {len(given)} arrays, "
+        f"number {index + 1} of shape {received}"
+    )
 
 
 def as_function(colorizer):

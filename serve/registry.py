@@ -24,10 +24,14 @@ def model_name(family):
     return f"bird-colorizer-{family}"
 
 
-def serve_command(family):
-    """Return the command that serves the champion of a family."""
-    uri = f"models:/{model_name(family)}@{CHAMPION}"
-    return f"mlflow models serve -m {uri} -p 5001 --env-manager uv"
+def champion_uri(family):
+    """Return the address of a family's champion, whichever version that is."""
+    return f"models:/{model_name(family)}@{CHAMPION}"
+
+
+def serve_command(model_uri):
+    """Return the command that serves a model."""
+    return f"mlflow models serve -m {model_uri} -p 5001 --env-manager uv"
 
 
 def find(run_id):
@@ -48,6 +52,33 @@ def find(run_id):
             f"Received: run_id={run_id!r}, status={' '.join(state)}, model={_has_model(run)}"
         )
     return _candidate(run)
+
+
+def resolve(model):
+    """Return the `Candidate` that a model's name stands for.
+
+    Args:
+        model: `models:/...`, the id of a finished training run, or a family: its champion.
+
+    Raises:
+        Refusal: there is no such model, or it is none of this project's.
+    """
+    if model in evaluation.CRITERIA:
+        model = champion_uri(model)
+    if not model.startswith("models:/"):
+        return find(model)
+    try:
+        found = mlflow.models.get_model_info(model)
+        candidate = Candidate(mlflow.get_run(found.run_id), found.model_uri)
+    except MlflowException as error:
+        raise Refusal(
+            f"{error.message.rstrip('.')}. Expected `models:/...`, a finished run's id, or naive or "
+            "pix2pix, which is the family's champion: `mlflow run . -e pix2pix` or `-e naive_deep` "
+            f"makes one. Received: model={model!r}"
+        ) from error
+    if "family" not in candidate.run.data.tags:
+        raise Refusal(f"Not a model of this project. Received: model={model!r}")
+    return candidate
 
 
 def find_best(family):
@@ -98,7 +129,7 @@ def offer(run_id):
         logger.warning("not registered: %s", refusal)
         return None
     logger.info("%s version %s is the %s", version.name, version.version, alias)
-    return serve_command(candidate.family) if alias == CHAMPION else None
+    return serve_command(champion_uri(candidate.family)) if alias == CHAMPION else None
 
 
 def find_champion(family):
@@ -247,7 +278,7 @@ def main(argv=None):
         return 2
     logger.info("%s version %s is the %s", version.name, version.version, alias)
     if alias == CHAMPION:
-        logger.info("serve it: %s", serve_command(candidate.family))
+        logger.info("serve it: %s", serve_command(champion_uri(candidate.family)))
     return 0
 
 

@@ -10,13 +10,20 @@ from pathlib import Path
 import pytest
 import yaml
 
+from colorization.__main__ import parse
 from colorization.config import VARIANTS, tunable_fields
 from tests.conftest import ROOT
 
 PROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
 
 ONLY_IN = {
-    "mlflow": ("colorization/tracking.py", "colorization/__main__.py", "serve/", "sweeps/"),
+    "mlflow": (
+        "colorization/tracking.py",
+        "colorization/comparison.py",
+        "colorization/__main__.py",
+        "serve/",
+        "sweeps/",
+    ),
     "tensorflow": (
         "colorization/data/pipeline.py",
         "colorization/models/adversarial.py",
@@ -55,6 +62,16 @@ def test_each_variant_is_an_entry_point_with_the_same_names_and_defaults(variant
         assert entry["parameters"][field.name]["type"] == types[field.type]
 
 
+def test_the_comparison_is_an_entry_point_with_the_same_defaults():
+    defaults = {
+        name: str(spec["default"])
+        for name, spec in PROJECT["entry_points"]["main"]["parameters"].items()
+    }
+    arguments = vars(parse(["compare"]))
+    assert arguments.pop("variant") == "compare"
+    assert defaults == arguments
+
+
 @pytest.mark.parametrize("name", PROJECT["entry_points"])
 def test_each_parameter_reaches_the_command(name):
     entry = PROJECT["entry_points"][name]
@@ -76,7 +93,7 @@ def test_a_package_is_imported_only_where_the_design_allows_it(package):
 # The way of the data: a module imports only what stands before it.
 ORDER = (
     *("pixels", "config", "metrics", "figures", "data", "models", "evaluation", "training"),
-    *("tracking", "__main__"),
+    *("tracking", "comparison", "__main__"),
 )
 
 

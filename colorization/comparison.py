@@ -1,0 +1,171 @@
+"""Every variant beside every other, on the same splits: what is trained, and what is told of it."""
+
+import argparse
+from typing import NamedTuple
+
+import mlflow
+import numpy as np
+import pandas as pd
+
+from colorization import evaluation, figures, pixels, tracking
+from colorization.config import VARIANTS, from_arguments
+
+L1_LOSS = {"naive": "loss", "pix2pix": "l1_loss"}  # the same figure under the family's own name
+SHEET_ROWS = 8
+SCORES = {  # column -> heading
+    "psnr": "PSNR (dB)",
+    "ssim": "SSIM",
+    "delta_e": "CIEDE2000",
+    "colorfulness": "colorfulness",
+}
+
+
+class Contender(NamedTuple):
+    """A trained variant: its config, and its finished MLflow run."""
+
+    config: object
+    run: mlflow.entities.Run
+
+    @property
+    def label(self):
+        """What tables and figures call it."""
+        return self.config.label
+
+    @property
+    def model_uri(self):
+        """Of the logged model."""
+        return f"models:/{self.run.outputs.model_outputs[0].model_id}"
+
+
+def find_finished(config, digest):
+    """Return the latest finished run of the same config on the same pictures, or None."""
+    query = (
+        f"tags.variant = '{config.variant}' and tags.dataset_digest = '{digest}' "
+        "and attributes.status = 'FINISHED'"
+    )
+    experiment = mlflow.active_run().info.experiment_id
+    for run in mlflow.search_runs([experiment], query, output_format="list"):
+        if _config_of(run) == config and run.outputs and run.outputs.model_outputs:
+            return run
+    return None
+
+
+def _config_of(run):
+    """Return the config that a run was trained with, or None where it has none of today's."""
+    if run.data.params.get("start_from", "").strip("'"):
+        return None
+    try:  # the texts of `mlflow run -P` stand as they were typed: 2e-4
+        arguments = argparse.Namespace(**run.data.params)
+        return from_arguments(VARIANTS[run.data.tags["variant"]], arguments)
+    except (AttributeError, ValueError):
+        return None
+
+
+def best_of_families(contenders):
+    """Return the best contender of each family by its criterion."""
+    families = dict.fromkeys(each.config.family for each in contenders)
+    return [_best([each for each in contenders if each.config.family == f]) for f in families]
+
+
+def _best(contenders):
+    criterion = evaluation.CRITERIA[contenders[0].config.family]
+    ranked = sorted(contenders, key=lambda each: each.run.data.metrics[f"test_{criterion.metric}"])
+    return ranked[-1 if criterion.higher_is_better else 0]
+
+
+def table(contenders):
+    """Return the comparison as a DataFrame: a row each, and plain gray and mean chroma at the end.
+
+    Columns: model, psnr (dB), ssim, delta_e, colorfulness, parameters, seconds, images_per_second
+    and run_id; those of the baselines' training are missing.
+    """
+    rows = []
+    for each in contenders:
+        metrics = each.run.data.metrics
+        rows.append({"model": each.label, **{name: metrics[f"test_{name}"] for name in SCORES}})
+        rows[-1] |= {
+            "parameters": int(metrics["parameters"]),
+            "seconds": metrics["training_seconds"],
+            "images_per_second": np.median(_history(each.run, "images_per_second")),
+            "run_id": each.run.info.run_id,
+        }
+    metrics = contenders[0].run.data.metrics  # the baselines are the same for all
+    for title, key in (("plain gray", "_gray"), ("mean chroma", "_mean_chroma")):
+        rows.append({"model": title, **{name: metrics[f"test_{name}{key}"] for name in SCORES}})
+    return pd.DataFrame(rows)
+
+
+def log(contenders, splits):
+    """Log tables, loss curves, test pictures and the story of a comparison to the active run."""
+    compared = table(contenders)
+    mlflow.log_table(compared.astype(object).where(compared.notna(), None), "comparison.json")
+    mlflow.log_table(_per_species(contenders), "test_species.json")
+    curves = {each.label: _curves(each) for each in contenders}
+    mlflow.log_figure(figures.convergence(curves), "losses.png")
+    mlflow.log_figure(_test_sheet(contenders, splits.test), "test_pictures.png")
+    mlflow.set_tag("mlflow.note.content", _story(contenders, compared, splits))
+    return compared
+
+
+def as_text(compared):
+    """Return the table of `table` as Markdown, without the run ids."""
+    head = ["", *SCORES.values(), "parameters", "seconds", "images/s"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for row in compared.itertuples():
+        cells = [row.model, f"{row.psnr:.2f}", f"{row.ssim:.3f}", f"{row.delta_e:.2f}"]
+        cells += [f"{row.colorfulness:.2f}"]
+        if pd.notna(row.parameters):
+            cells += [f"{row.parameters:,.0f}", f"{row.seconds:.0f}"]
+            cells += [f"{row.images_per_second:.0f}"]
+        else:
+            cells += ["", "", ""]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _history(run, metric):
+    entries = mlflow.MlflowClient().get_metric_history(run.info.run_id, metric)
+    return [entry.value for entry in sorted(entries, key=lambda entry: entry.step)]
+
+
+def _curves(contender):
+    """Return the L1 losses (on [-1, 1]) and CIEDE2000 of each epoch, by the panel's title."""
+    loss = L1_LOSS[contender.config.family]
+    names = {"training L1": loss, "validation L1": f"val_{loss}"}
+    names["validation CIEDE2000"] = "val_delta_e"
+    return {title: _history(contender.run, name) for title, name in names.items()}
+
+
+def _per_species(contenders):
+    """Return CIEDE2000 of every contender on the test pictures of every species."""
+    species = None
+    for each in contenders:
+        own = mlflow.load_table("test_species.json", run_ids=[each.run.info.run_id])
+        own = own.rename(columns={"delta_e": each.label})
+        if species is None:
+            species = own[["species", "pictures"]]
+        species = species.merge(own[["species", each.label]], on="species")
+    return species
+
+
+def _test_sheet(contenders, split):
+    """Draw a row per test picture and a column per model."""
+    chosen = np.linspace(0, len(split.images) - 1, min(SHEET_ROWS, len(split.images))).astype(int)
+    real = split.images[chosen]
+    columns = {"gray": pixels.to_uint8(pixels.gray_input(real, 3))}
+    for each in contenders:
+        colorize = tracking.load_colorizer(each.model_uri)
+        predicted = colorize(pixels.gray_input(real, colorize.channels))
+        columns[each.label.replace(" ", "\n")] = pixels.to_uint8(predicted)
+    columns["real"] = real
+    captions = [split.species[index].replace("_", " ") for index in chosen]
+    return figures.sheet(columns, captions, "the same test pictures, every model")
+
+
+def _story(contenders, compared, splits):
+    links = "\n".join(f"- {each.label}: run `{each.run.info.run_id}`" for each in contenders)
+    return (
+        f"Every variant on `{splits.name}` (digest `{splits.digest}`): trained on "
+        f"{len(splits.train.images)} pictures, for {contenders[0].config.epochs} epochs each, "
+        f"tested on {len(splits.test.images)} others.\n\n{as_text(compared)}\n\n{links}\n"
+    )

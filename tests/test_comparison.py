@@ -1,0 +1,91 @@
+"""`mlflow run .`: every variant beside every other, resumable."""
+
+import dataclasses
+
+import mlflow
+import pytest
+
+from colorization import comparison, figures
+from colorization.config import VARIANTS, every_head
+
+
+def test_every_named_variant_is_compared_once_with_both_heads():
+    configs = every_head("naive_deep, pix2pix,naive_deep", "3")
+    labels = ["naive_deep", "naive_deep rgb", "pix2pix", "pix2pix rgb"]
+    assert [config.label for config in configs] == labels
+    assert {config.epochs for config in configs} == {3}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--variants", "naive_deep,pix3pix"], "Received: variants='naive_deep,pix3pix'"),
+        (["--variants", ""], "Expected one or more of naive_basic, naive_dropout"),
+        (["--epochs", "0"], "Received: epochs='0'"),
+    ],
+)
+def test_a_bad_choice_is_a_sentence_and_leaves_no_run(arguments, message, colorization, tmp_path):
+    process = colorization("compare", *arguments, store="", cwd=tmp_path)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert message in output and "Traceback" not in output
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_curves_of_different_length_share_their_panels():
+    curves = {"long": {"L1": [3, 2, 1], "dE": [9, 8, 7]}, "short": {"L1": [3], "dE": [9]}}
+    figure = figures.convergence(curves)
+    first, second = figure.axes
+    assert (first.get_title(), second.get_title()) == ("L1", "dE")
+    assert [list(line.get_xdata()) for line in first.lines] == [[1, 2, 3], [1]]
+
+
+@pytest.mark.slow
+def test_a_killed_comparison_goes_on_where_it_stopped(colorization, paintings, tmp_path):
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    arguments = ("compare", "--data", paintings, "--variants", "naive_basic", "--epochs", 2)
+    process = colorization(*arguments, store=store, cwd=tmp_path)
+    for line in process.stdout:
+        if line.startswith("naive_basic: test"):  # the first is done, the second is on its way
+            break
+    process.kill()
+    process.communicate(timeout=60)
+
+    process = colorization(*arguments, store=store, cwd=tmp_path)
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output
+    assert output.count("was trained already") == 1
+    client = mlflow.MlflowClient(store)
+    (first,) = client.search_runs(["0"], "tags.variant = 'naive_basic' and params.head = 'chroma'")
+    assert f"naive_basic: was trained already, run {first.info.run_id}" in output
+
+    parent = client.search_runs(["0"], "attributes.run_name = 'compare'")[0]
+    (second,) = client.search_runs(["0"], f"tags.mlflow.parentRunId = '{parent.info.run_id}'")
+    assert (parent.info.status, second.info.status) == ("FINISHED", "FINISHED")
+    assert second.data.params["head"] == "rgb"
+    names = {file.path for file in client.list_artifacts(parent.info.run_id)}
+    assert {"comparison.json", "test_species.json", "losses.png", "test_pictures.png"} <= names
+
+    mlflow.set_tracking_uri(store)
+    table = mlflow.load_table("comparison.json", run_ids=[parent.info.run_id])
+    assert list(table["model"]) == ["naive_basic", "naive_basic rgb", "plain gray", "mean chroma"]
+    row = table.iloc[1]
+    assert row["psnr"] == pytest.approx(second.data.metrics["test_psnr"])
+    assert row["parameters"] == second.data.metrics["parameters"] > 100_000
+    assert row["seconds"] > 0 and row["images_per_second"] > 0
+    assert table["delta_e"][2] == pytest.approx(second.data.metrics["test_delta_e_gray"])
+    species = mlflow.load_table("test_species.json", run_ids=[parent.info.run_id])
+    assert {"species", "naive_basic", "naive_basic rgb"} <= set(species.columns)
+    assert "| plain gray |" in parent.data.tags["mlflow.note.content"]
+
+    _another_config_or_other_pictures_are_not_the_same(parent, first)
+
+
+def _another_config_or_other_pictures_are_not_the_same(parent, finished):
+    config = dataclasses.replace(VARIANTS["naive_basic"], epochs=2)
+    digest = finished.data.tags["dataset_digest"]
+    with mlflow.start_run(experiment_id=parent.info.experiment_id):
+        assert comparison.find_finished(config, digest).info.run_id == finished.info.run_id
+        assert comparison.find_finished(config, "other") is None
+        longer = dataclasses.replace(config, epochs=3)
+        assert comparison.find_finished(longer, digest) is None
