@@ -4,17 +4,12 @@ Parses, prepares the pictures, opens a run, trains and logs; `mlflow run .` call
 """
 
 import argparse
-import contextlib
 import logging
-import os
 import signal
 import sys
-import threading
-import time
-
-import psutil
 
 from colorization import config as configuration
+from colorization import launcher
 
 logger = logging.getLogger("colorization")
 
@@ -26,11 +21,11 @@ def main(argv=None):
     try:
         return _main(argv)
     except KeyboardInterrupt:
-        _end_launched_run()
+        launcher.end_run()
         return 128 + signal.SIGINT
     except SystemExit as stop:
         if stop.code == 128 + signal.SIGTERM:
-            _end_launched_run()
+            launcher.end_run()
         raise
 
 
@@ -40,13 +35,7 @@ def _main(argv):
         configs = _configs(arguments)
     except ValueError as error:
         return _refuse(error)
-    logging.basicConfig(format="%(message)s")  # other libraries: warnings only
-    for room in ("colorization", "serve"):
-        logging.getLogger(room).setLevel(logging.INFO)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    _stop_with_launcher()
+    launcher.start()
 
     from colorization.data import prepare, sources
 
@@ -198,39 +187,6 @@ def _train(config, splits, arguments, parent_run_id=None, start_from=None):
 def _refuse(error):
     logger.error("error: %s", error)
     return 2
-
-
-def _end_launched_run():
-    """End the run that `mlflow run` opened, if this process was stopped before it attached."""
-    if "MLFLOW_RUN_ID" not in os.environ:
-        return
-    from mlflow import MlflowClient
-
-    client, run_id = MlflowClient(), os.environ["MLFLOW_RUN_ID"]
-    if client.get_run(run_id).info.status == "RUNNING":
-        client.set_terminated(run_id, "KILLED")
-
-
-def _stop_with_launcher():
-    """End with `mlflow run`: killed alone, it would leave this process training on unseen."""
-    if "MLFLOW_RUN_ID" not in os.environ:
-        return
-    ancestors = psutil.Process().parents()
-    launcher = next((each for each in ancestors if _is_mlflow_run(each)), None)
-    if launcher:
-
-        def follow():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                while launcher.status() != psutil.STATUS_ZOMBIE:
-                    time.sleep(1)
-            os.kill(os.getpid(), signal.SIGTERM)
-
-        threading.Thread(target=follow, daemon=True).start()
-
-
-def _is_mlflow_run(process):
-    words = {os.path.basename(word) for word in process.cmdline()}
-    return {"mlflow", "run"} <= words
 
 
 if __name__ == "__main__":

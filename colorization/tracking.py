@@ -154,10 +154,15 @@ def log_result(config, result, splits, signature, requirements):
         ValueError: the exported model does not compute what the trained one does.
     """
     model, metrics = log_colorizer(config, result.colorizer, splits, signature, requirements)
+    log_training(result)
+    return model, metrics
+
+
+def log_training(result):
+    """Log what a training leaves behind beside its colorizer: it needs no test pictures."""
     mlflow.log_metric("best_epoch", result.best_epoch + 1)
     mlflow.log_metric("training_seconds", result.seconds)
     mlflow.log_figure(figures.loss_curves(result.history, result.best_epoch), "losses.png")
-    return model, metrics
 
 
 def log_colorizer(config, colorizer, splits, signature, requirements, origin=""):

@@ -1,8 +1,11 @@
-"""Make the README's pictures from the store's latest finished pix2pix run on painted birds.
+"""Make the README's pictures from the store's latest finished runs on painted birds.
 
-    python docs/pictures.py            # after `mlflow run . -e pix2pix`; needs Chromium
+    mlflow run . -e pix2pix && mlflow run . && mlflow run . -e evaluate
+    mlflow run . -e pretrained -P naive=<id of a naive run>
+    python docs/pictures.py            # needs Chromium
 
-Every picture shows what that run logged, or what its model makes of birds that it has never seen.
+Every picture shows what such a run logged, or what its model makes of birds that it has never seen.
+That of the web page is made by docs/app_picture.py.
 """
 
 import io
@@ -11,13 +14,16 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
@@ -39,6 +45,12 @@ SHOWN = {  # seeds that the sample does not reach
 }
 SIZE = 240
 GAP = 6
+SHEETS = {  # the sheet of a run, by its name
+    "compare": "test_pictures.png",
+    "evaluate": "pictures.png",
+    "naive_pretrained": "test_pictures.png",
+}
+SHEET_WIDTH = 1400
 
 
 def main():
@@ -49,6 +61,9 @@ def main():
     if run is None:
         sys.exit(f"No such run in {STORE}. Expected a finished one: `mlflow run . -e pix2pix`.")
     paint_lead(client, run).save(DOCS / "birds.jpg", quality=90)
+    for name, artifact in SHEETS.items():
+        shrink_sheet(client, name, artifact).save(DOCS / f"{name}.jpg", quality=85)
+    color_folder(client, run).save(DOCS / "colorize.jpg", quality=90)
     shutil.copy(client.download_artifacts(run.info.run_id, "test_pictures.png"), DOCS)
     with mlflow_ui() as url:
         images = client.list_artifacts(run.info.run_id, "images")
@@ -77,6 +92,46 @@ def paint_lead(client, run):
         for column, image in enumerate(images):
             lead.paste(image.convert("RGB"), (column * (SIZE + GAP), row * (SIZE + GAP)))
     return lead
+
+
+def shrink_sheet(client, name, artifact):
+    """Return the sheet that the latest run of this name has logged, in the README's width."""
+    query = f"attributes.run_name = '{name}' and params.data = 'sample'"
+    query += " and attributes.status = 'FINISHED'"
+    runs = client.search_runs(["0"], query, max_results=1)
+    if not runs:
+        sys.exit(f"No such run in {STORE}. Expected a finished one on the sample: {name}.")
+    sheet = Image.open(client.download_artifacts(runs[0].info.run_id, artifact)).convert("RGB")
+    return sheet.resize((SHEET_WIDTH, round(sheet.height * SHEET_WIDTH / sheet.width)))
+
+
+def color_folder(client, run):
+    """Return a folder of gray paintings above what `serve.folder` made of it, with names."""
+    with tempfile.TemporaryDirectory() as place:
+        gray, colored = Path(place, "old_album"), Path(place, "in_color")
+        gray.mkdir()
+        for name, seed in SHOWN.items():
+            paint(name, seed, SIZE).convert("L").save(gray / f"{name.lower()}.jpg", quality=92)
+        command = [sys.executable, "-m", "serve.folder", "--model", run.info.run_id]
+        command += ["--input", str(gray), "--output", str(colored)]
+        environment = os.environ | {"MLFLOW_TRACKING_URI": STORE}
+        subprocess.run(command, check=True, cwd=ROOT, env=environment)
+        captions = [path.name for path in sorted(gray.iterdir())]
+        columns = {
+            folder.name: [np.asarray(Image.open(path).convert("RGB")) for path in sorted(files)]
+            for folder in (gray, colored)
+            if (files := list(folder.iterdir()))
+        }
+    figure = Figure(figsize=(12, 4.4), layout="constrained")
+    grid = figure.subplots(2, len(captions))
+    for row, (folder, images) in zip(grid, columns.items(), strict=True):
+        for axes, image, caption in zip(row, images, captions, strict=True):
+            axes.imshow(image)
+            axes.axis("off")
+            axes.set_title(f"{folder}/\n{caption}", fontsize=8)
+    data = io.BytesIO()
+    figure.savefig(data, dpi=110)
+    return Image.open(data).convert("RGB")
 
 
 def encode(image):

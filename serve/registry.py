@@ -72,8 +72,8 @@ def resolve(model):
         candidate = Candidate(mlflow.get_run(found.run_id), found.model_uri)
     except MlflowException as error:
         raise Refusal(
-            f"{error.message.rstrip('.')}. Expected `models:/...`, a finished run's id, or naive or "
-            "pix2pix, which is the family's champion: `mlflow run . -e pix2pix` or `-e naive_deep` "
+            f"{error.message.rstrip('.')}. Expected `models:/...`, a finished run's id, or naive "
+            "or pix2pix, which is the family's champion: `mlflow run . -e pix2pix` or `-e naive_deep` "
             f"makes one. Received: model={model!r}"
         ) from error
     if "family" not in candidate.run.data.tags:

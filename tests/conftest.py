@@ -7,8 +7,11 @@ for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
     del os.environ[name]
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 
+import contextlib
+import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -55,6 +58,26 @@ def splits(paintings, cache):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLORIZATION_CACHE", str(cache))
         return prepare.prepare(sources.fetch(str(paintings)))
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory):
+    """The file of an MLflow store without runs: making one takes seconds, copying it none."""
+    from mlflow import MlflowClient
+
+    file = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowClient(f"sqlite:///{file}").search_experiments()
+    return file
+
+
+@pytest.fixture
+def ready_store(empty_store, tmp_path):
+    """The URI of a store of the test's own, as `mlflow` would make it in `tmp_path`."""
+    file = Path(shutil.copy(empty_store, tmp_path))
+    with contextlib.closing(sqlite3.connect(file)) as database, database:
+        folder = str(tmp_path / "mlruns" / "0")
+        database.execute("UPDATE experiments SET artifact_location = ?", (folder,))
+    return f"sqlite:///{file}"
 
 
 @pytest.fixture(scope="session")

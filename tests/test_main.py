@@ -78,10 +78,10 @@ def test_too_few_pictures_are_refused_before_any_training(colorization, store, t
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("moment", ["Started monitoring system metrics", "Epoch 1"])
 def test_a_stopped_training_never_stays_running(
-    moment, stop, colorization, store, paintings, tmp_path
+    moment, stop, colorization, ready_store, paintings, tmp_path
 ):
     arguments = ("naive_basic", "--data", paintings, "--epochs", 500, "--filters", 4)
-    process = colorization(*arguments, store=store, cwd=tmp_path)
+    process = colorization(*arguments, store=ready_store, cwd=tmp_path)
     for line in process.stdout:
         if moment in line:
             break
@@ -89,7 +89,7 @@ def test_a_stopped_training_never_stays_running(
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 128 + stop
     assert "Traceback" not in output
-    (run,) = runs(store)
+    (run,) = runs(ready_store)
     assert run.info.status == "KILLED"
 
 
@@ -118,10 +118,10 @@ def test_two_first_runs_share_a_fresh_store(colorization, store, paintings, tmp_
 
 
 @pytest.fixture
-def mlflow_run(store, paintings, cache):
+def mlflow_run(ready_store, cache):
     """A function that calls `mlflow run` on the project, with this environment's Python."""
 
-    def start(*arguments, project=ROOT, store=store):
+    def start(*arguments, project=ROOT, store=ready_store):
         environment = os.environ | {
             "PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}",
             "MLFLOW_TRACKING_URI": store,
@@ -141,13 +141,13 @@ def mlflow_run(store, paintings, cache):
 
 
 @pytest.mark.slow
-def test_mlflow_run_trains_into_the_run_that_it_opened(mlflow_run, store, paintings):
+def test_mlflow_run_trains_into_the_run_that_it_opened(mlflow_run, ready_store, paintings):
     parameters = [f"data={paintings}", "epochs=1", "filters=4", "learning_rate=1e-3"]
     flags = [flag for parameter in parameters for flag in ("-P", parameter)]
     process = mlflow_run("-e", "naive_deep", *flags)
     output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output
-    (run,) = runs(store)
+    (run,) = runs(ready_store)
     assert run.info.status == "FINISHED"
     assert run.data.params["learning_rate"] == "1e-3"  # as it was typed
     assert run.data.params["seed"] == "0"
@@ -177,7 +177,7 @@ def test_a_checkout_in_a_path_with_spaces_trains_on_a_remote_server(
 
 
 @pytest.mark.slow
-def test_stopping_mlflow_run_before_training_ends_its_run(mlflow_run, store, paintings):
+def test_stopping_mlflow_run_before_training_ends_its_run(mlflow_run, ready_store, paintings):
     process = mlflow_run("-e", "naive_basic", "-P", f"data={paintings}", "-P", "filters=4")
     for line in process.stdout:
         if "Running command" in line:
@@ -185,23 +185,23 @@ def test_stopping_mlflow_run_before_training_ends_its_run(mlflow_run, store, pai
     time.sleep(4)  # imports, or the preparation of the pictures
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=120)
-    assert until_ended(store) in {"KILLED", "FAILED"}
+    assert until_ended(ready_store) in {"KILLED", "FAILED"}
 
 
 @pytest.mark.slow
-def test_a_refusal_under_mlflow_run_ends_the_run_failed(mlflow_run, store):
+def test_a_refusal_under_mlflow_run_ends_the_run_failed(mlflow_run, ready_store):
     process = mlflow_run("-e", "pix2pix", "-P", "epochs=none")
     output, _ = process.communicate(timeout=120)
     assert process.returncode != 0
     assert "Received: epochs='none'" in output
-    (run,) = runs(store)
+    (run,) = runs(ready_store)
     assert run.info.status == "FAILED"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_stopping_mlflow_run_stops_the_training_and_ends_its_run(
-    stop, mlflow_run, store, paintings
+    stop, mlflow_run, ready_store, paintings
 ):
     process = mlflow_run(
         "-e", "naive_basic", "-P", f"data={paintings}", "-P", "epochs=500", "-P", "filters=4"
@@ -209,11 +209,11 @@ def test_stopping_mlflow_run_stops_the_training_and_ends_its_run(
     until_training(process)
     process.send_signal(stop)
     process.communicate(timeout=120)  # its output ends only when the training has ended, too
-    assert until_ended(store) in {"KILLED", "FAILED"}
+    assert until_ended(ready_store) in {"KILLED", "FAILED"}
 
 
-def until_ended(store, seconds=30):
+def until_ended(ready_store, seconds=30):
     deadline = time.monotonic() + seconds
-    while (status := runs(store)[0].info.status) == "RUNNING" and time.monotonic() < deadline:
+    while (status := runs(ready_store)[0].info.status) == "RUNNING" and time.monotonic() < deadline:
         time.sleep(0.5)
     return status

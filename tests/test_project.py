@@ -20,6 +20,7 @@ ONLY_IN = {
     "mlflow": (
         "colorization/tracking.py",
         "colorization/comparison.py",
+        "colorization/launcher.py",
         "colorization/__main__.py",
         "serve/",
         "sweeps/",
@@ -56,6 +57,7 @@ def test_each_variant_is_an_entry_point_with_the_same_names_and_defaults(variant
     defaults = {name: spec["default"] for name, spec in entry["parameters"].items()}
     assert defaults.pop("data") == "sample"
     assert defaults.pop("register") == "yes"
+    assert defaults.pop("start_from") == ""
     assert defaults == expected
     types = {int: "int", float: "float", str: "string"}
     for field in tunable_fields(config):
@@ -93,7 +95,7 @@ def test_a_package_is_imported_only_where_the_design_allows_it(package):
 # The way of the data: a module imports only what stands before it.
 ORDER = (
     *("pixels", "config", "metrics", "figures", "data", "models", "evaluation", "training"),
-    *("tracking", "comparison", "__main__"),
+    *("tracking", "comparison", "launcher", "__main__"),
 )
 
 

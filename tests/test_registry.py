@@ -24,11 +24,10 @@ NAME = "bird-colorizer-naive"
 
 
 @pytest.fixture(autouse=True)
-def store(tmp_path, monkeypatch):
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    mlflow.set_tracking_uri(uri)
-    yield uri
+def store(ready_store, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", ready_store)
+    mlflow.set_tracking_uri(ready_store)
+    yield ready_store
     mlflow.set_tracking_uri(None)
 
 
@@ -58,7 +57,7 @@ def log_candidate(splits, share):
     kernel, bias = colorizer.get_layer("chroma").get_weights()
     tint = share * evaluation.mean_chroma(splits.test.images) / 127.5
     colorizer.get_layer("chroma").set_weights([kernel, np.arctanh(tint).astype("float32")])
-    result = Result(colorizer, {"loss": [1.0], "val_loss": [1.0]}, best_epoch=0)
+    result = Result(colorizer, {"loss": [1.0], "val_loss": [1.0]}, best_epoch=0, seconds=1.0)
     with tracking.open_run("candidate") as run:
         tracking.log_config(config, data=splits.uri.removeprefix("file://"))
         tracking.log_data(splits)

@@ -1,0 +1,252 @@
+"""The web page: drop a picture, see it in color.
+
+`python -m serve.app --port 7860`, which `mlflow run . -e app` calls; it listens on loopback only.
+"""
+
+import argparse
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import zipfile
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import quote
+
+import gradio as gr
+import jinja2
+import uvicorn
+from fastapi import FastAPI
+
+from colorization.data.photograph import IMAGE_SIZE
+from colorization.data.sample import paint
+from serve.champions import Champions
+from serve.coloring import Refused, color
+from serve.colorizer import MAX_SATURATION
+
+HERE = Path(__file__).parent
+MAX_FILE_SIZE = "64mb"
+MAX_PICTURES = 20  # at once
+UPLOADS_KEPT = 3600  # seconds
+EXAMPLE_SIDE = 512
+EXAMPLES = {  # seeds that the sample does not reach
+    "Robin": 906,
+    "Bluetit": 903,
+    "Goldfinch": 903,
+    "Long_Tailed_Tit": 904,
+    "Chaffinch": 904,
+    "Starling": 902,
+}
+
+FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+COLORS = {  # Gradio's own grays are too pale for small print
+    "body_text_color_subdued": "*neutral_600",
+    "body_text_color_subdued_dark": "*neutral_400",
+    "link_text_color": "*primary_700",
+    "link_text_color_dark": "*primary_400",
+    "error_text_color": "#b91c1c",
+    "error_text_color_dark": "#fca5a5",
+}
+# Tells the server which of the examples' buttons was pressed.
+PICK = """element.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-bird]");
+  if (button) trigger("click", {bird: button.dataset.bird});
+});"""
+# Gradio's ImageSlider knows no keyboard and has no name. Here a range input lies on the pictures.
+# New results are written into the old elements, without their styles: so place it again.
+# The gallery's buttons go to a picture's heading, with the keyboard's focus.
+RESULTS = """const place = (range) =>
+  range.parentElement.style.setProperty("--at", range.value + "%");
+element.addEventListener("input", ({target}) => target.type === "range" && place(target));
+element.addEventListener("click", ({target}) => {
+  const button = target.closest("[data-to]");
+  if (button) document.getElementById(button.dataset.to).focus();
+});
+watch("value", () => element.querySelectorAll("input[type=range]").forEach(place));"""
+
+logger = logging.getLogger("serve.app")  # __name__ is __main__ for `python -m`
+
+
+class Page:
+    """What happens on the page; each visitor's results lie in a folder of their own.
+
+    Args:
+        folder: for the examples and the results; whoever made it deletes it.
+    """
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.champions = Champions()
+        jinja = jinja2.Environment(autoescape=True, loader=jinja2.FileSystemLoader(HERE))
+        jinja.globals.update(url=file_url, side=IMAGE_SIZE)
+        self.html = jinja.get_template("page.html").module
+        self.examples = {}
+        for species, seed in EXAMPLES.items():
+            name = species.replace("_", " ")
+            self.examples[name] = folder / f"{name}.png"
+            paint(species, seed, EXAMPLE_SIDE).save(self.examples[name])
+
+    def models(self):
+        """Return the section about the models, as the registry is now."""
+        return self.html.models(self.champions.places())
+
+    def pick(self, event: gr.EventData):
+        """Return the example whose button was pressed, as a list of one path."""
+        return [str(self.examples[event.bird])]
+
+    def color(self, uploads, tta, saturation, before):
+        """Color files, telling which; yields status, results, models, folder of the results.
+
+        Args:
+            uploads: paths.
+            tta: average over the picture and its mirror image.
+            saturation: factor on the chroma.
+            before: folder of this visitor's former results, which is deleted.
+        """
+        forget(before)
+        places = self.champions.places()
+        champions = [place.champion for place in places if place.champion]
+        models = self.html.models(places)
+        if not (uploads and champions):
+            problems = [self.html.reason(place) for place in places] if uploads else []
+            yield self.html.status("", problems), "", models, None
+            return
+        folder = Path(tempfile.mkdtemp(dir=self.folder))
+        done, problems = [], []
+        if len(uploads) > MAX_PICTURES:
+            problems.append(f"{MAX_PICTURES} pictures at once are colored, the others left out.")
+        for number, upload in enumerate(uploads[:MAX_PICTURES]):
+            name = Path(upload).name
+            yield self.html.status(f"Coloring {name} …", problems), gr.skip(), models, str(folder)
+            try:
+                place = folder / str(number)
+                done.append(color(upload, champions, place, tta=tta, saturation=saturation))
+            except Refused as refusal:
+                problems.append(str(refusal))
+            except Exception:  # a full disk, a network that does not fit into memory
+                logger.exception("%s could not be colored", name)
+                problems.append(f"{name} could not be colored; the server's log tells why.")
+        status = self.html.status(summarize(done, champions), problems)
+        archive = write_archive(done, folder) if len(done) > 1 else None
+        yield status, self.html.pictures(done, places, archive), models, str(folder)
+
+
+def file_url(path):
+    """Return the address of a file, relative to the page's."""
+    return f"gradio_api/file={quote(path.as_posix())}"
+
+
+def summarize(done, champions):
+    """Return what was done as a sentence; empty if it was nothing."""
+    if not done:
+        return ""
+    what = done[0].name if len(done) == 1 else f"{len(done)} pictures"
+    return f"Colored {what} by {' and '.join(champion.family for champion in champions)}."
+
+
+def write_archive(done, folder):
+    """Write the downloads of all pictures into one ZIP; return its path."""
+    path = folder / "colored-pictures.zip"
+    with zipfile.ZipFile(path, "w") as archive:  # stored as they are: PNG is compressed already
+        for number, picture in enumerate(done, 1):  # two may have the same name
+            for colored in picture.colored:
+                archive.write(colored.download, f"{number:02}-{colored.download.name}")
+    return path
+
+
+def forget(folder):
+    """Delete a visitor's results, if there are any."""
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def build(page):
+    """Return the page as Gradio's Blocks."""
+    html, plain = page.html, {"apply_default_css": False}
+    examples = html.examples({name: file_url(path) for name, path in page.examples.items()})
+    with gr.Blocks(
+        title="Garden birds in color",
+        analytics_enabled=False,
+        delete_cache=(UPLOADS_KEPT, UPLOADS_KEPT),
+    ) as blocks:
+        gr.HTML(html.header(), **plain)
+        with gr.Row(elem_classes="inputs"):
+            drop = gr.File(show_label=False, file_count="multiple", height=150, min_width=300)
+            birds = gr.HTML(examples, js_on_load=PICK, min_width=300, **plain)
+        with gr.Row(elem_classes="controls"):
+            tta = gr.Checkbox(label="Average with the mirror image (TTA)", min_width=280)
+            saturation = gr.Slider(
+                0, MAX_SATURATION, 1, step=0.05, label="Saturation", buttons=[], min_width=280
+            )
+        status = gr.HTML(html.status("", []), **plain)
+        results = gr.HTML(js_on_load=RESULTS, **plain)
+        models = gr.HTML(**plain)
+        uploads = gr.State([])
+        folder = gr.State(None, delete_callback=forget)  # when the visitor has left
+        dropped = drop.upload(lambda files: (files, None), drop, [uploads, drop])
+        picked = birds.click(page.pick, None, uploads)
+        for event in (dropped.then, picked.then, tta.change, saturation.change):
+            event(
+                page.color,
+                [uploads, tta, saturation, folder],
+                [status, results, models, folder],
+                trigger_mode="always_last",
+                concurrency_id="color",  # one at a time, so that memory stays bounded
+                show_progress="hidden",
+            )
+        blocks.load(page.models, None, models, show_progress="hidden")
+    return blocks
+
+
+def mount(page):
+    """Return the web application; it gives away nothing but the files in the page's folder."""
+    return gr.mount_gradio_app(
+        FastAPI(),
+        build(page),
+        path="/",
+        allowed_paths=[str(page.folder)],
+        max_file_size=MAX_FILE_SIZE,
+        show_error=False,
+        theme=gr.themes.Default(primary_hue="orange", neutral_hue="stone", **FONTS).set(**COLORS),
+        css_paths=HERE / "page.css",
+        footer_links=[],
+        run_history=False,
+        enable_monitoring=False,
+    )
+
+
+def main(argv=None):
+    """Serve the page until Ctrl-C or SIGTERM; return the process's exit status."""
+    parser = argparse.ArgumentParser(prog="python -m serve.app", description=__doc__)
+    parser.add_argument("--port", type=int, default=7860)
+    port = parser.parse_args(argv).port
+    if not 0 < port < 65536:
+        parser.error(f"Expected a port from 1 to 65535. Received: port={port}")
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("serve").setLevel(logging.INFO)
+    try:
+        listening = socket.create_server(("127.0.0.1", port))
+    except OSError as error:
+        logger.error(
+            "error: Expected a free port. Received: port=%d (%s)", port, os.strerror(error.errno)
+        )
+        return 2
+    # MLflow would ask a registry that is down again and again, for minutes: visitors do not wait.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with listening, tempfile.TemporaryDirectory() as folder, suppress(KeyboardInterrupt):
+        os.environ["GRADIO_TEMP_DIR"] = str(Path(folder, "uploads"))
+        app = mount(Page(Path(folder).resolve()))
+        logger.info("The page is at http://127.0.0.1:%d", port)
+        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
+        uvicorn.Server(config).run([listening])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

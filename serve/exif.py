@@ -1,0 +1,75 @@
+"""What a photograph's file tells beside its pixels: EXIF, read from one file, put into another."""
+
+import io
+import logging
+import zlib
+
+from PIL import ExifTags, Image
+
+from serve.colorizer import WRITABLE, PictureError
+
+LONGEST_IN_JPEG = 65_533  # bytes: one segment
+PNG_HEADER = 33  # bytes: signature and IHDR, behind which any chunk may stand
+ORIENTATION = ExifTags.Base.Orientation
+# Of a TIFF's tags, what tells of the picture; the others tell where the file keeps its pixels.
+DESCRIPTIVE = {
+    ExifTags.Base[name]
+    for name in (
+        *("ImageDescription", "Make", "Model", "XResolution", "YResolution", "ResolutionUnit"),
+        *("Software", "DateTime", "Artist", "HostComputer", "Copyright"),
+        *("ExifOffset", "GPSInfo"),
+    )
+}
+
+logger = logging.getLogger(__name__)
+
+
+def read(content):
+    """Return a picture's EXIF, without orientation and thumbnail; empty where it has none.
+
+    The colored picture stands upright already, and the thumbnail would be the gray one.
+    """
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            exif = image.getexif()
+            for tag in set(exif) - DESCRIPTIVE if image.format == "TIFF" else {ORIENTATION}:
+                exif.pop(tag, None)
+            return exif.tobytes() if len(exif) else b""
+    except Exception:  # Broken EXIF says nothing about the pixels: they are colored all the same.
+        return b""
+
+
+def insert(content, format, exif):
+    """Return an encoded picture with this EXIF in it; the pixels of JPEG and PNG stay as they are.
+
+    Args:
+        content: JPEG for `format` jpeg, else PNG.
+        format: jpeg, png or webp.
+        exif: of `read`.
+
+    Raises:
+        PictureError: the picture is too large for a WebP.
+    """
+    if format == "webp":
+        return _encode_webp(content, exif)
+    if not exif:
+        return content
+    if format == "png":
+        chunk = b"eXIf" + exif.removeprefix(b"Exif\0\0")
+        size, crc = len(chunk) - 4, zlib.crc32(chunk)
+        block = size.to_bytes(4, "big") + chunk + crc.to_bytes(4, "big")
+        return content[:PNG_HEADER] + block + content[PNG_HEADER:]
+    if len(exif) > LONGEST_IN_JPEG:
+        logger.warning("EXIF of %d bytes does not fit into a JPEG and is left out", len(exif))
+        return content
+    return content[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + content[2:]
+
+
+def _encode_webp(content, exif):
+    buffer = io.BytesIO()
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            image.save(buffer, "WEBP", exif=exif, **WRITABLE["webp"])
+    except (OSError, ValueError):
+        raise PictureError("is too large for a WebP") from None
+    return buffer.getvalue()

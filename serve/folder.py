@@ -1,0 +1,278 @@
+"""A folder of pictures in, a folder of colored pictures out: `python -m serve.folder --help`.
+
+JPEG stays JPEG, PNG PNG and WebP WebP, under the same name; what is of another format becomes
+PNG. What is colored already is passed over, so that a run can be stopped and started again.
+"""
+
+import argparse
+import itertools
+import logging
+import os
+import signal
+import sys
+import threading
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import NamedTuple
+
+import mlflow
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from tqdm import tqdm
+
+from colorization.data.listing import SUFFIXES
+from serve import exif, registry
+from serve.colorizer import PictureError, read_options
+
+FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".jpe": "jpeg", ".jfif": "jpeg", ".webp": "webp"}
+PARTIAL = ".colorizing"  # suffix of what a killed run may leave; hidden
+BATCH = 8  # pictures that go to the model together: saves small ones a fifth of their time
+BATCH_BYTES = 1_000_000  # so that large ones go alone
+MAX_THREADS = 8  # of 64 megapixels each, a picture takes half a gigabyte while it is colored
+
+logger = logging.getLogger("serve.folder")  # __name__ is __main__ for `python -m`
+
+
+class Job(NamedTuple):
+    """A picture to color, and the file that it becomes."""
+
+    source: Path
+    target: Path
+
+    @property
+    def format(self):
+        """What the file is written as: jpeg, webp or png."""
+        return FORMATS.get(self.target.suffix.lower(), "png")
+
+
+class Bad(NamedTuple):
+    """A picture that was not colored, and why."""
+
+    source: Path
+    reason: str
+
+
+def plan(source, target):
+    """Give every picture below `source` its file below `target`.
+
+    Args:
+        source: folder; links to other folders and hidden files are passed over.
+        target: folder; may lie inside `source`: what is in it is not colored again.
+
+    Returns:
+        A list of `Job`, and one of `Bad`: pictures whose name another one takes.
+
+    Raises:
+        ValueError: there are no pictures, or the folders would mix.
+    """
+    source, target = source.resolve(), target.resolve()
+    if not source.is_dir():
+        raise ValueError(f"No such folder. Expected one with pictures. Received: input={source}")
+    if target == source or target in source.parents or (target.exists() and not target.is_dir()):
+        raise ValueError(
+            "The colored pictures need a folder of their own. Expected one that is not, and does "
+            f"not hold, the input. Received: input={source}, output={target}"
+        )
+    pictures = [path for path in sorted(source.rglob("*")) if _is_picture(path, source, target)]
+    if not pictures:
+        raise ValueError(
+            f"Nothing to color. Expected pictures ({' '.join(sorted(SUFFIXES))}) at any depth. "
+            f"Received: input={source}"
+        )
+    names = {path: target / _name(path.relative_to(source)) for path in pictures}
+    # A picture that keeps its name comes before one that would have to take it.
+    pictures.sort(key=lambda path: names[path].name != path.name)
+    taken, bad = {}, []
+    for path in pictures:
+        other = taken.setdefault(names[path], path)
+        if other != path:
+            reason = f"would become {names[path].name}, as {other.name} does: rename one of them"
+            bad.append(Bad(path, reason))
+    return [Job(path, name) for name, path in sorted(taken.items())], bad
+
+
+def _is_picture(path, source, target):
+    if path.suffix.lower() not in SUFFIXES or target in path.parents or not path.is_file():
+        return False
+    return not any(part.startswith(".") for part in path.relative_to(source).parts)
+
+
+def _name(path):
+    kept = path.suffix.lower() in FORMATS or path.suffix.lower() == ".png"
+    return path if kept else path.with_suffix(".png")
+
+
+def color(model, jobs, params):
+    """Color pictures and write their files; a file is there whole, or not at all.
+
+    Args:
+        model: the loaded pyfunc.
+        jobs: any number; memory stays bounded.
+        params: of the pyfunc, without `format`.
+
+    Yields:
+        None or `Bad` for each job, in the order of completion.
+
+    Raises:
+        OSError: the output cannot be written.
+    """
+    batches = _batches(jobs)
+    threads = min(os.cpu_count() or 1, MAX_THREADS)
+    pool = ThreadPoolExecutor(threads, "color")
+
+    def submit(count):
+        return {pool.submit(_color, model, b, params) for b in itertools.islice(batches, count)}
+
+    try:
+        running = submit(threads)
+        while running:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            running |= submit(len(done))
+            for each in done:
+                yield from each.result()
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C waits for the pictures in work
+
+
+def _batches(jobs):
+    """Group jobs of one format: many small pictures, or a large one alone."""
+    for _, group in itertools.groupby(sorted(jobs, key=_asked), _asked):
+        batch, total = [], 0
+        for job in group:
+            size = _size(job.source)
+            if batch and (len(batch) == BATCH or total + size > BATCH_BYTES):
+                yield batch
+                batch, total = [], 0
+            batch.append(job)
+            total += size
+        yield batch
+
+
+def _asked(job):
+    """Return the format that the model is asked for: WebP is written here, for its EXIF."""
+    return "jpeg" if job.format == "jpeg" else "png"
+
+
+def _size(path):
+    try:
+        return path.stat().st_size
+    except OSError:  # gone by now: reading it will tell
+        return 0
+
+
+def _color(model, batch, params):
+    """Color pictures that go to the model together; where one spoils it, each alone."""
+    try:
+        contents = [job.source.read_bytes() for job in batch]
+        rows = pd.DataFrame({"image": contents})
+        answers = model.predict(rows, params=params | {"format": _asked(batch[0])})["image"]
+        ready = [
+            exif.insert(answer, job.format, exif.read(content))
+            for job, content, answer in zip(batch, contents, answers, strict=True)
+        ]
+    except (OSError, MlflowException, PictureError) as error:
+        if len(batch) > 1:
+            return [outcome for job in batch for outcome in _color(model, [job], params)]
+        return [Bad(batch[0].source, _reason(error))]
+    for job, content in zip(batch, ready, strict=True):
+        _write(job.target, content)
+    return [None] * len(batch)
+
+
+def _reason(error):
+    if isinstance(error, OSError):
+        return f"cannot be read: {error.strerror}"
+    text = getattr(error, "message", str(error)).removeprefix("Row 0: the picture ")
+    return text.replace("neither base64 text nor", "not")  # which only a server is sent
+
+
+def _write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{os.getpid()}-{threading.get_ident()}{PARTIAL}")
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def parse(argv=None):
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m serve.folder", description=__doc__, allow_abbrev=False
+    )
+    parser.add_argument(
+        "--model",
+        required=True,
+        help="models:/..., the id of a training run, or naive or pix2pix: the family's champion",
+    )
+    parser.add_argument("--input", required=True, help="folder of pictures, of any depth")
+    parser.add_argument("--output", required=True, help="folder for the colored ones")
+    parser.add_argument(
+        "--overwrite", choices=("yes", "no"), default="no", help="yes: color again what is there"
+    )
+    parser.add_argument(
+        "--tta", choices=("yes", "no"), default="no", help="yes: average over the mirror image too"
+    )
+    parser.add_argument(
+        "--saturation", type=float, default=1.0, help="0 (gray) to 2 (default: 1, as predicted)"
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    """Color the folder that the command line names; return the process's exit status.
+
+    0: all pictures are there; 1: some could not be colored; 2: nothing could be done.
+    """
+    arguments = parse(argv)
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("serve").setLevel(logging.INFO)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    params = {"tta": arguments.tta == "yes", "saturation": arguments.saturation}
+    try:
+        read_options(params)
+        output = Path(arguments.output).expanduser()
+        jobs, bad = plan(Path(arguments.input).expanduser(), output)
+        model_uri = registry.resolve(arguments.model).model_uri
+        for leftover in output.rglob(f".*{PARTIAL}"):  # of a run that was killed
+            leftover.unlink()
+        if arguments.overwrite == "no":
+            jobs = _missing(jobs)
+        bad += _run(jobs, model_uri, params)
+        logger.info("the colored pictures are in %s", output)
+    except (ValueError, OSError, MlflowException) as error:
+        logger.error("error: %s", error)
+        return 2
+    except KeyboardInterrupt:
+        logger.warning("stopped; the same command goes on from here")
+        return 128 + signal.SIGINT
+    for each in sorted(bad):
+        logger.error("not colored: %s: %s", each.source, each.reason)
+    return 1 if bad else 0
+
+
+def _missing(jobs):
+    missing = [job for job in jobs if not os.path.lexists(job.target)]
+    if len(missing) < len(jobs):
+        logger.info("%d of %d are colored already", len(jobs) - len(missing), len(jobs))
+    return missing
+
+
+def _run(jobs, model_uri, params):
+    """Color under a progress bar; return the bad ones."""
+    if not jobs:
+        return []
+    model = mlflow.pyfunc.load_model(model_uri)
+    with tqdm(total=len(jobs), desc="Coloring", unit="", mininterval=0.5) as bar:
+        bad = []
+        for outcome in color(model, jobs, params):
+            bar.update()
+            if outcome:
+                bad.append(outcome)
+    return bad
+
+
+if __name__ == "__main__":
+    sys.exit(main())

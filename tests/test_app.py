@@ -1,0 +1,432 @@
+"""The page as visitors meet it: a real server, a real registry, a real browser."""
+
+import io
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import zipfile
+from contextlib import suppress
+from importlib.metadata import version
+
+import keras
+import mlflow
+import numpy as np
+import pytest
+from keras import layers
+from mlflow.exceptions import MlflowException
+from PIL import Image
+
+from colorization import evaluation, pixels
+from serve import colorizer, registry
+from serve.app import main
+from serve.champions import Champions
+from tests.conftest import ROOT, _wait_for
+
+pytestmark = pytest.mark.slow
+sync_api = pytest.importorskip("playwright.sync_api")
+expect = sync_api.expect
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+if CHROMIUM is None:
+    pytest.skip("no Chromium: `apt-get install chromium`", allow_module_level=True)
+
+MAX_PIXELS = 1_000_000
+FAMILIES = ("naive", "pix2pix")
+LEFT_TO_RIGHT = np.linspace(60, -60, 128)[:, None] * [1, 0, 0]  # red, then its contrary
+BLUE = np.full((128, 1), 60) * [0, 0, 1]
+
+
+@pytest.fixture(scope="module")
+def app(tracking_server, cache, tmp_path_factory):
+    """The address of `python -m serve.app`, which SIGTERM ends well and without leavings."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = tmp_path_factory.mktemp("app") / "log"
+    with open(log, "wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "serve.app", "--port", str(port)],
+            env=os.environ
+            | {
+                "MLFLOW_TRACKING_URI": tracking_server,
+                "COLORIZATION_CACHE": str(cache),
+                "COLORIZER_MAX_PIXELS": str(MAX_PIXELS),
+                "PYTHONPATH": str(ROOT),
+                "TMPDIR": str(log.parent),
+            },
+            cwd=log.parent,
+            stdout=output,
+            stderr=output,
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_for(url, process)
+        yield url
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0, log.read_text()
+    assert "Traceback" not in log.read_text()
+    assert list(log.parent.rglob("*.png")) == []
+
+
+@pytest.fixture(scope="module")
+def versions(trained, tracking_server, tmp_path_factory):
+    """One naive version, which was trained, and two of pix2pix, which only tint."""
+    client, run = trained
+    before = {family: champion_of(client, family) for family in FAMILIES}
+    mlflow.set_tracking_uri(tracking_server)
+    try:
+        naive, _ = registry.register(registry.find(run.info.run_id), force=True)
+        tints = [
+            register_tint(offset, tmp_path_factory.mktemp("tint"))
+            for offset in (LEFT_TO_RIGHT, BLUE)
+        ]
+        yield {"naive": naive, "pix2pix": tints[0], "newer": tints[1]}
+    finally:
+        mlflow.set_tracking_uri(None)
+        for family, number in before.items():
+            promote(client, family, number)
+
+
+def champion_of(client, family):
+    with suppress(MlflowException):
+        return client.get_model_version_by_alias(registry.model_name(family), "champion").version
+
+
+def register_tint(offset, folder):
+    """Register a network that adds to the gray one color a column; it asks for gray as RGB."""
+    grays = keras.Input((128, 128, 3))
+    tinted = layers.ReLU(max_value=255.0)(layers.Rescaling(1.0, offset.astype("float32"))(grays))
+    network = keras.Model(grays, tinted)
+    network(np.zeros((1, 128, 128, 3), "float32"))
+    network.export(folder / "generator.onnx", format="onnx", verbose=False)
+    mlflow.set_experiment("tints")
+    with mlflow.start_run():
+        mlflow.set_tags({"family": "pix2pix", "variant": "pix2pix", "data_kind": "painted"})
+        model = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=colorizer.__file__,
+            artifacts={"generator": str(folder / "generator.onnx")},
+            signature=colorizer.SIGNATURE,
+            pip_requirements=[f"{name}=={version(name)}" for name in colorizer.REQUIREMENTS],
+        )
+    return mlflow.register_model(model.model_uri, registry.model_name("pix2pix"))
+
+
+def promote(client, family, number):
+    """Make a version champion; None: no version is."""
+    name = registry.model_name(family)
+    if number is None:
+        with suppress(MlflowException):
+            client.delete_registered_model_alias(name, "champion")
+    else:
+        client.set_registered_model_alias(name, "champion", number)
+
+
+@pytest.fixture
+def champions(trained, versions):
+    """A function that makes these versions the champions, and no other."""
+    client, _ = trained
+
+    def choose(**chosen):
+        for family in FAMILIES:
+            promote(client, family, family in chosen and versions[chosen[family]].version or None)
+
+    choose(naive="naive", pix2pix="pix2pix")
+    return choose
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, app, champions):
+    """The page, opened; whatever it asks of another server is an error."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    context.set_default_timeout(60_000)
+    expect.set_options(timeout=60_000)
+    foreign = []
+    context.on("request", lambda request: foreign.append(request.url))
+    page = context.new_page()
+    page.goto(app)
+    expect(page.get_by_role("heading", name="Models in service")).to_be_visible()
+    yield page
+    context.close()
+    assert [url for url in foreign if not url.startswith((app, "data:", "blob:"))] == []
+
+
+@pytest.fixture(scope="module")
+def painting(paintings):
+    """One painted bird, 256 x 256."""
+    return sorted(paintings.rglob("*.png"))[0]
+
+
+def drop(page, *files):
+    page.locator("input[type=file]").set_input_files(files)
+
+
+def status(page):
+    """What the page says of itself; Gradio has another such place outside of `main`."""
+    return page.get_by_role("main").get_by_role("status")
+
+
+def shown(page, title):
+    """The picture of the first article that has this title under it."""
+    return page.locator("figure", has=page.get_by_text(title, exact=True)).locator("img").first
+
+
+def look(page, image):
+    """Return what a picture on the page shows, as the browser gets it."""
+    expect(image).to_be_visible()
+    expect(image).to_have_js_property("complete", True)
+    assert image.evaluate("image => image.naturalWidth")
+    return Image.open(io.BytesIO(page.request.get(image.evaluate("e => e.src")).body()))
+
+
+def luma(image):
+    return np.asarray(image.convert("RGB").convert("L"), int)
+
+
+def chroma(image):
+    rgb = np.asarray(image.convert("RGB"), int)
+    return np.abs(rgb - rgb.mean(axis=-1, keepdims=True)).mean()
+
+
+def test_an_upload_stands_gray_and_colored_side_by_side_with_its_own_luma(page, painting):
+    drop(page, painting)
+    real = Image.open(painting)
+    for title in ("gray", "naive", "pix2pix"):
+        picture = look(page, shown(page, title))
+        assert picture.size == real.size
+        assert np.abs(luma(picture) - luma(real)).max() <= 2
+    assert chroma(look(page, shown(page, "gray"))) == 0
+    assert chroma(look(page, shown(page, "pix2pix"))) > 10
+    lefts = [shown(page, title).bounding_box()["x"] for title in ("gray", "naive", "pix2pix")]
+    assert lefts == sorted(set(lefts))
+    red = np.asarray(look(page, shown(page, "pix2pix")), int)[..., 0] - luma(real)
+    assert red[:, :100].mean() > 10 and red[:, -100:].mean() < -10
+
+
+def test_the_scores_are_those_of_the_upload_at_the_size_of_training(page, painting, tmp_path):
+    upright = Image.open(painting).resize((300, 200))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held sideways
+    sideways = upright.transpose(Image.Transpose.ROTATE_90)
+    sideways.save(tmp_path / "sideways.png", exif=exif)
+    drop(page, tmp_path / "sideways.png")
+    expect(page.get_by_role("article")).to_contain_text("300 × 200")
+    real = np.asarray(upright.resize((128, 128), Image.Resampling.LANCZOS))[None]
+    plain = evaluation.summary(evaluation.scores(real, pixels.gray_input(real, 3)))
+    row = page.get_by_role("row", name="plain gray").get_by_role("cell").all_inner_texts()
+    assert [float(text) for text in row] == pytest.approx(
+        [plain["psnr"], plain["delta_e"], 0], abs=0.03
+    )
+    naive = page.get_by_role("row", name="naive").get_by_role("cell").all_inner_texts()
+    assert all(float(text) > 0 for text in naive) and naive != row
+    expect(page.get_by_role("table")).to_contain_text("128 × 128")
+
+
+def test_a_gray_upload_is_colored_and_not_scored(page, painting, tmp_path):
+    gray = Image.open(painting).convert("L")
+    values = np.asarray(gray, np.uint16) * 257
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    drop(page, tmp_path / "deep.png")
+    assert np.abs(luma(look(page, shown(page, "pix2pix"))) - luma(gray)).max() <= 2
+    expect(page.get_by_role("article")).to_contain_text("no colors of its own")
+    expect(page.get_by_role("table")).to_have_count(0)
+    expect(page.get_by_text("original", exact=True)).to_have_count(0)
+
+
+def test_the_download_is_a_png_in_full_size_with_a_telling_name(page, painting, versions, tmp_path):
+    large = Image.open(painting).resize((1600, 600))
+    large.save(tmp_path / "Wren (3) äöü.tiff")
+    drop(page, tmp_path / "Wren (3) äöü.tiff")
+    assert look(page, shown(page, "naive")).width < 1600
+    name = f"Wren (3) äöü-naive-v{versions['naive'].version}.png"
+    with page.expect_download() as download:
+        page.get_by_role("link", name=f"Download {name}").click()
+    assert download.value.suggested_filename == name
+    picture = Image.open(download.value.path())
+    assert (picture.format, picture.size) == ("PNG", (1600, 600))
+    assert np.abs(luma(picture) - luma(large)).max() <= 2
+
+
+def test_the_slider_moves_by_key_and_by_mouse_and_shows_the_picked_model(page):
+    page.get_by_role("button", name="Robin").click()
+    slider = page.get_by_role("slider", name="Where color begins")
+    colored = page.locator(".slider img.pix2pix")
+    expect(colored).to_have_css("clip-path", "inset(0px 0px 0px 50%)")
+    slider.press("ArrowRight")
+    expect(colored).to_have_css("clip-path", "inset(0px 0px 0px 51%)")
+    box = slider.bounding_box()
+    slider.click(position={"x": box["width"] / 4, "y": box["height"] / 2})
+    expect(colored).to_have_css("clip-path", re.compile(r"inset\(0px 0px 0px 2[3-7]%\)"))
+    expect(page.locator(".slider img.naive")).to_be_hidden()
+    page.get_by_role("radio", name="pix2pix").press("ArrowLeft")
+    expect(page.locator(".slider img.naive")).to_be_visible()
+    expect(colored).to_be_hidden()
+
+
+def test_saturation_and_the_mirror_image_change_the_result(page, painting):
+    drop(page, painting)
+    full = look(page, shown(page, "pix2pix"))
+    source = shown(page, "pix2pix").get_attribute("src")
+    page.get_by_label("number input for Saturation").fill("0.5")
+    page.keyboard.press("Enter")
+    expect(shown(page, "pix2pix")).not_to_have_attribute("src", source)
+    half = look(page, shown(page, "pix2pix"))
+    assert chroma(half) == pytest.approx(chroma(full) / 2, rel=0.1)
+    source = shown(page, "pix2pix").get_attribute("src")
+    page.get_by_label("Average with the mirror image").check()
+    expect(shown(page, "pix2pix")).not_to_have_attribute("src", source)
+    assert chroma(look(page, shown(page, "pix2pix"))) < 1  # red left and right are nothing
+
+
+def test_several_pictures_come_with_a_gallery_and_one_download(page, paintings, tmp_path):
+    (tmp_path / "notes.txt").write_text("no picture")
+    first, second = sorted(paintings.rglob("*.png"))[:2]
+    drop(page, first, tmp_path / "notes.txt", second)
+    expect(status(page)).to_contain_text("Colored 2 pictures by naive and pix2pix.")
+    expect(
+        page.get_by_text("notes.txt is not a JPEG, PNG, WebP, TIFF, BMP or GIF.")
+    ).to_be_visible()
+    expect(page.get_by_role("article")).to_have_count(2)
+    page.get_by_role("navigation", name="Results").get_by_role("button").last.click()
+    expect(page.get_by_role("heading", name=second.name).last).to_be_focused()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download all").click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert len(archive.namelist()) == 4
+        for name in archive.namelist():
+            assert Image.open(archive.open(name)).size == (256, 256)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("empty.png", b"", "empty.png is empty."),
+        ("broken.png", None, "broken.png is a broken or truncated PNG."),
+        ("large.png", (1001, 1000), "large.png has 1001 x 1000 pixels, above the limit of 1000000"),
+    ],
+)
+def test_a_picture_that_cannot_be_colored_is_a_sentence(
+    page, painting, tmp_path, name, content, sentence
+):
+    if isinstance(content, tuple):
+        Image.new("L", content).save(tmp_path / name)
+    else:
+        (tmp_path / name).write_bytes(painting.read_bytes()[:9000] if content is None else content)
+    drop(page, tmp_path / name)
+    expect(status(page)).to_contain_text(sentence)
+    expect(page.get_by_role("article")).to_have_count(0)
+
+
+def test_a_file_above_the_limit_is_a_sentence(page, tmp_path):
+    with open(tmp_path / "huge.tiff", "wb") as file:
+        file.truncate(65 * 2**20)
+    drop(page, tmp_path / "huge.tiff")
+    expect(page.get_by_text("exceed the maximum allowed size of 64").first).to_be_visible()
+
+
+def test_without_a_champion_the_page_says_which_command_makes_one(page, champions):
+    champions()
+    page.reload()
+    for variant in ("naive_deep", "pix2pix"):
+        command = page.locator(".models").get_by_text(f"mlflow run . -e {variant} --env-manager uv")
+        expect(command).to_be_visible()
+    page.get_by_role("button", name="Robin").click()
+    expect(status(page)).to_contain_text("No pix2pix champion yet.")
+    expect(page.get_by_role("article")).to_have_count(0)
+
+
+def test_one_family_works_without_the_other(page, champions, painting):
+    champions(naive="naive")
+    drop(page, painting)
+    assert look(page, shown(page, "naive")).size == (256, 256)
+    expect(page.get_by_role("article").get_by_text("No pix2pix champion yet.")).to_be_visible()
+    expect(page.get_by_role("radio")).to_have_count(1)
+
+
+def test_a_newly_promoted_champion_appears_without_a_restart(page, champions, versions, painting):
+    drop(page, painting)
+    old, new = (versions[which] for which in ("pix2pix", "newer"))
+    expect(page.get_by_role("article")).to_contain_text(f"version {old.version}")
+    source = shown(page, "pix2pix").get_attribute("src")
+    champions(naive="naive", pix2pix="newer")
+    drop(page, painting)
+    expect(shown(page, "pix2pix")).not_to_have_attribute("src", source)
+    expect(page.get_by_role("article")).to_contain_text(f"version {new.version}")
+    rgb = np.asarray(look(page, shown(page, "pix2pix")), int)
+    assert (rgb[..., 2] - rgb[..., 0]).mean() > 30
+    expect(page.locator(".models")).to_contain_text(
+        f"bird-colorizer-pix2pix, version {new.version}"
+    )
+
+
+def test_each_model_s_run_is_a_link_into_the_ui(page, versions, tracking_server, trained):
+    _, run = trained
+    link = page.get_by_role("link", name=run.info.run_id)
+    address = f"{tracking_server}/#/experiments/0/runs/{run.info.run_id}"
+    expect(link).to_have_attribute("href", address)
+    name = f"{registry.model_name('naive')}, version {versions['naive'].version}"
+    expect(page.locator(".models")).to_contain_text(name)
+
+
+def test_everything_is_reached_by_keyboard_and_has_a_name(page):
+    page.get_by_role("button", name="Robin").focus()
+    page.keyboard.press("Enter")
+    expect(status(page)).to_contain_text("Colored Robin.png")
+    page.evaluate("document.activeElement.blur()")
+    reached = []
+    for _ in range(25):
+        page.keyboard.press("Tab")
+        tag = "e => e === document.body ? '' : e.tagName + ' ' + (e.type || '') + ' ' + e.innerText"
+        reached.append(page.evaluate(f"({tag})(document.activeElement)"))
+    text = "\n".join(reached)
+    for stop in ("Click to Upload", "Starling", "checkbox", "range", "radio", "Download", "A  Run"):
+        assert stop in text, text
+    nameless = r"- (button|link|checkbox|radio|slider|spinbutton|img|article|table)(?! \")"
+    tree = page.locator("main").aria_snapshot()
+    found = [line for line in tree.splitlines() if re.search(nameless, line)]
+    # The icon inside of Gradio's upload button has no name, and needs none: the button has one.
+    assert [line.strip() for line in found] == ["- img"], tree
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_phone_nothing_is_wider_than_the_screen(page, painting, scheme):
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": 390, "height": 844})
+    drop(page, painting, painting)
+    expect(page.get_by_role("article")).to_have_count(2)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert shown(page, "gray").bounding_box()["width"] > 150
+
+
+def test_a_registry_that_does_not_answer_is_a_sentence_without_its_password(monkeypatch, caplog):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    mlflow.set_tracking_uri(f"http://bird:secret@127.0.0.1:{port}")
+    try:
+        naive, pix2pix = Champions().places()
+    finally:
+        mlflow.set_tracking_uri(None)
+    sentence = f"The model registry at http://127.0.0.1:{port} cannot be read just now."
+    assert (naive.champion, naive.problem, pix2pix.problem) == (None, sentence, sentence)
+    assert "cannot be read" in caplog.text and "secret" not in caplog.text
+
+
+def test_a_port_in_use_is_a_sentence(caplog):
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        assert main(["--port", str(port)]) == 2
+    assert f"Expected a free port. Received: port={port}" in caplog.text

@@ -1,0 +1,293 @@
+"""Judging models on unseen pictures; the trained one is a real run, evaluated by a real process."""
+
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from colorization import evaluation
+from colorization.data import manifest, sources, splits
+from colorization.data.manifest import Row
+from colorization.data.sample import paint
+from serve import evaluate, unseen
+from serve.gate import Candidate
+from tests.conftest import ROOT
+
+SCORES = ("psnr", "ssim", "delta_e", "colorfulness")
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory):
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def store(empty_store, tmp_path, monkeypatch):
+    """A store of the test's own: a copy, since to create one takes seconds."""
+    uri = f"sqlite:///{shutil.copy(empty_store, tmp_path)}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    mlflow.set_tracking_uri(uri)
+    yield uri
+    mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture(scope="session")
+def birds(tmp_path_factory):
+    """A folder of three painted birds; gives it and the SHA-256 of each file."""
+    folder = tmp_path_factory.mktemp("three") / "birds"
+    folder.mkdir()
+    for name in ("Robin", "Wren", "Bluetit"):
+        paint(name, 7, 128).save(folder / f"{name}.png")
+    rows = unseen.collect(sources.fetch(str(folder)), {}).rows
+    return folder, {row.path.removesuffix(".png"): row.sha256 for row in rows}
+
+
+@pytest.fixture(scope="session")
+def evaluated(trained, paintings, cache, tmp_path_factory):
+    """The trained run, evaluated on its own data, two gray pictures and a broken file."""
+    client, run = trained
+    folder = tmp_path_factory.mktemp("evaluated") / "garden"
+    shutil.copytree(paintings, folder)
+    paint("Robin", 1, 200).convert("L").save(folder / "old.png")
+    paint("Wren", 1, 200).convert("L").convert("RGB").save(folder / "scan.jpg")
+    (folder / "broken.jpg").write_bytes((folder / "scan.jpg").read_bytes()[:600])
+    process = subprocess.run(
+        [sys.executable, "-m", "serve.evaluate", "--model", run.info.run_id, "--data", folder],
+        env=os.environ
+        | {
+            "COLORIZATION_CACHE": str(cache),
+            "MLFLOW_TRACKING_URI": client.tracking_uri,
+            "PYTHONPATH": str(ROOT),
+        },
+        cwd=folder.parent,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert process.returncode == 0, process.stderr
+    (judged,) = client.search_runs(["0"], "tags.judged = 'naive_basic'")
+    return judged, process.stderr
+
+
+@pytest.fixture
+def table(evaluated, trained, tmp_path):
+    def read(name):
+        path = trained[0].download_artifacts(evaluated[0].info.run_id, name, str(tmp_path))
+        return pd.read_json(path, orient="split") if name.endswith(".json") else pd.read_csv(path)
+
+    return read
+
+
+@pytest.mark.slow
+def test_on_its_own_data_a_model_scores_what_its_training_has_logged(evaluated, trained):
+    judged, test = evaluated[0].data.metrics, trained[1].data.metrics
+    for score in SCORES:
+        assert judged[f"{score}/naive_basic"] == pytest.approx(test[f"test_{score}"], rel=1e-12)
+        for baseline in ("gray", "mean_chroma"):
+            expected = pytest.approx(test[f"test_{score}_{baseline}"], rel=1e-9)
+            assert judged[f"{score}/{baseline}"] == expected
+    assert judged["delta_e/naive_basic_tta"] != judged["delta_e/naive_basic"]
+
+
+@pytest.mark.slow
+def test_pictures_of_training_and_validation_are_left_out_and_counted(evaluated, table, splits):
+    run, output = evaluated
+    rows = table("data/manifest.csv").fillna("")
+    judged = rows[rows["split"] == "judged"]
+    assert sorted(judged["path"]) == sorted(splits.test.paths)
+    reasons = rows[rows["split"] == ""].set_index("path")["reason"]
+    assert {reasons[path] for path in splits.train.paths} == {"in the train split of naive_basic"}
+    assert {reasons[path] for path in splits.val.paths} == {"in the val split of naive_basic"}
+    note = run.data.tags["mlflow.note.content"]
+    for told in (note, output):
+        assert f"Judged {len(judged)} of 63 pictures; 2 only shown" in told
+        assert f"{len(splits.train.paths)} left out: in the train split of naive_basic" in told
+        assert f"{len(splits.train.paths)} pictures that the models were trained on" in told
+        assert "| naive_basic with TTA |" in told
+    assert run.info.run_id in output
+
+
+@pytest.mark.slow
+def test_gray_pictures_are_shown_and_broken_ones_listed_with_a_reason(evaluated, table, trained):
+    client, _ = trained
+    rows = table("data/manifest.csv").fillna("").set_index("path")
+    assert rows.loc["old.png", "split"] == rows.loc["scan.jpg", "split"] == "shown"
+    assert rows.loc["broken.jpg", "reason"].startswith("unreadable")
+    names = {each.path for each in client.list_artifacts(evaluated[0].info.run_id)}
+    assert {"pictures.png", "gray_pictures.png"} <= names
+    assert not set(table("pictures.json")["path"]) & {"old.png", "scan.jpg", "broken.jpg"}
+
+
+@pytest.mark.slow
+def test_tables_of_pictures_species_and_models_tell_the_same(evaluated, table):
+    metrics = evaluated[0].data.metrics
+    pictures, models, species = (
+        table(f"{name}.json") for name in ("pictures", "models", "species")
+    )
+    names = ["naive_basic", "naive_basic_tta", "gray", "mean_chroma"]
+    assert list(models["model"]) == names
+    assert len(pictures) == 4 * metrics["pictures_judged"]
+    for name in names:
+        mine = pictures[pictures["model"] == name]
+        assert mine["delta_e"].mean() == pytest.approx(metrics[f"delta_e/{name}"], rel=1e-6)
+        kinds = species[species["model"] == name]
+        assert np.average(kinds["delta_e"], weights=kinds["pictures"]) == pytest.approx(
+            metrics[f"delta_e/{name}"], rel=1e-6
+        )
+
+
+def test_tta_is_the_mean_of_a_picture_and_its_mirror_image():
+    def red_to_the_left(grays):
+        red = np.zeros((*grays.shape[:3], 3), "float32")
+        red[:, :, :8, 0] = 60
+        return grays + red
+
+    red_to_the_left.channels = 1
+    real = np.full((2, 16, 16, 3), 100, "uint8")
+    colored = evaluate.color({"a": red_to_the_left}, real)
+    assert list(colored) == ["a", "a_tta"]
+    assert (colored["a"][:, :, :8, 0] == 160).all() and (colored["a"][:, :, 8:, 0] == 100).all()
+    assert (colored["a_tta"][..., 0] == 130).all() and (colored["a_tta"][..., 1:] == 100).all()
+
+
+def log_training(rows, tmp_path, trained=True, **params):
+    """Log what a training tells of its pictures; `rows` is SHA-256 to split."""
+    path = tmp_path / "manifest.csv"
+    manifest.write(path, [Row(f"{sha}.jpg", sha, "", split, "") for sha, split in rows.items()])
+    with mlflow.start_run() as run:
+        mlflow.log_params(params)
+        mlflow.set_tag("variant", "pix2pix")
+        mlflow.log_artifact(path, "data")
+        data = mlflow.data.from_numpy(np.zeros(1), digest="0")
+        mlflow.log_input(data, context="training" if trained else "testing")
+    return Candidate(mlflow.get_run(run.info.run_id), "models:/none")
+
+
+def judged_of(birds, **models):
+    folder, _ = birds
+    rows = unseen.collect(sources.fetch(str(folder)), models).rows
+    return {row.path.removesuffix(".png") for row in rows if row.split == "judged"}
+
+
+def test_what_one_of_the_models_was_trained_on_judges_none(birds, store, tmp_path):
+    _, sha256 = birds
+    one = log_training({sha256["Robin"]: "train", sha256["Wren"]: "test"}, tmp_path)
+    two = log_training({sha256["Bluetit"]: "val"}, tmp_path)
+    assert judged_of(birds) == {"Robin", "Wren", "Bluetit"}
+    assert judged_of(birds, one=one) == {"Wren", "Bluetit"}
+    assert judged_of(birds, one=one, two=two) == {"Wren"}
+
+
+def test_near_duplicates_that_training_left_out_are_left_out_too(birds, store, tmp_path):
+    folder, sha256 = birds
+    path = tmp_path / "manifest.csv"
+    candidate = log_training({}, tmp_path)
+    manifest.write(path, [Row("a.jpg", sha256["Wren"], "", "", splits.STRADDLES)])
+    with mlflow.start_run(candidate.run.info.run_id):
+        mlflow.log_artifact(path, "data")
+    rows = unseen.collect(sources.fetch(str(folder)), {"one": candidate}).rows
+    assert [row.path for row in rows if row.reason == splits.STRADDLES] == ["Wren.png"]
+
+
+def test_training_goes_back_to_the_run_that_the_weights_came_from(birds, store, tmp_path):
+    _, sha256 = birds
+    first = log_training({sha256["Robin"]: "train"}, tmp_path)
+    # What was tested on there must not be judged here if it was trained on before.
+    rows = {sha256["Robin"]: "test", sha256["Wren"]: "val"}
+    quoted = f"'{first.run.info.run_id}'"  # as `mlflow run` logs it
+    second = log_training(rows, tmp_path, start_from=quoted)
+    imported = log_training(
+        dict.fromkeys(sha256.values(), "train"),
+        tmp_path,
+        trained=False,
+        source=second.run.info.run_id,
+    )
+    assert judged_of(birds, second=second) == {"Bluetit"}
+    assert judged_of(birds, imported=imported) == {"Bluetit"}
+
+
+def test_where_the_weights_come_from_elsewhere_the_report_says_so(birds, store, tmp_path):
+    folder, sha256 = birds
+    foreign = log_training({sha256["Robin"]: "train"}, tmp_path, trained=False, source="a.keras")
+    pictures = unseen.collect(sources.fetch(str(folder)), {"foreign": foreign})
+    assert len(pictures.of("judged")) == 3
+    assert "What foreign was trained on is not known" in pictures.story()
+    known = log_training({sha256["Robin"]: "train"}, tmp_path)
+    assert "not known" not in unseen.collect(sources.fetch(str(folder)), {"it": known}).story()
+
+
+def test_mean_chroma_is_the_training_set_s_only_where_all_of_it_is_there(birds, store, tmp_path):
+    folder, sha256 = birds
+    source = sources.fetch(str(folder))
+    whole = unseen.collect(source, {"a": log_training({sha256["Robin"]: "train"}, tmp_path)})
+    index = [row.path for row in whole.rows].index("Robin.png")
+    np.testing.assert_allclose(whole.chroma, evaluation.mean_chroma(whole.images[[index]]))
+    rows = {sha256["Robin"]: "train", "elsewhere": "train"}
+    part = unseen.collect(source, {"a": log_training(rows, tmp_path)})
+    others = [i for i, row in enumerate(part.rows) if row.path != "Robin.png"]
+    np.testing.assert_allclose(part.chroma, evaluation.mean_chroma(part.images[others]), rtol=1e-5)
+    assert "judged pictures themselves" in part.chroma_source
+
+
+@pytest.mark.parametrize("gray", [False, True])
+def test_a_single_picture_is_enough(gray, tmp_path):
+    picture = paint("Goldfinch", 3, 128)
+    (tmp_path / "one").mkdir()
+    (picture.convert("L") if gray else picture).save(tmp_path / "one" / "bird.png")
+    pictures = unseen.collect(sources.fetch(str(tmp_path / "one")), {})
+    assert pictures.of("shown" if gray else "judged") == [0]
+    luma = np.asarray(picture.convert("L"), int)
+    shown = np.asarray(Image.fromarray(pictures.images[0]).convert("L"), int)
+    assert np.abs(shown - luma).max() <= 1
+    table = evaluate.judge({}, pictures)
+    assert list(evaluate.summarize(table)["model"] if len(table) else []) == (
+        [] if gray else ["gray", "mean_chroma"]
+    )
+
+
+def test_if_nothing_is_left_the_error_says_why(birds, store, tmp_path):
+    folder, sha256 = birds
+    everything = log_training(dict.fromkeys(sha256.values(), "train"), tmp_path)
+    with pytest.raises(ValueError, match="give others.*3 left out: in the train split of all"):
+        unseen.collect(sources.fetch(str(folder)), {"all": everything})
+
+
+def test_labels_tell_models_of_one_variant_apart(store, tmp_path):
+    heads = {"a": "chroma", "b": "chroma", "c": "rgb"}
+    known = {name: log_training({}, tmp_path, head=head) for name, head in heads.items()}
+    known = {name: each._replace(model_uri=f"models:/{name}") for name, each in known.items()}
+    a, b, c = known.values()
+    assert list(evaluate.label([a, c, a])) == ["pix2pix", "pix2pix_rgb"]
+    apart = [f"pix2pix_{each.run.info.run_id[:8]}" for each in (a, b)]
+    assert evaluate.label([a, b, c]) == dict(zip([*apart, "pix2pix_rgb"], (a, b, c), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "message"),
+    [
+        ("naive", "sample", "bird-colorizer-naive not found. Expected `models:/...`"),
+        ("models:/none@champion", "sample", "Received: model='models:/none@champion'"),
+        ("0123456789abcdef", "sample", "No such run"),
+        ("naive,", "sample", "Expected"),
+    ],
+)
+def test_a_bad_model_is_a_sentence(model, data, message, store, caplog):
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        with caplog.at_level(logging.ERROR, "serve"):
+            assert evaluate.main(["--model", model, "--data", data]) == 2
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    (line,) = caplog.messages
+    assert message in line
+    assert not mlflow.search_runs(search_all_experiments=True, output_format="list")

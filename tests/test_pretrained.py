@@ -1,0 +1,525 @@
+"""Weights of others: brought from real servers, loaded without their code, read by a probe."""
+
+import contextlib
+import datetime
+import gzip
+import hashlib
+import http.server
+import json
+import os
+import shutil
+import ssl
+import subprocess
+import sys
+import threading
+import zipfile
+from pathlib import Path
+
+import h5py
+import keras
+import mlflow
+import numpy as np
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from keras import layers
+
+from colorization import evaluation, models, pixels, training
+from colorization.__main__ import main
+from colorization.config import VARIANTS
+from serve import networks, reading, weights
+from tests.conftest import ROOT
+
+DRIVE_ID = "1AbCdEfGhIjKlMnOpQrStUvWxYz012345"
+ATTACHED = {
+    "Content-Type": "application/octet-stream",
+    "Content-Disposition": 'attachment; filename="model.h5"',
+}
+HTML = {"Content-Type": "text/html; charset=utf-8"}
+QUOTA = b"""<!DOCTYPE html><html><head><title>Google Drive - Quota exceeded</title></head><body>
+<p class="uc-error-subcaption">Too many users have viewed or downloaded this file recently.</p>
+</body></html>"""
+SIGN_IN = b"<!DOCTYPE html><html><title>Google Drive: Sign-in</title><form></form></html>"
+VIRUS_SCAN = (  # one line, as Google writes it: gdown reads line by line
+    '<!DOCTYPE html><html><title>Google Drive - Virus scan warning</title><form id="download-form" '
+    'action="https://drive.usercontent.google.com/download" method="get">'
+    f'<input type="hidden" name="id" value="{DRIVE_ID}">'
+    '<input type="hidden" name="confirm" value="t"></form></html>'
+).encode()
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Answers from `server.pages`: path (without query) to (status, headers, body, sent bytes)."""
+
+    def do_GET(self):
+        path = self.path.split("?")[0]
+        self.server.asked.append(self.path)
+        status, headers, body, sent = self.server.pages.get(path, (404, HTML, b"<html>", None))
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body[:sent])
+        self.close_connection = True
+
+    def do_CONNECT(self):
+        """Play every host behind TLS, as a proxy in the middle."""
+        self.send_response(200)
+        self.end_headers()
+        self.connection = self.server.tls.wrap_socket(self.connection, server_side=True)
+        self.rfile = self.connection.makefile("rb")
+        self.wfile = self.connection.makefile("wb", 0)
+        self.close_connection = False
+
+    def log_message(self, *_):
+        pass
+
+
+@contextlib.contextmanager
+def serving(tls=None):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.pages, server.asked, server.tls = {}, [], tls
+    server.url = f"http://127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory):
+    """The path of a certificate, with its key, for Google Drive's hosts."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
+    hosts = [x509.DNSName(f"drive.{host}") for host in ("google.com", "usercontent.google.com")]
+    now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(days=1)
+    signed = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - day)
+        .not_valid_after(now + day)
+        .add_extension(x509.SubjectAlternativeName(hosts), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    formats = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    path = tmp_path_factory.mktemp("certificate") / "drive.pem"
+    path.write_bytes(signed.public_bytes(pem) + key.private_bytes(pem, *formats))
+    return path
+
+
+@pytest.fixture
+def drive(certificate, monkeypatch):
+    """Google Drive as gdown sees it: its own https addresses, through a proxy."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate)
+    with serving(tls) as server:
+        for name in ("HTTPS_PROXY", "https_proxy"):
+            monkeypatch.setenv(name, server.url)
+        for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+            monkeypatch.setenv(name, str(certificate))
+        yield server
+
+
+@pytest.fixture
+def empty_cache(tmp_path, monkeypatch):
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("COLORIZATION_CACHE", str(folder))
+    return folder
+
+
+def kept(cache):
+    return sorted(each.name for each in cache.rglob("*") if each.name != ".lock")
+
+
+def tinting(value_range, channels, chroma=(0, 0)):
+    """A network of stock layers that keeps luma and adds one chroma, in any range."""
+    low, high = reading.RANGES[value_range]
+    tint = (np.array([0, *chroma]) @ pixels.YCBCR_TO_RGB) * (high - low) / 255
+    gray = keras.Input((128, 128, channels))
+    rgb = layers.Conv2D(3, 1, name="tint")(gray)
+    rgb = layers.ReLU(max_value=high - low)(layers.Rescaling(1.0, offset=-low)(rgb))
+    network = keras.Model(gray, layers.Rescaling(1.0, offset=low)(rgb))
+    kernel = np.full((1, 1, channels, 3), 1 / channels)
+    network.get_layer("tint").set_weights([kernel, tint])
+    return network
+
+
+@pytest.fixture(scope="session")
+def naive_h5(tmp_path_factory):
+    path = tmp_path_factory.mktemp("h5") / "naive.h5"
+    tinting("0..1", 1).save(path)
+    return path
+
+
+# Bringing the file
+
+
+def test_a_download_is_kept_and_reused(server, empty_cache, naive_h5):
+    server.pages["/a/model"] = (200, ATTACHED, naive_h5.read_bytes(), None)
+    address = f"{server.url}/a/model"
+    path = weights.fetch(address, hashlib.sha256(naive_h5.read_bytes()).hexdigest().upper())
+    assert path.read_bytes() == naive_h5.read_bytes()
+    assert weights.fetch(address) == path
+    assert len(server.asked) == 1
+    path.write_bytes(b"damaged")
+    assert weights.fetch(address, weights.digest(naive_h5)) == path
+    assert path.read_bytes() == naive_h5.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("page", "kind", "message"),
+    [
+        ((404, HTML, b"<html>", None), FileNotFoundError, "has no such file.*status 404"),
+        ((403, HTML, b"<html>", None), PermissionError, "does not give the file out.*status 403"),
+        ((503, HTML, b"<html>", None), ConnectionError, "server fails.*status 503"),
+        ((200, HTML, SIGN_IN, None), ValueError, "not a Keras file.*a web page instead"),
+        ((200, HTML, QUOTA, None), ConnectionError, "quota page instead of the file"),
+        ((200, ATTACHED, b"PNG" * 999, None), ValueError, "not a Keras file.*2997 bytes"),
+        ((200, ATTACHED, b"x" * 99999, 5000), ConnectionError, "broke off.*run the same command"),
+    ],
+)
+def test_failed_downloads_are_told_apart_and_leave_nothing(
+    page, kind, message, server, empty_cache
+):
+    server.pages["/model"] = page
+    with pytest.raises(kind, match=message):
+        weights.fetch(f"{server.url}/model")
+    assert kept(empty_cache) == ["weights"]  # the folder, empty
+
+
+def test_a_server_that_is_not_there_is_a_broken_connection(empty_cache):
+    with serving() as gone:
+        address = gone.url
+    with pytest.raises(ConnectionError, match="broke off"):
+        weights.fetch(f"{address}/model")
+
+
+def test_another_file_than_expected_is_not_kept(server, empty_cache, naive_h5):
+    server.pages["/model"] = (200, ATTACHED, naive_h5.read_bytes(), None)
+    with pytest.raises(ValueError, match=f"SHA-256 {'0' * 64}. Received: [0-9a-f]{{64}}"):
+        weights.fetch(f"{server.url}/model", "0" * 64)
+    assert kept(empty_cache) == ["weights"]
+    with pytest.raises(ValueError, match="SHA-256"):
+        weights.fetch(str(naive_h5), "0" * 64)
+    with pytest.raises(ValueError, match="64 hexadecimal digits. Received: sha256=abc"):
+        weights.fetch(str(naive_h5), "abc")
+
+
+def test_drive_gives_the_same_file_by_id_and_by_any_of_its_urls(drive, empty_cache, naive_h5):
+    drive.pages["/uc"] = (200, HTML, VIRUS_SCAN, None)  # what comes before large files
+    drive.pages["/download"] = (200, ATTACHED, naive_h5.read_bytes(), None)
+    path = weights.fetch(DRIVE_ID)
+    assert path.read_bytes() == naive_h5.read_bytes()
+    assert drive.asked == [f"/uc?id={DRIVE_ID}", f"/download?id={DRIVE_ID}&confirm=t"]
+    assert weights.fetch(f"https://drive.google.com/file/d/{DRIVE_ID}/view?usp=sharing") == path
+    assert weights.fetch(f"https://drive.google.com/uc?id={DRIVE_ID}") == path
+    assert len(drive.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("page", "kind", "message"),
+    [
+        ((200, HTML, QUOTA, None), ConnectionError, "quota page instead of the file"),
+        ((404, HTML, b"<html>", None), PermissionError, "id is wrong, or the file is not shared"),
+        ((200, HTML, SIGN_IN, None), PermissionError, "id is wrong, or the file is not shared"),
+        ((200, ATTACHED, b"x" * 99999, 5000), ConnectionError, "broke off"),
+        ((200, ATTACHED, b"PK but no zip", None), ValueError, "not a Keras file"),
+    ],
+)
+def test_failures_of_drive_are_told_apart_and_leave_nothing(
+    page, kind, message, drive, empty_cache
+):
+    drive.pages["/uc"] = page
+    with pytest.raises(kind, match=message):
+        weights.fetch(DRIVE_ID)
+    assert kept(empty_cache) == ["weights"]
+
+
+def test_what_is_no_reference_is_a_sentence():
+    with pytest.raises(FileNotFoundError, match="Expected the path.*Received: 'nowhere.h5'"):
+        weights.fetch("nowhere.h5")
+
+
+# Loading without running anything
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_a_network_of_stock_layers_loads_as_it_was_saved_whatever_its_name(suffix, tmp_path):
+    network = tinting("-1..1", 3, chroma=(20, -10))
+    network.save(tmp_path / f"model{suffix}")
+    shutil.move(tmp_path / f"model{suffix}", tmp_path / "downloaded")
+    loaded = networks.load(tmp_path / "downloaded")
+    grays = np.random.default_rng(0).uniform(-1, 1, (2, 128, 128, 3)).astype("float32")
+    np.testing.assert_array_equal(loaded(grays), network(grays))
+
+
+@pytest.mark.parametrize("variant", ["naive_deep", "pix2pix"])
+def test_what_our_own_runs_log_loads(variant, tmp_path):
+    config = VARIANTS[variant]
+    colorizer = models.build(type(config)(variant=variant, filters=4), 128).colorizer
+    colorizer.save(tmp_path / "generator.keras")
+    loaded = networks.load(tmp_path / "generator.keras")
+    grays = np.full((1, 128, 128, config.gray_channels), 99, "float32")
+    np.testing.assert_allclose(loaded(grays), colorizer(grays), atol=1e-3)
+
+
+def test_a_file_of_keras_2_computes_what_it_did_there(tmp_path):
+    """A U-Net of nested Sequentials, saved by tf_keras 2.21, which also gave the numbers."""
+    packed = ROOT / "tests" / "keras2_unet.h5.gz"
+    (tmp_path / "unet.h5").write_bytes(gzip.decompress(packed.read_bytes()))
+    network = reading.require_shapes(networks.load(tmp_path / "unet.h5"), 128, 3)
+    ramp = np.linspace(-1, 1, 128, dtype="float32")[:, None]
+    rgb = np.asarray(network(np.broadcast_to(ramp, (1, 128, 128, 3))))
+    expected = [[0.0315, 0.03123, -0.06954], [0.00311, 0.04611, -0.01381]]
+    expected += [[-0.02864, -0.15065, 0.06121], [-0.41613, 0.2216, -0.21888]]
+    np.testing.assert_allclose(rgb[0, 64][[0, 40, 80, 127]], expected, atol=2e-5)
+
+
+def with_lambda():
+    gray = keras.Input((128, 128, 1))
+    code = keras.layers.Lambda(lambda x: (open("ran", "w"), x)[1], output_shape=(128, 128, 1))
+    return keras.Model(gray, layers.Conv2D(3, 1)(code(gray)))
+
+
+@keras.saving.register_keras_serializable("elsewhere")
+class Registered(keras.layers.ReLU):
+    pass
+
+
+def with_registered_layer():
+    return keras.Sequential([keras.Input((128, 128, 1)), layers.Conv2D(3, 1), Registered()])
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize(
+    ("build", "name"), [(with_lambda, "Lambda"), (with_registered_layer, "Registered")]
+)
+def test_layers_that_hold_code_are_refused_and_not_run(build, name, suffix, tmp_path):
+    build().save(tmp_path / f"model{suffix}")
+    (tmp_path / "ran").unlink(missing_ok=True)  # Keras runs a Lambda to build it
+    with pytest.raises(ValueError, match=f"not made of stock Keras layers.*{name}"):
+        networks.load(tmp_path / f"model{suffix}")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        {"class_name": "function", "config": "run", "module": "subprocess"},
+        {"class_name": "function", "config": "get_file", "module": "keras.utils"},
+        {"class_name": "Popen", "config": {"args": "true"}, "module": "subprocess"},
+        {"class_name": "ReLU", "config": {}, "module": "elsewhere", "registered_name": None},
+        {"class_name": "__lambda__", "config": {"value": "4wEAAAA="}},
+        {"class_name": "TFSMLayer", "config": {"filepath": "/"}, "module": "keras.layers"},
+        {"class_name": "StringLookup", "config": {"vocabulary": "/etc/hostname"}},
+        {"class_name": "Map", "config": {}, "module": "keras.src.ops.core"},
+        {"class_name": ["ReLU"], "config": {}},
+    ],
+)
+def test_foreign_objects_are_refused_wherever_they_stand(node, tmp_path):
+    tinting("0..1", 1).save(tmp_path / "model.keras")
+    with zipfile.ZipFile(tmp_path / "model.keras") as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(files["config.json"])
+    config["config"]["layers"][1]["config"]["activation"] = node
+    files["config.json"] = json.dumps(config)
+    with zipfile.ZipFile(tmp_path / "evil.keras", "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    with pytest.raises(ValueError, match="not made of stock Keras layers"):
+        networks.load(tmp_path / "evil.keras")
+
+
+def test_a_file_without_a_network_is_a_sentence(tmp_path):
+    tinting("0..1", 1).save_weights(tmp_path / "model.weights.h5")
+    with zipfile.ZipFile(tmp_path / "other.keras", "w") as archive:
+        archive.writestr("saved_model.pb", b"")
+    with h5py.File(tmp_path / "broken.h5", "w") as file:
+        file.attrs["model_config"] = '{"class_name": "Functional", "config": {}}'
+    for name in ("model.weights.h5", "other.keras", "broken.h5"):
+        with pytest.raises(ValueError, match="Expected a whole model"):
+            networks.load(tmp_path / name)
+
+
+# Reading its numbers
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("channels", "activation", "value_range"),
+    [
+        (1, "sigmoid", "0..1"),
+        (1, "linear", "0..1"),
+        (3, "tanh", "-1..1"),
+        (1, "linear", "-1..1"),
+    ],
+)
+def test_the_probe_finds_the_ranges_of_lightly_trained_networks(
+    channels, activation, value_range, splits
+):
+    keras.utils.set_random_seed(0)
+    hidden = [layers.Conv2D(8, 3, padding="same", activation="relu") for _ in range(2)]
+    last = layers.Conv2D(3, 3, padding="same", activation=activation)
+    network = keras.Sequential([keras.Input((128, 128, channels)), *hidden, last])
+    network.compile(keras.optimizers.Adam(5e-3), "mae")
+    low, high = reading.RANGES[value_range]
+    real = splits.train.images[:24].astype("float32")
+    gray = pixels.gray_input(real, channels)
+    gray, real = (low + levels * (high - low) / 255 for levels in (gray, real))
+    network.fit(gray, real, batch_size=4, epochs=20, verbose=0)
+    found = reading.probe(network, splits.val.images)
+    assert (found.input, found.output) == (value_range, value_range)
+    assert 0.1 < found.luma_error < 25
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("value_range", reading.RANGES)
+def test_a_network_of_any_range_is_wrapped_into_the_contract(channels, value_range, splits):
+    chroma = np.array([12, -7])
+    network = tinting(value_range, channels, chroma)
+    found = reading.probe(network, splits.val.images)
+    assert (found.input, found.output) == (value_range, value_range)
+    gray = pixels.gray_input(splits.val.images, channels)
+    colored = reading.as_colorizer(network, found)(gray)
+    expected = pixels.join(gray[..., :1], chroma)
+    np.testing.assert_allclose(colored, expected, atol=0.51)
+
+
+@pytest.mark.parametrize("head", ["chroma", "rgb"])
+def test_our_own_networks_hold_their_levels(head):
+    config = type(VARIANTS["naive_basic"])(variant="naive_basic", filters=4, head=head)
+    colorizer = models.build(config, 128).colorizer
+    far_out = reading.FAR_OUT * np.linspace(-1, 1, 128 * 128).reshape(1, 128, 128, 1)
+    assert reading._possible_outputs(reading._run(colorizer, far_out)) == ["0..255"]
+
+
+def test_a_network_that_does_not_follow_its_input_is_refused(splits):
+    gray = keras.Input((128, 128, 1))
+    even = keras.Model(gray, layers.Rescaling(0.0, offset=0.5)(layers.Concatenate()([gray] * 3)))
+    with pytest.raises(ValueError, match="does not color pictures.*levels of difference"):
+        reading.probe(even, splits.val.images)
+
+
+@pytest.mark.parametrize(("size", "channels"), [(64, 1), (128, 3)])
+def test_another_shape_is_refused(size, channels):
+    network = keras.Sequential([keras.Input((size, size, channels)), layers.Conv2D(3, 1)])
+    with pytest.raises(ValueError, match=rf"Expected \(128, 128, 1\) in.*\({size}, {size}, "):
+        reading.require_shapes(network, 128, 1)
+
+
+def test_a_network_of_any_size_is_taken():
+    network = keras.Sequential([keras.Input((None, None, 1)), layers.Conv2D(3, 1)])
+    assert reading.require_shapes(network, 128, 1)(np.zeros((1, 128, 128, 1))).shape[1] == 128
+
+
+# The whole way
+
+
+def call(store, **options):
+    arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+    done = subprocess.run(
+        [sys.executable, "-m", "serve.pretrained", *arguments],
+        env=os.environ | {"MLFLOW_TRACKING_URI": store, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+    )
+    return done.returncode, done.stdout
+
+
+@pytest.mark.slow
+def test_both_families_become_runs_and_champions(splits, paintings, tmp_path):
+    chroma = evaluation.mean_chroma(splits.test.images)
+    tinting("0..1", 1, chroma).save(tmp_path / "naive.h5")
+    tinting("-1..1", 3, chroma).save(tmp_path / "pix2pix.keras")
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    files = {"naive": tmp_path / "naive.h5", "pix2pix": tmp_path / "pix2pix.keras"}
+    status, output = call(store, **files, data=paintings)
+    assert status == 0, output
+    client = mlflow.MlflowClient(store)
+    runs = {run.data.tags["family"]: run for run in client.search_runs(["0"])}
+    assert set(runs) == {"naive", "pix2pix"}
+    for family, value_range in (("naive", "0..1"), ("pix2pix", "-1..1")):
+        run = runs[family]
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["variant"] == f"{family}_pretrained"
+        assert run.data.tags["dataset_digest"] == splits.digest
+        assert run.data.params["sha256"] == weights.digest(files[family])
+        assert run.data.params["input_range"] == run.data.params["output_range"] == value_range
+        assert run.data.metrics["test_delta_e"] < run.data.metrics["test_delta_e_gray"]
+        assert (
+            "may have been trained on these very pictures" in run.data.tags["mlflow.note.content"]
+        )
+        assert [each.tags[0].value for each in run.inputs.dataset_inputs] == ["testing"]
+        version = client.get_model_version_by_alias(f"bird-colorizer-{family}", "champion")
+        assert version.run_id == run.info.run_id
+        assert f"{family} version 1 is the champion" in output
+        again = client.download_artifacts(run.info.run_id, "keras/generator.keras", str(tmp_path))
+        assert networks.load(Path(again)).output_shape == (None, 128, 128, 3)
+
+
+def test_what_cannot_be_imported_is_refused_before_anything_is_logged(naive_h5, tmp_path):
+    status, output = call(f"sqlite:///{tmp_path}/mlflow.db", naive=naive_h5, naive_sha256="0" * 64)
+    assert status == 2
+    assert output.startswith("error: The file is not the expected one")
+    assert "Traceback" not in output
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+# Training from weights
+
+
+@pytest.mark.slow
+def test_training_starts_from_an_earlier_run_where_that_one_ended(
+    trained, colorization, paintings, tracking_server, tmp_path
+):
+    client, run = trained
+    arguments = ["naive_basic", "--data", paintings, "--epochs", 1, "--register", "no"]
+    arguments += ["--filters", 8, "--learning_rate", 1e-7, "--start_from", run.info.run_id]
+    experiment = client.create_experiment("start_from")
+    process = colorization(
+        *arguments,
+        store=tracking_server,
+        cwd=tmp_path,
+        env={"MLFLOW_EXPERIMENT_NAME": "start_from"},
+    )
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    (after,) = client.search_runs([experiment])
+    assert after.data.params["start_from"] == run.info.run_id
+    earlier = client.get_metric_history(run.info.run_id, "val_delta_e")
+    best = min(point.value for point in earlier)
+    assert after.data.metrics["val_delta_e"] == pytest.approx(best, rel=1e-3)
+
+
+def test_weights_of_another_network_are_refused_before_a_run(
+    naive_h5, paintings, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    arguments = ["naive_basic", "--data", paintings, "--filters", 8, "--start_from", naive_h5]
+    assert main([str(each) for each in arguments]) == 2
+    assert "Expected those of naive_basic with head=chroma, filters=8, depth=3" in caplog.text
+    assert "Received: 2 arrays, number 1 of shape (1, 1, 1, 3)" in caplog.text
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_a_training_begins_with_the_weights_it_is_given(splits):
+    config = type(VARIANTS["naive_basic"])(
+        variant="naive_basic", filters=4, epochs=1, learning_rate=1e-7, seed=3
+    )
+    given = [np.full(each.shape, 0.01) for each in models.build(config, 128).colorizer.weights]
+    result = training.train(config, splits, start_from=given)
+    for array in result.colorizer.get_weights():
+        np.testing.assert_allclose(array, 0.01, atol=1e-4)
