@@ -73,8 +73,8 @@ def resolve(model):
     except MlflowException as error:
         raise Refusal(
             f"{error.message.rstrip('.')}. Expected `models:/...`, a finished run's id, or naive "
-            "or pix2pix, which is the family's champion: `mlflow run . -e pix2pix` or `-e naive_deep` "
-            f"makes one. Received: model={model!r}"
+            "or pix2pix, the family's champion, which `mlflow run . -e naive_deep` or `-e pix2pix` "
+            f"makes. Received: model={model!r}"
         ) from error
     if "family" not in candidate.run.data.tags:
         raise Refusal(f"Not a model of this project. Received: model={model!r}")
