@@ -139,8 +139,9 @@ def compare(configs, splits, arguments):
                     continue
                 finished = mlflow.get_run(run_id)
             contenders.append(comparison.Contender(config, finished))
-        if contenders:
-            logger.info("%s", comparison.as_text(comparison.log(contenders, splits)))
+        if not contenders:
+            raise FloatingPointError("Every training broke down: there is nothing to compare.")
+        logger.info("%s", comparison.as_text(comparison.log(contenders, splits)))
     for best in comparison.best_of_families(contenders):
         command = registry.serve_command(best.model_uri)
         if arguments.register == "yes":
@@ -170,12 +171,15 @@ def _train(config, splits, arguments, parent_run_id=None, start_from=None):
     from serve.colorizer import REQUIREMENTS, SIGNATURE
 
     with tracking.open_run(config.label, parent_run_id) as opened:
-        flags = {"register": arguments.register, "start_from": getattr(arguments, "start_from", "")}
+        origin = getattr(arguments, "start_from", "")
+        flags = {"register": arguments.register, "start_from": origin}
         tracking.log_config(config, data=arguments.data, **flags)
         tracking.log_data(splits)
         callbacks = [tracking.EpochLog(config, splits.val)]
         result = training.train(config, splits, callbacks, start_from)
-        model, metrics = tracking.log_result(config, result, splits, SIGNATURE, REQUIREMENTS)
+        model, metrics = tracking.log_result(
+            config, result, splits, SIGNATURE, REQUIREMENTS, origin
+        )
     logger.info(
         "%s: test %.2f dB; plain gray %.2f dB, mean chroma %.2f dB",
         config.label,

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import mlflow
 import numpy as np
 import pandas as pd
+from mlflow.exceptions import MlflowException
 
 from colorization import evaluation, figures, pixels, tracking
 from colorization.config import VARIANTS, from_arguments
@@ -45,9 +46,20 @@ def find_finished(config, digest):
     )
     experiment = mlflow.active_run().info.experiment_id
     for run in mlflow.search_runs([experiment], query, output_format="list"):
-        if _config_of(run) == config and run.outputs and run.outputs.model_outputs:
+        if _config_of(run) == config and _has_model(run):
             return run
     return None
+
+
+def _has_model(run):
+    """Tell whether a run has logged a model that was not deleted since."""
+    if not run.outputs or not run.outputs.model_outputs:
+        return False
+    try:
+        mlflow.get_logged_model(run.outputs.model_outputs[0].model_id)
+    except MlflowException:
+        return False
+    return True
 
 
 def _config_of(run):
@@ -159,13 +171,14 @@ def _test_sheet(contenders, split):
         columns[each.label.replace(" ", "\n")] = pixels.to_uint8(predicted)
     columns["real"] = real
     captions = [split.species[index].replace("_", " ") for index in chosen]
-    return figures.sheet(columns, captions, "the same test pictures, every model")
+    title = f"{len(chosen)} of {len(split.images)} test pictures, the same for every model"
+    return figures.sheet(columns, captions, title)
 
 
 def _story(contenders, compared, splits):
     links = "\n".join(f"- {each.label}: run `{each.run.info.run_id}`" for each in contenders)
     return (
-        f"Every variant on `{splits.name}` (digest `{splits.digest}`): trained on "
+        f"Compared on `{splits.name}` (digest `{splits.digest}`): trained on "
         f"{len(splits.train.images)} pictures, for {contenders[0].config.epochs} epochs each, "
         f"tested on {len(splits.test.images)} others.\n\n{as_text(compared)}\n\n{links}\n"
     )

@@ -54,5 +54,7 @@ def stop_with_it():
 
 
 def _is_mlflow_run(process):
-    words = {os.path.basename(word) for word in process.cmdline()}
-    return {"mlflow", "run"} <= words
+    with contextlib.suppress(psutil.Error):  # another user's process
+        words = {os.path.basename(word) for word in process.cmdline()}
+        return {"mlflow", "run"} <= words
+    return False

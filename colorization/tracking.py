@@ -137,7 +137,7 @@ class EpochLog(keras.callbacks.Callback):
         mlflow.log_image(picture, key="validation/pictures", step=step)
 
 
-def log_result(config, result, splits, signature, requirements):
+def log_result(config, result, splits, signature, requirements, start_from=""):
     """Log the trained colorizer, its test beside the baselines, and the figures of both.
 
     Args:
@@ -146,6 +146,7 @@ def log_result(config, result, splits, signature, requirements):
         splits: that it was trained on.
         signature: of the pyfunc.
         requirements: names of the packages that the pyfunc needs; pinned as installed here.
+        start_from: whose weights the training began with, as the user named them.
 
     Returns:
         The `ModelInfo` of the logged model and the test's metrics.
@@ -153,7 +154,12 @@ def log_result(config, result, splits, signature, requirements):
     Raises:
         ValueError: the exported model does not compute what the trained one does.
     """
-    model, metrics = log_colorizer(config, result.colorizer, splits, signature, requirements)
+    origin = f"trained on {len(splits.train.images)} others"
+    if start_from:
+        origin += f", starting from the weights of `{start_from}`, which may have seen these"
+    model, metrics = log_colorizer(
+        config, result.colorizer, splits, signature, requirements, origin
+    )
     log_training(result)
     return model, metrics
 
@@ -165,7 +171,7 @@ def log_training(result):
     mlflow.log_figure(figures.loss_curves(result.history, result.best_epoch), "losses.png")
 
 
-def log_colorizer(config, colorizer, splits, signature, requirements, origin=""):
+def log_colorizer(config, colorizer, splits, signature, requirements, origin):
     """Log a colorizer of any origin, its test beside the baselines, and the test's figures.
 
     Arguments, results and errors are those of `log_result`; `origin` is what the run's note says
@@ -205,9 +211,8 @@ def load_colorizer(model_uri):
         return load_onnx(onnx)
 
 
-def describe(config, splits, metrics, model, origin=""):
+def describe(config, splits, metrics, model, origin):
     """Return the story of a run as Markdown: its test beside the baselines, and how to use it."""
-    origin = origin or f"trained on {len(splits.train.images)} others"
     rows = {f"`{config.variant}`": "", "plain gray": "_gray", "mean chroma": "_mean_chroma"}
     table = "\n".join(
         f"| {title} | {metrics[f'test_psnr{key}']:.2f} | {metrics[f'test_ssim{key}']:.3f} "

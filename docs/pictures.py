@@ -54,7 +54,7 @@ SHEET_WIDTH = 1400
 
 
 def main():
-    """Write docs/birds.jpg and docs/*.png."""
+    """Write docs/*.jpg but app.jpg, and docs/*.png."""
     client = mlflow.MlflowClient(STORE)
     query = "tags.variant = 'pix2pix' and params.data = 'sample' and attributes.status = 'FINISHED'"
     run = next(filter(has_defaults, client.search_runs(["0"], query)), None)

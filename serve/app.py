@@ -7,7 +7,6 @@ import argparse
 import logging
 import os
 import shutil
-import signal
 import socket
 import sys
 import tempfile
@@ -21,6 +20,7 @@ import jinja2
 import uvicorn
 from fastapi import FastAPI
 
+from colorization import launcher
 from colorization.data.photograph import IMAGE_SIZE
 from colorization.data.sample import paint
 from serve.champions import Champions
@@ -225,8 +225,7 @@ def main(argv=None):
     port = parser.parse_args(argv).port
     if not 0 < port < 65536:
         parser.error(f"Expected a port from 1 to 65535. Received: port={port}")
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("serve").setLevel(logging.INFO)
+    launcher.start()
     try:
         listening = socket.create_server(("127.0.0.1", port))
     except OSError as error:
@@ -238,7 +237,6 @@ def main(argv=None):
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with listening, tempfile.TemporaryDirectory() as folder, suppress(KeyboardInterrupt):
         os.environ["GRADIO_TEMP_DIR"] = str(Path(folder, "uploads"))
         app = mount(Page(Path(folder).resolve()))

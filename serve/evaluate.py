@@ -6,7 +6,6 @@ over a picture and its mirror image) and without; `mlflow run . -e evaluate` cal
 
 import argparse
 import logging
-import os
 import signal
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from mlflow.data.meta_dataset import MetaDataset
 from mlflow.exceptions import MlflowException
 from tqdm import tqdm
 
-from colorization import evaluation, figures, pixels
+from colorization import evaluation, figures, launcher, pixels
 from colorization.data import manifest, sources
 from serve import registry, unseen
 
@@ -232,12 +231,7 @@ def parse(argv=None):
 def main(argv=None):
     """Judge the models that the command line names; return the process's exit status."""
     arguments = parse(argv)
-    logging.basicConfig(format="%(message)s")  # other libraries: warnings only
-    for room in ("colorization", "serve"):
-        logging.getLogger(room).setLevel(logging.INFO)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    launcher.start()
     try:
         names = arguments.model.split(",")
         models = label(registry.resolve(name.strip()) for name in names)
@@ -247,7 +241,11 @@ def main(argv=None):
         logger.error("error: %s", error)
         return 2
     except KeyboardInterrupt:
+        launcher.end_run()
         return 128 + signal.SIGINT
+    except SystemExit:
+        launcher.end_run()
+        raise
     return run(models, source, pictures, arguments)
 
 

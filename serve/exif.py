@@ -11,6 +11,7 @@ from serve.colorizer import WRITABLE, PictureError
 LONGEST_IN_JPEG = 65_533  # bytes: one segment
 PNG_HEADER = 33  # bytes: signature and IHDR, behind which any chunk may stand
 ORIENTATION = ExifTags.Base.Orientation
+SIDES = (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)  # as before it was turned
 # Of a TIFF's tags, what tells of the picture; the others tell where the file keeps its pixels.
 DESCRIPTIVE = {
     ExifTags.Base[name]
@@ -34,6 +35,8 @@ def read(content):
             exif = image.getexif()
             for tag in set(exif) - DESCRIPTIVE if image.format == "TIFF" else {ORIENTATION}:
                 exif.pop(tag, None)
+            for tag in SIDES:
+                exif.get_ifd(ExifTags.IFD.Exif).pop(tag, None)
             return exif.tobytes() if len(exif) else b""
     except Exception:  # Broken EXIF says nothing about the pixels: they are colored all the same.
         return b""

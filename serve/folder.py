@@ -17,9 +17,11 @@ from typing import NamedTuple
 
 import mlflow
 import pandas as pd
+import psutil
 from mlflow.exceptions import MlflowException
 from tqdm import tqdm
 
+from colorization import launcher
 from colorization.data.listing import SUFFIXES
 from serve import exif, registry
 from serve.colorizer import PictureError, read_options
@@ -226,18 +228,16 @@ def main(argv=None):
     0: all pictures are there; 1: some could not be colored; 2: nothing could be done.
     """
     arguments = parse(argv)
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("serve").setLevel(logging.INFO)
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    launcher.start()
     params = {"tta": arguments.tta == "yes", "saturation": arguments.saturation}
     try:
         read_options(params)
         output = Path(arguments.output).expanduser()
         jobs, bad = plan(Path(arguments.input).expanduser(), output)
         model_uri = registry.resolve(arguments.model).model_uri
-        for leftover in output.rglob(f".*{PARTIAL}"):  # of a run that was killed
-            leftover.unlink()
+        for leftover in output.rglob(f".*{PARTIAL}"):
+            if not psutil.pid_exists(int(leftover.name[1:].partition("-")[0])):
+                leftover.unlink()  # of a run that was killed
         if arguments.overwrite == "no":
             jobs = _missing(jobs)
         bad += _run(jobs, model_uri, params)

@@ -48,7 +48,7 @@ class Candidate(NamedTuple):
 
     @property
     def painted(self):
-        """Whether it has seen painted birds only."""
+        """Whether it was tested on painted birds, and trained on them if it was trained here."""
         return self.run.data.tags["data_kind"] == "painted"
 
     def score(self, baseline=""):
@@ -95,7 +95,7 @@ def require_better_than(champion, candidate):
     """
     if candidate.painted and not champion.painted:
         raise Refusal(
-            "A model trained on painted birds does not replace one trained on photographs "
+            "A model tested on painted birds does not replace one tested on photographs "
             f"(run {champion.run.info.run_id})."
         )
     if champion.painted and not candidate.painted:

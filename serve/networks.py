@@ -41,7 +41,7 @@ VALUES = frozenset("__keras_tensor__ __tensor__ __numpy__ __slice__ __ellipsis__
 TRAINING_ONLY = re.compile("(_initializer|_regularizer|_constraint|compile_config)$")
 UNREADABLE = (
     *(KeyError, TypeError, AttributeError, RecursionError, OSError),
-    *(json.JSONDecodeError, zipfile.BadZipFile),
+    *(json.JSONDecodeError, zipfile.BadZipFile, RuntimeError),
 )
 WITHOUT_GROUPS = ("Conv2DTranspose", "DepthwiseConv2D", "SeparableConv2D")
 
@@ -71,8 +71,8 @@ def load(path):
         ) from error
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, f"network{suffix}")
-        {".keras": _write_keras, ".h5": _write_h5}[suffix](path, copy, json.dumps(config))
         try:
+            {".keras": _write_keras, ".h5": _write_h5}[suffix](path, copy, json.dumps(config))
             return keras.saving.load_model(copy, compile=False, safe_mode=True)
         except Exception as error:  # Keras has no class of its own for what it cannot read
             raise ValueError(

@@ -39,7 +39,8 @@ def require_shapes(network, size, channels):
         len(shape) == 3 and all(a in (None, b) for a, b in zip(shape, wanted, strict=True))
         for (shape,), wanted in zip(shapes, expected, strict=True)
     ):
-        return keras.Model(network.inputs[0], network.outputs[0])
+        gray = keras.Input((size, size, channels))  # networks of any size are served in this one
+        return keras.Model(gray, network(gray))
     raise ValueError(
         f"The network is of another shape. Expected {expected[0]} in and {expected[1]} out: gray "
         f"is 1 channel in the naive family, 3 equal ones in pix2pix. Received: {shapes[0]} in and "

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import tempfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -102,10 +103,12 @@ def trainings(run):
     contexts = {tag.value for each in run.inputs.dataset_inputs for tag in each.tags}
     trained = "training" in contexts  # imported weights were only tested
     if trained:
-        path = mlflow.artifacts.download_artifacts(
-            run_id=run.info.run_id, artifact_path="data/manifest.csv"
-        )
-        yield manifest.read(Path(path))
+        with tempfile.TemporaryDirectory() as folder:
+            path = mlflow.artifacts.download_artifacts(
+                run_id=run.info.run_id, artifact_path="data/manifest.csv", dst_path=folder
+            )
+            rows = manifest.read(Path(path))
+        yield rows
     params = run.data.params
     # `mlflow run` logs the text with the quotes that it has on the command line.
     origin = (params.get("start_from") or params.get("source") or "").strip("'\"")

@@ -5,6 +5,7 @@ import logging
 import re
 import sys
 import zipfile
+import zlib
 from pathlib import Path
 
 import gdown
@@ -80,7 +81,8 @@ def _origin(reference):
         return f"run-{reference}", lambda folder: _bring_from_run(folder, reference)
     if re.match("https?://", reference):
         drive_id, _ = parse_url(reference)
-        if not drive_id:
+        # What stands there in a Drive address is anyone's text, and becomes the name of a folder.
+        if not drive_id or not re.fullmatch(r"[-\w]{10,}", drive_id):
             key = hashlib.sha256(reference.encode()).hexdigest()[:16]
             return f"url-{key}", lambda folder: _bring_from_web(folder, reference, url=reference)
     else:
@@ -123,9 +125,9 @@ def _bring_from_web(folder, reference, **address):
         if _tells_of_quota(str(error)):
             raise _quota(reference) from error
         raise PermissionError(
-            "Google Drive does not give the file out: the id is wrong, or the file is not shared. "
-            "Expected a file shared with `Anyone with the link`; check that the link opens in a "
-            f"private window of a browser. Received: {reference!r}"
+            "Google Drive does not give the file out: the id is wrong, the file is not shared, or "
+            "Drive does not answer just now. Expected a file shared with `Anyone with the link`; "
+            f"check that the link opens in a private window of a browser. Received: {reference!r}"
         ) from error
     except requests.HTTPError as error:
         raise _refused(reference, error.response.status_code) from error
@@ -161,10 +163,26 @@ def _require_sound(file, reference, sha256):
             f"(a zip) or .h5 (HDF5). Received: {received}, {file.stat().st_size} bytes, from "
             f"{reference!r}"
         )
+    if format_of(file) == ".keras":
+        _require_whole(file, reference)
     if sha256 and digest(file) != sha256:
         raise ValueError(
             "The file is not the expected one, and was not used. Expected SHA-256 "
             f"{sha256}. Received: {digest(file)}, from {reference!r}"
+        )
+
+
+def _require_whole(file, reference):
+    """Raise a ValueError if a zip's own checksums say that it is damaged."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError) as error:
+        damaged = str(error)  # a RuntimeError: it is encrypted
+    if damaged:
+        raise ValueError(
+            "The file is damaged. Expected a .keras file as `model.save` writes it: bring it here "
+            f"again. Received: {reference!r}: {damaged}"
         )
 
 

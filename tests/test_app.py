@@ -223,14 +223,14 @@ def test_the_scores_are_those_of_the_upload_at_the_size_of_training(page, painti
     sideways.save(tmp_path / "sideways.png", exif=exif)
     drop(page, tmp_path / "sideways.png")
     expect(page.get_by_role("article")).to_contain_text("300 × 200")
-    real = np.asarray(upright.resize((128, 128), Image.Resampling.LANCZOS))[None]
-    plain = evaluation.summary(evaluation.scores(real, pixels.gray_input(real, 3)))
-    row = page.get_by_role("row", name="plain gray").get_by_role("cell").all_inner_texts()
-    assert [float(text) for text in row] == pytest.approx(
-        [plain["psnr"], plain["delta_e"], 0], abs=0.03
-    )
-    naive = page.get_by_role("row", name="naive").get_by_role("cell").all_inner_texts()
-    assert all(float(text) > 0 for text in naive) and naive != row
+    colored = look(page, shown(page, "naive"))
+    small = [image.resize((128, 128), Image.Resampling.LANCZOS) for image in (upright, colored)]
+    real, naive = (np.asarray(image)[None] for image in small)
+    for name, predicted in {"naive": naive, "plain gray": pixels.gray_input(real, 3)}.items():
+        expected = evaluation.summary(evaluation.scores(real, predicted))
+        row = page.get_by_role("row", name=name).get_by_role("cell").all_inner_texts()
+        named = [expected[metric] for metric in ("psnr", "delta_e", "colorfulness")]
+        assert [float(text) for text in row] == pytest.approx(named, abs=0.03)
     expect(page.get_by_role("table")).to_contain_text("128 × 128")
 
 

@@ -231,8 +231,8 @@ def test_drive_gives_the_same_file_by_id_and_by_any_of_its_urls(drive, empty_cac
     ("page", "kind", "message"),
     [
         ((200, HTML, QUOTA, None), ConnectionError, "quota page instead of the file"),
-        ((404, HTML, b"<html>", None), PermissionError, "id is wrong, or the file is not shared"),
-        ((200, HTML, SIGN_IN, None), PermissionError, "id is wrong, or the file is not shared"),
+        ((404, HTML, b"<html>", None), PermissionError, "id is wrong, the file is not shared"),
+        ((200, HTML, SIGN_IN, None), PermissionError, "id is wrong, the file is not shared"),
         ((200, ATTACHED, b"x" * 99999, 5000), ConnectionError, "broke off"),
         ((200, ATTACHED, b"PK but no zip", None), ValueError, "not a Keras file"),
     ],
@@ -244,6 +244,34 @@ def test_failures_of_drive_are_told_apart_and_leave_nothing(
     with pytest.raises(kind, match=message):
         weights.fetch(DRIVE_ID)
     assert kept(empty_cache) == ["weights"]
+
+
+def test_an_address_cannot_name_a_place_outside_the_cache(drive, empty_cache, naive_h5):
+    outside = empty_cache / "outside" / "kept.partial"
+    outside.mkdir(parents=True)
+    drive.pages["/uc"] = (200, ATTACHED, naive_h5.read_bytes(), None)
+    path = weights.fetch("https://drive.google.com/uc?id=x/../../outside/y")
+    assert path.parent.parent == empty_cache / "weights"
+    assert outside.is_dir() and kept(empty_cache / "outside") == ["kept.partial"]
+
+
+def test_a_damaged_keras_file_is_refused(tmp_path):
+    tinting("0..1", 1, chroma=(20, -10)).save(tmp_path / "model.keras")
+    content = bytearray((tmp_path / "model.keras").read_bytes())
+    content[content.index(b"model.weights.h5") + 2000] ^= 0xFF
+    (tmp_path / "model.keras").write_bytes(content)
+    with pytest.raises(ValueError, match="The file is damaged"):
+        weights.fetch(str(tmp_path / "model.keras"))
+
+
+def test_a_keras_file_without_its_weights_is_refused(tmp_path):
+    tinting("0..1", 1, chroma=(20, -10)).save(tmp_path / "model.keras")
+    with zipfile.ZipFile(tmp_path / "model.keras") as whole:
+        with zipfile.ZipFile(tmp_path / "part.keras", "w") as part:
+            for name in ("metadata.json", "config.json"):
+                part.writestr(name, whole.read(name))
+    with pytest.raises(ValueError, match="Keras cannot read the network"):
+        networks.load(tmp_path / "part.keras")
 
 
 def test_what_is_no_reference_is_a_sentence():
@@ -420,7 +448,10 @@ def test_another_shape_is_refused(size, channels):
 
 def test_a_network_of_any_size_is_taken():
     network = keras.Sequential([keras.Input((None, None, 1)), layers.Conv2D(3, 1)])
-    assert reading.require_shapes(network, 128, 1)(np.zeros((1, 128, 128, 1))).shape[1] == 128
+    fixed = reading.as_colorizer(
+        reading.require_shapes(network, 128, 1), reading.Reading("0..1", "0..1", 0.0)
+    )
+    assert (fixed.input_shape, fixed.output_shape) == ((None, 128, 128, 1), (None, 128, 128, 3))
 
 
 # The whole way
