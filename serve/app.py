@@ -7,6 +7,7 @@ import argparse
 import logging
 import os
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -236,7 +237,7 @@ def main(argv=None):
     # MLflow would ask a registry that is down again and again, for minutes: visitors do not wait.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the usual end of a page
     with listening, tempfile.TemporaryDirectory() as folder, suppress(KeyboardInterrupt):
         os.environ["GRADIO_TEMP_DIR"] = str(Path(folder, "uploads"))
         app = mount(Page(Path(folder).resolve()))

@@ -229,7 +229,7 @@ def test_the_scores_are_those_of_the_upload_at_the_size_of_training(page, painti
     for name, predicted in {"naive": naive, "plain gray": pixels.gray_input(real, 3)}.items():
         expected = evaluation.summary(evaluation.scores(real, predicted))
         row = page.get_by_role("row", name=name).get_by_role("cell").all_inner_texts()
-        named = [expected[metric] for metric in ("psnr", "delta_e", "colorfulness")]
+        named = [expected[metric] for metric in ("psnr", "ssim", "delta_e", "colorfulness")]
         assert [float(text) for text in row] == pytest.approx(named, abs=0.03)
     expect(page.get_by_role("table")).to_contain_text("128 × 128")
 

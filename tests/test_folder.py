@@ -262,7 +262,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(number, store, color, tmp_p
     assert all(is_red(path) for path in done)  # none is cut off
     if number != signal.SIGKILL:
         assert files(target) == sorted(path.name for path in done)
-    (target / f".1-2{folder.PARTIAL}").write_text("of a run that was killed")
+    (target / f".{process.pid}-2{folder.PARTIAL}").write_text("of a run that was killed")
     assert color(source, target)[0] == 0
     assert files(target) == names
     assert {path: path.stat().st_mtime_ns for path in done} == done
