@@ -24,7 +24,8 @@ from colorization.data import manifest, sources
 from serve import registry, unseen
 
 BATCH = 16  # pictures, as in a training's test: the same sums to the last bit
-SHEET_ROWS = 24
+JUDGED_ROWS = 8  # on the sheet, from the best to the worst
+SHOWN_ROWS = 24
 BASELINES = {"gray": "plain gray", "mean_chroma": "mean chroma"}
 TTA = "_tta"
 SCORES = {
@@ -177,7 +178,7 @@ def _judged_sheet(colorizers, pictures, table):
     """Draw judged pictures from the best to the worst: gray, what each model makes, and real."""
     scores = table.pivot(index="path", columns="model", values="delta_e")
     order = scores[list(colorizers)].mean(axis=1).sort_values().index
-    paths = order[np.linspace(0, len(order) - 1, min(SHEET_ROWS, len(order))).astype(int)]
+    paths = order[np.linspace(0, len(order) - 1, min(JUDGED_ROWS, len(order))).astype(int)]
     index_of = {row.path: index for index, row in enumerate(pictures.rows)}
     chosen = [index_of[path] for path in paths]
     captions = [
@@ -197,7 +198,7 @@ def _judged_sheet(colorizers, pictures, table):
 def _shown_sheet(colorizers, pictures):
     """Draw gray pictures, and what each model makes of them."""
     shown = pictures.of(unseen.SHOWN)
-    chosen = shown[:SHEET_ROWS]
+    chosen = shown[:SHOWN_ROWS]
     title = f"{len(chosen)} of {len(shown)} gray pictures, to which there is no truth"
     captions = [pictures.rows[index].path.replace("/", "/\n") for index in chosen]
     return figures.sheet(_columns(colorizers, pictures.images[chosen]), captions, title)

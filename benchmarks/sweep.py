@@ -1,0 +1,256 @@
+"""What pruning saves, what a trial costs beside its training, and what a second worker brings.
+
+`python -m benchmarks.sweep` trains small networks on painted birds and prints a Markdown table.
+About half an hour on two cores; `--seeds 3` takes a third of that.
+"""
+
+import argparse
+import logging
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+
+import keras
+import optuna
+import psutil
+
+from colorization import training
+from colorization.data import prepare, sources
+from colorization.data.sample import write_sample
+from sweeps import parent, search, space
+from sweeps import study as studies
+from sweeps.plan import Plan
+from sweeps.storage import Storage
+from sweeps.trial import Objective, Report
+
+BIRDS = 120
+FIX = "filters=8,batch_size=4"  # searched: variant, depth, dropout, learning rate
+EPOCHS = 9
+TRIALS = 12
+PATIENCE = 2  # a pruned sweep may take this many times as many trials to reach the same value
+MEMORY_TRIALS = 30
+WORKER_TRIALS = 8
+PRUNERS = {
+    "median after 1 epoch": optuna.pruners.MedianPruner(3, 1),
+    "median after 3 epochs": optuna.pruners.MedianPruner(3, 3),
+    "Hyperband": optuna.pruners.HyperbandPruner(1, EPOCHS, 3),
+}
+
+
+class Row(NamedTuple):
+    """One line of the table."""
+
+    what: str
+    measured: str
+    wanted: str
+
+
+class Trainer:
+    """An objective without MLflow that trains the same config only once.
+
+    Trainings are deterministic: a config's epochs are counted each time, and looked up after the
+    first.
+    """
+
+    def __init__(self, plan, splits, curves):
+        self.plan = plan
+        self.splits = splits
+        self.curves = curves
+        self.epochs = 0
+
+    def __call__(self, trial):
+        """Return the trial's value, or raise TrialPruned."""
+        config = self.plan.draw(trial)
+        report = Report(trial, self.plan)
+        curve = self.curves.setdefault(config, [])
+        report.set_model(SimpleNamespace(stop_training=False))
+        for epoch, logs in enumerate(curve):
+            report.on_epoch_end(epoch, logs)
+            if report.pruned:
+                break
+        else:
+            if len(curve) < config.epochs:
+                report = self._train(config, trial, curve)
+        self.epochs += max(trial.study.trials[trial.number].intermediate_values)
+        if report.pruned:
+            raise optuna.TrialPruned
+        return report.value
+
+    def _train(self, config, trial, curve):
+        """Train from the first epoch on; what Optuna has heard already it ignores."""
+        curve.clear()
+        report = Report(trial, self.plan)
+        keep = keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: curve.append(dict(logs))
+        )
+        training.train(config, self.splits, [keep, report])
+        return report
+
+
+def sweep(plan, splits, curves, pruner, trials, until=None):
+    """Search in memory; return the best value, the epochs spent, and whether `until` was reached.
+
+    Args:
+        plan: of the study.
+        splits: that are trained on.
+        curves: what was trained before, see `Trainer`.
+        pruner: of Optuna.
+        trials: at most.
+        until: value at which to stop.
+    """
+    study = optuna.create_study(study_name=f"seed {plan.seed}", pruner=pruner)
+    for name, config in plan.handmade().items():
+        params = space.params_of(config, plan.fix)
+        study.enqueue_trial(params, user_attrs={"handmade": name})
+    trainer = Trainer(plan, splits, curves)
+    for number in range(trials):
+        study.sampler = studies.sampler(plan, number)
+        study.optimize(trainer, n_trials=1)
+        if until is not None and study.best_value <= until:
+            return study.best_value, trainer.epochs, True
+    return study.best_value, trainer.epochs, False
+
+
+def measure_pruning(birds, seeds):
+    """Return, for each pruner, the compute to reach what an unpruned sweep reaches with all."""
+    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
+        shares = list(pool.map(compare_pruners, [birds] * seeds, range(seeds)))
+    rows = []
+    for name in PRUNERS:
+        values = [share[name] for share in shares]
+        told = f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+        rows.append(Row(f"compute to the unpruned best, {name}", told, "at most 0.50"))
+    return rows
+
+
+def compare_pruners(birds, seed):
+    """Return pruner to share of an unpruned sweep's epochs after which it is as good, or inf."""
+    quiet()
+    splits = prepare.prepare(sources.fetch(str(birds)))
+    plan = Plan("naive", "delta_e", space.parse_fix("naive", FIX), EPOCHS, seed, splits.digest)
+    curves, shares = {}, {}
+    best, everything, _ = sweep(plan, splits, curves, optuna.pruners.NopPruner(), TRIALS)
+    for name, pruner in PRUNERS.items():
+        _, spent, reached = sweep(plan, splits, curves, pruner, PATIENCE * TRIALS, best)
+        shares[name] = spent / everything if reached else float("inf")
+    print(f"seed {seed}: best {best:.3f} after {everything} epochs; {shares}", flush=True)
+    return shares
+
+
+def measure_trials(splits, folder):
+    """Return what a real trial costs beside `training.train`, and what it leaves in memory."""
+    os.chdir(folder)
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
+    plan = Plan("naive", "delta_e", space.parse_fix("naive", FIX), 1, 0, splits.digest)
+    storage = Storage(f"sqlite:///{folder}/trials.db", search.on_dead_trial)
+    study = studies.open_study(storage, "trials", plan)
+    run_id = parent.open_parent(study, plan, splits, None, data="birds")
+    objective = Objective(plan, splits, "birds", run_id)
+    turn, train = storage.lock("turn"), training.train
+    trained, overheads, memory = [], [], []
+
+    def timed(*arguments):
+        begun = time.perf_counter()
+        try:
+            return train(*arguments)
+        finally:
+            trained.append(time.perf_counter() - begun)
+
+    training.train = timed
+    for trials in range(1, MEMORY_TRIALS + 1):
+        begun = time.perf_counter()
+        search.search(study, plan, turn, objective, search.Budget(trials, float("inf"), begun))
+        overheads.append(time.perf_counter() - begun - trained[-1])
+        memory.append(psutil.Process().memory_info().rss / 2**20)
+    training.train = train
+    grown = statistics.median(memory[-5:]) - statistics.median(memory[5:10])
+    return [
+        Row("overhead of a trial", f"{statistics.median(overheads):.2f} s", "at most 1 s"),
+        Row(
+            f"memory after {MEMORY_TRIALS} trials",
+            f"{memory[-1]:.0f} MiB; {grown:+.0f} since the tenth",
+            "does not grow",
+        ),
+    ]
+
+
+def measure_workers(birds, folder):
+    """Return how much faster two workers finish the same trials than one on one core."""
+    names = {"one": ({0},), "two": (None, None)}
+    seconds = {}
+    for name, workers in names.items():
+        database = f"sqlite:///{folder}/{name}.db"
+        splits = prepare.prepare(sources.fetch(str(birds)))
+        plan = Plan("naive", "delta_e", space.parse_fix("naive", "filters=16"), 3, 0, splits.digest)
+        study = studies.open_study(Storage(database, None), name, plan)
+        (first, *_) = plan.handmade().values()
+        for trial in range(WORKER_TRIALS):  # equally long, and never pruned
+            params = space.params_of(first, plan.fix) | {"learning_rate": 1e-3 + trial * 1e-5}
+            study.enqueue_trial(params, user_attrs={"handmade": first.variant})
+        command = [sys.executable, "-m", "sweeps", "--study", name, "--storage", database]
+        command += ["--data", str(birds), "--fix", "filters=16", "--epochs", "3"]
+        command += ["--trials", str(len(study.trials)), "--final_epochs", "0"]
+        environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/{name}-runs.db"}
+        environment["PYTHONPATH"] = str(Path(__file__).parent.parent)
+        processes = [
+            subprocess.Popen(
+                command,
+                env=environment,
+                cwd=folder,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                preexec_fn=(lambda cores=cores: os.sched_setaffinity(0, cores)) if cores else None,
+            )
+            for cores in workers
+        ]
+        assert [process.wait() for process in processes] == [0] * len(processes)
+        trials = study.trials
+        begun, ended = (t.datetime_start for t in trials), (t.datetime_complete for t in trials)
+        seconds[name] = (max(ended) - min(begun)).total_seconds()
+    return [
+        Row(
+            "two workers on two cores against one on one",
+            f"{seconds['one'] / seconds['two']:.2f} times as fast",
+            "at least 1.5",
+        )
+    ]
+
+
+def quiet():
+    """Let only this benchmark speak."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    for library in ("absl", "tensorflow"):
+        logging.getLogger(library).setLevel(logging.ERROR)
+
+
+def main():
+    """Measure everything and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=10)
+    arguments = parser.parse_args()
+    quiet()
+    with tempfile.TemporaryDirectory() as folder:
+        birds = Path(folder, "birds")
+        write_sample(birds, count=BIRDS, seed=5)
+        splits = prepare.prepare(sources.fetch(str(birds)))
+        rows = measure_workers(birds, folder)
+        rows += measure_trials(splits, folder)
+        rows += measure_pruning(birds, arguments.seeds)
+    print("| | measured | wanted |\n|---|---|---|")
+    for row in rows:
+        print(f"| {row.what} | {row.measured} | {row.wanted} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""The study's MLflow run: the parent of its trials' runs, shared by all processes of the study."""
+
+import os
+import warnings
+
+import matplotlib
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from optuna.trial import TrialState
+from optuna.visualization import matplotlib as plots
+
+from colorization import tracking
+from sweeps import space
+from sweeps.storage import experimental
+from sweeps.study import best_trial, running, state_of
+from sweeps.trial import run_name
+
+FIGURES = {
+    "history": plots.plot_optimization_history,
+    "parallel_coordinates": plots.plot_parallel_coordinate,
+    "slices": plots.plot_slice,
+    "intermediate_values": plots.plot_intermediate_values,
+    "importances": plots.plot_param_importances,
+}
+
+
+def open_parent(study, plan, splits, launched, **flags):
+    """Return the id of the study's MLflow run, created by the first process that comes.
+
+    To be called under a lock.
+
+    Args:
+        study: an Optuna study, which keeps the id.
+        plan: of the study.
+        splits: that it is trained on.
+        launched: id of the run that `mlflow run` has opened, or None: the first process's becomes
+            the parent, that of a later one only tells where the trials are.
+        **flags: of the command line, to be logged as params; `data` among them.
+
+    Raises:
+        ValueError: the run is not in this MLflow store.
+    """
+    run_id = study.user_attrs.get("run_id")
+    if run_id:
+        _require_here(study, run_id)
+        os.environ.pop("MLFLOW_RUN_ID", None)  # or else the first trial would take it
+    else:
+        with tracking.open_run(study.study_name) as run:  # attaches to the launched one
+            run_id = run.info.run_id
+            tracking.log_flags(study=study.study_name, **flags)
+            tracking.log_data(splits, used=("train", "val"))
+            mlflow.set_tags({"study": study.study_name, "family": plan.family, "sweep": "study"})
+            mlflow.log_table(pd.DataFrame(space.describe(plan.family, plan.fix)), "space.json")
+        study.set_user_attr("run_id", run_id)
+    client = mlflow.MlflowClient()
+    client.update_run(run_id, status="RUNNING")
+    if launched and launched != run_id:
+        for name, value in {
+            "study": study.study_name,
+            "sweep": "worker",
+            "mlflow.note.content": f"Joined the study `{study.study_name}`: see run `{run_id}`.",
+        }.items():
+            client.set_tag(launched, name, value)
+    return run_id
+
+
+def _require_here(study, run_id):
+    try:
+        stage = mlflow.get_run(run_id).info.lifecycle_stage
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        stage = "missing"
+    if stage != "active":
+        raise ValueError(
+            "The study's MLflow run is not in this store. Expected MLFLOW_TRACKING_URI to name "
+            "the store that the study began with; a study whose run was deleted needs another "
+            f"name. Received: study={study.study_name!r}, run={run_id} ({stage})"
+        )
+
+
+def close_dead(study, concluding=False):
+    """End the MLflow runs below the study's whose process has died as KILLED.
+
+    A living process tells MLflow of a trial's end before it tells Optuna, so that the run of a
+    trial that is not running belongs to nobody.
+
+    Args:
+        study: an Optuna study.
+        concluding: whether the other trainings below it are nobody's either, since this process
+            is the one that may begin them.
+    """
+    parent = mlflow.get_run(study.user_attrs["run_id"]).info
+    alive = {run_name(trial.number) for trial in running(study)}
+    query = f"tags.`mlflow.parentRunId` = '{parent.run_id}' and attributes.status = 'RUNNING'"
+    client = mlflow.MlflowClient()
+    for run in client.search_runs([parent.experiment_id], query):
+        name = run.info.run_name
+        if name not in alive and (concluding or name.startswith(run_name(""))):
+            client.set_tag(run.info.run_id, "state", "killed")
+            client.set_terminated(run.info.run_id, "KILLED")
+
+
+def update(study):
+    """Tell the parent what is known after a trial: the best value so far and the table."""
+    run_id = study.user_attrs["run_id"]
+    client = mlflow.MlflowClient()
+    client.update_run(run_id, status="RUNNING")  # whatever a process that left has made of it
+    best = best_trial(study)
+    if best:
+        client.log_metric(run_id, "best_value", best.value, step=len(study.get_trials(False)))
+        client.set_tag(run_id, "best_trial", best.number)
+    _log_table(run_id, table(study), "trials.json")
+
+
+def _log_table(run_id, table, file):
+    """Log a table in place of the one before; MLflow's own `log_table` would append to it."""
+    client = mlflow.MlflowClient()
+    if file in client.get_run(run_id).data.tags.get("mlflow.loggedArtifacts", ""):
+        client.log_text(run_id, table.to_json(orient="split", index=False), file)
+    else:
+        client.log_table(run_id, table, file)
+
+
+def leave(study):
+    """End the study's run as KILLED, unless another process is still at work."""
+    if not running(study):
+        mlflow.MlflowClient().set_terminated(study.user_attrs["run_id"], "KILLED")
+
+
+def table(study):
+    """Return a row per trial: number, state, value, epochs, seconds, parameters and run."""
+    rows = []
+    for trial in study.get_trials(deepcopy=False):
+        seconds = trial.duration.total_seconds() if trial.duration else None
+        rows.append(
+            {
+                "trial": trial.number,
+                "state": state_of(trial),
+                "value": trial.value if trial.value is None else float(trial.value),
+                "epochs": trial.last_step,
+                "seconds": seconds,
+                **trial.params,
+                "handmade": trial.user_attrs.get("handmade", ""),
+                "worker": trial.user_attrs.get("worker", ""),
+                "run_id": trial.user_attrs.get("run_id", ""),
+            }
+        )
+    table = pd.DataFrame(rows).astype(object)  # a trial without a depth leaves the others whole
+    return table.where(table.notna(), None)
+
+
+@experimental()
+def log_figures(study):
+    """Log Optuna's figures to the active run; those that need more trials are left out."""
+    matplotlib.use("Agg")
+    finished = len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
+    for name, plot in FIGURES.items():
+        if finished < (2 if name == "importances" else 1):
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of values that are all the same, early in a study
+            figure = np.ravel(plot(study))[0].figure
+        figure.set_size_inches(12, 6)
+        mlflow.log_figure(figure, f"study/{name}.png", save_kwargs={"bbox_inches": "tight"})
+        matplotlib.pyplot.close(figure)

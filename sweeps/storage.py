@@ -1,0 +1,136 @@
+"""Where a study is kept, SQLite or PostgreSQL, and the locks that its processes share."""
+
+import re
+import time
+import warnings
+import zlib
+from contextlib import contextmanager
+
+import optuna
+import sqlalchemy
+from filelock import FileLock
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+DEFAULT = "sqlite:///sweeps.db"
+HEARTBEAT_SECONDS = 5
+GRACE_SECONDS = 20  # of silence; then a trial's process counts as dead
+BUSY_SECONDS = 60  # SQLite lets one process write at a time: how long the others wait
+LOCK_POLL_SECONDS = 0.2
+
+_EXPECTED = "Expected sqlite:///file.db or postgresql://user@host/database"
+
+
+@contextmanager
+def experimental():
+    """Use, inside it, what Optuna calls experimental, unwarned: its version is pinned."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
+
+
+class Storage:
+    """An Optuna storage that a process may leave at any moment without harm to the others.
+
+    Args:
+        url: `sqlite:///file.db` or `postgresql://user@host/database`.
+        on_dead_trial: function of an Optuna study and a trial that was failed because its process
+            had not been heard of for `GRACE_SECONDS`.
+
+    Attributes:
+        shown: the URL without its password.
+        has_password: whether there was one in it.
+        optuna: `optuna.storages.RDBStorage`.
+
+    Raises:
+        ValueError: the URL is of another kind, or nobody answers there.
+    """
+
+    def __init__(self, url, on_dead_trial):
+        self._url = _parse(url)
+        self.shown = self._url.render_as_string(hide_password=True)
+        self.has_password = bool(self._url.password)
+        try:
+            with self.lock("tables"):  # two at once cannot create the same tables
+                self.optuna = _open(self._url, on_dead_trial)
+        except (SQLAlchemyError, ImportError, RuntimeError, OSError) as error:
+            reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+            raise ValueError(
+                f"The storage does not answer. {_EXPECTED}, of a running server. "
+                f"Received: storage={self.shown!r}: {reason}"
+            ) from error
+
+    def lock(self, name):
+        """Return a lock that one process holds at a time, on all machines that share the storage.
+
+        A process that dies lets go of it. Has `acquire`, `release` (any number of times) and the
+        two together as a context manager.
+        """
+        key = zlib.crc32(name.encode())
+        if self._url.get_backend_name() == "sqlite":
+            return FileLock(f"{self._url.database}.{key:08x}.lock")
+        return _ServerLock(self._url, key)
+
+
+class _ServerLock:
+    """An advisory lock of PostgreSQL: held by a connection, and gone with it."""
+
+    def __init__(self, url, key):
+        self._engine = sqlalchemy.create_engine(
+            url, poolclass=NullPool, isolation_level="AUTOCOMMIT"
+        )
+        self._taken = sqlalchemy.select(sqlalchemy.func.pg_try_advisory_lock(key))
+        self._connection = None
+
+    def acquire(self):
+        connection = self._engine.connect()
+        try:
+            # Asked again and again: waiting inside the server, nothing would hear of Ctrl-C.
+            while not connection.scalar(self._taken):
+                time.sleep(LOCK_POLL_SECONDS)
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+
+    def release(self):
+        if self._connection:
+            self._connection.close()
+            self._connection = None
+
+    def __enter__(self):
+        self.acquire()
+        return self
+
+    def __exit__(self, *_):
+        self.release()
+
+
+def _parse(text):
+    try:
+        url = sqlalchemy.make_url(text)
+        backend = url.get_backend_name()
+    except (ArgumentError, ValueError):
+        # What cannot be read may still hold a password: tell the beginning only.
+        beginning = re.match(r"[\w+]*:?", text)[0]
+        raise ValueError(
+            f"The storage's URL cannot be read. {_EXPECTED}. Received: {beginning!r}..."
+        ) from None
+    if backend not in ("sqlite", "postgresql") or not url.database or url.database == ":memory:":
+        shown = url.render_as_string(hide_password=True)
+        raise ValueError(f"Unknown kind of storage. {_EXPECTED}. Received: storage={shown!r}")
+    return url
+
+
+@experimental()
+def _open(url, on_dead_trial):
+    options = {"pool_pre_ping": True}  # a server that was started again is found again
+    if url.get_backend_name() == "sqlite":
+        options = {"connect_args": {"timeout": BUSY_SECONDS}}
+    return optuna.storages.RDBStorage(
+        url.render_as_string(hide_password=False),
+        engine_kwargs=options,
+        heartbeat_interval=HEARTBEAT_SECONDS,
+        grace_period=GRACE_SECONDS,
+        heartbeat_stale_trial_callback=on_dead_trial,
+    )

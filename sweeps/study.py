@@ -1,0 +1,98 @@
+"""A study: what its trials have in common, who draws and who prunes, and what counts as done."""
+
+import copy
+import dataclasses
+
+import numpy as np
+import optuna
+from optuna.storages import RetryHeartbeatStaleTrialCallback
+from optuna.trial import TrialState
+
+from sweeps import space
+from sweeps.storage import experimental
+
+MAX_RETRIES = 2  # a config that fells its process (memory!) is not tried forever
+
+
+def open_study(storage, name, plan):
+    """Create a study, or join the one of this name; its first trials are the hand-made variants.
+
+    To be called under a lock.
+
+    Raises:
+        ValueError: there is a study of this name with another plan.
+    """
+    direction = "maximize" if plan.criterion.higher_is_better else "minimize"
+    study = optuna.create_study(
+        study_name=name,
+        storage=storage.optuna,
+        direction=direction,
+        pruner=pruner(plan),
+        load_if_exists=True,
+    )
+    mine = dataclasses.asdict(plan)
+    known = study.user_attrs.get("plan", {} if study.get_trials(deepcopy=False) else mine)
+    if known != mine:
+        expected, received = (
+            ", ".join(f"{key}={plan.get(key)}" for key in mine if known.get(key) != mine[key])
+            for plan in (known, mine)
+        )
+        raise ValueError(
+            f"There is another study of this name: give this one its own. "
+            f"Expected {expected}. Received: study={name!r}, {received}"
+        )
+    study.set_user_attr("plan", mine)
+    for variant, config in plan.handmade().items():
+        params = space.params_of(config, plan.fix)
+        study.enqueue_trial(params, user_attrs={"handmade": variant}, skip_if_exists=True)
+    return study
+
+
+def sampler(plan, number):
+    """Return the sampler of a trial.
+
+    Seeded by the trial's number: processes that draw at the same time do not draw the same, and
+    a study that was stopped and goes on draws what it would have drawn.
+    """
+    seed = int(np.random.SeedSequence([plan.seed, number]).generate_state(1)[0])
+    return optuna.samplers.TPESampler(seed=seed)
+
+
+def pruner(plan):
+    """Return the pruner."""
+    return optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=1)
+
+
+def spent(study):
+    """Return the trials that count: all that have begun but those that were retried."""
+    trials = study.get_trials(deepcopy=False)
+    tried_again = {trial.user_attrs.get("retry_of") for trial in trials}
+    begun = [trial for trial in trials if trial.state != TrialState.WAITING]
+    return [trial for trial in begun if trial.number not in tried_again]
+
+
+def running(study):
+    """Return the trials that are being trained now, here or elsewhere."""
+    return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+
+
+def best_trial(study):
+    """Return the best finished trial, or None: where all were pruned or failed."""
+    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return study.best_trial if finished else None
+
+
+@experimental()
+def retry(study, trial, limit=MAX_RETRIES):
+    """Put the parameters of a trial that ended without its fault back into the queue."""
+    trial = copy.copy(trial)
+    kept = {name: value for name, value in trial.user_attrs.items() if name == "handmade"}
+    trial.user_attrs = kept | {"retry_of": trial.number}
+    RetryHeartbeatStaleTrialCallback(max_retry=limit)(study, trial)
+
+
+def state_of(trial):
+    """Return what became of a trial, in the words of its MLflow run's tag `state`."""
+    if trial.state == TrialState.FAIL:
+        return "failed" if "error" in trial.user_attrs else "killed"
+    return {"COMPLETE": "finished"}.get(trial.state.name, trial.state.name.lower())

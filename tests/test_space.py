@@ -1,0 +1,79 @@
+"""The spaces: valid configs only, the hand-made variants among them."""
+
+import optuna
+import pytest
+
+from colorization.config import VARIANTS
+from sweeps import space
+
+FLAGS = {"epochs": 3, "seed": 1}
+
+
+@pytest.mark.parametrize("family", space.SPACES)
+def test_every_bound_and_name_is_a_valid_config_of_the_family(family):
+    (name, first), *_ = space.of_family(family).items()
+    middle = {field: getattr(first, field) for field in space.SPACES[family]}
+    for field, part in space.SPACES[family].items():
+        ends = part.options if isinstance(part, space.Choice) else (part.low, part.high)
+        for value in ends:
+            config = space.config_of(middle | {field: value}, family, {}, **FLAGS)
+            assert getattr(config, field) == value
+            assert (config.family, config.epochs, config.seed) == (family, 3, 1)
+    assert all(part.reason for part in space.SPACES[family].values())
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_hand_made_variant_lies_in_its_space_and_is_the_same_network_there(name):
+    variant = VARIANTS[name]
+    params = space.params_of(variant, {})
+    assert all(value in space.SPACES[variant.family][field] for field, value in params.items())
+    again = space.config_of(params, variant.family, {}, epochs=variant.epochs, seed=0)
+    same = {field: getattr(variant, field) for field in params if field != "variant"}
+    assert {field: getattr(again, field) for field in same} == same
+    assert (again.variant == "naive_deep") == (name == "naive_deep")  # batch normalization
+
+
+@pytest.mark.parametrize("family", space.SPACES)
+def test_what_optuna_draws_lies_in_the_space(family):
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(50):
+        trial = study.ask()
+        config = space.draw(trial, family, {"batch_size": 2}, **FLAGS)
+        assert config.batch_size == 2
+        assert set(trial.params) == set(space.SPACES[family])
+        parts = space.SPACES[family].items()
+        assert all(getattr(config, field) in part for field, part in parts)
+
+
+def test_a_fix_is_typed_and_not_searched():
+    fix = space.parse_fix("naive", "variant=naive_deep, filters=16,learning_rate=2e-3")
+    assert fix == {"variant": "naive_deep", "filters": 16, "learning_rate": 0.002}
+    assert set(space.searched("naive", fix)) == {"depth", "dropout"}
+    (config,) = space.handmade("naive", fix, **FLAGS).values()
+    assert (config.variant, config.filters, config.depth) == ("naive_deep", 16, 4)
+
+
+def test_without_a_fix_everything_is_searched_and_every_variant_is_tried():
+    assert space.parse_fix("naive", "") == {}
+    assert list(space.handmade("naive", {}, **FLAGS)) == list(space.of_family("naive"))
+
+
+@pytest.mark.parametrize(
+    ("fix", "message"),
+    [
+        ("filters", "`fix` cannot be read"),
+        ("filters=8,filters=16", "`fix` cannot be read"),
+        ("filters=3", "Expected a whole number from 4 to 256. Received: filters='3'"),
+        ("l1_weight=3", "pins no such field.*Received: 'l1_weight'"),
+        ("epochs=3", "pins no such field"),
+        ("variant=pix2pix", "Expected naive_basic or naive_dropout or naive_deep"),
+        (
+            "variant=naive_deep,filters=8,depth=2,dropout=0,learning_rate=1e-3",
+            "leaves nothing to search",
+        ),
+    ],
+)
+def test_a_wrong_fix_is_refused_in_a_sentence(fix, message):
+    with pytest.raises(ValueError, match=message):
+        space.parse_fix("naive", fix)

@@ -1,0 +1,366 @@
+"""Sweeps as a user meets them: real processes, real storages, real deaths."""
+
+import json
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import mlflow
+import optuna
+import pandas as pd
+import pytest
+from optuna.trial import TrialState
+
+from sweeps import space
+from sweeps.plan import Plan
+from sweeps.storage import Storage
+from sweeps.study import open_study, sampler
+from tests.conftest import ROOT
+
+SMALL = {"fix": "variant=naive_dropout,filters=4,depth=2", "epochs": 2, "final_epochs": 0}
+
+
+@pytest.fixture
+def store(tmp_path):
+    return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+@pytest.fixture
+def sweep(cache, paintings, tmp_path):
+    """A function that starts `python -m sweeps`, a real process, on sixty painted birds."""
+
+    def start(store, **flags):
+        flags = {"data": paintings, "register": "no"} | SMALL | flags
+        environment = os.environ | {
+            "COLORIZATION_CACHE": str(cache),
+            "MLFLOW_TRACKING_URI": store,
+            "PYTHONPATH": str(ROOT),
+        }
+        return subprocess.Popen(
+            [sys.executable, "-m", "sweeps"]
+            + [str(word) for name, value in flags.items() for word in (f"--{name}", value)],
+            env=environment,
+            cwd=tmp_path,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+
+    return start
+
+
+def finish(process, status=0, seconds=600):
+    output, _ = process.communicate(timeout=seconds)
+    assert process.returncode == status, output
+    assert "Traceback" not in output
+    return output
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    """A PostgreSQL server on loopback; gives the URL of a database."""
+    places = [Path(found).parent for found in [shutil.which("initdb")] if found]
+    places += sorted(path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not places:
+        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+    root = hasattr(os, "geteuid") and os.geteuid() == 0  # the server refuses to be root
+    user = pwd.getpwnam("nobody").pw_uid if root else None
+    folder = Path(tempfile.mkdtemp())  # pytest's own folders are closed to other users
+    if root:
+        os.chown(folder, user, -1)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    data = str(folder / "data")
+    options = {"user": user, "cwd": folder, "stdout": subprocess.DEVNULL}
+    create = [places[0] / "initdb", "--auth=trust", "--username=birds", "--no-sync", data]
+    subprocess.run(create, check=True, timeout=120, **options)
+    serve = [places[0] / "postgres", "-D", data, "-p", str(port), "-k", str(folder), "-F"]
+    server = subprocess.Popen(serve, stderr=subprocess.DEVNULL, **options)
+    try:
+        _wait_for(port, server)
+        yield f"postgresql://birds@127.0.0.1:{port}/postgres"
+    finally:
+        server.send_signal(signal.SIGINT)  # does not wait for clients
+        server.wait(60)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait_for(port, server, seconds=60):
+    deadline = time.monotonic() + seconds
+    while server.poll() is None and time.monotonic() < deadline:
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=1):
+                time.sleep(1)  # it listens before it answers
+                return
+        except OSError:
+            time.sleep(0.2)
+    raise RuntimeError("PostgreSQL does not answer")
+
+
+def load(storage, name):
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # A look must not create the tables: the workers do that, under their lock.
+    opened = optuna.storages.RDBStorage(storage, skip_table_creation=True)
+    return optuna.load_study(study_name=name, storage=opened)
+
+
+def mid_trial(workers, storage, name, seconds=600):
+    """Wait until a trial has reported while each worker is in one; return the one that has."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and all(worker.poll() is None for worker in workers):
+        try:
+            trials = load(storage, name).trials
+        except Exception:  # neither tables nor study yet
+            trials = []
+        running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+        reported = [trial for trial in running if trial.intermediate_values]
+        if len(running) == len(workers) and reported:
+            return reported[0]
+        time.sleep(0.2)
+    raise AssertionError([worker.communicate()[0] for worker in workers if worker.poll()])
+
+
+def told(store, study):
+    """Return the parent's run of a study, and those of its trials by number."""
+    client = mlflow.MlflowClient(store)
+    (parent,) = client.search_runs(["0"], f"tags.study = '{study}' and tags.sweep = 'study'")
+    query = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}' and tags.sweep = 'trial'"
+    runs = client.search_runs(["0"], query)
+    return parent, {int(run.info.run_name.split()[1]): run for run in runs}
+
+
+def states(runs):
+    return {number: (run.info.status, run.data.tags["state"]) for number, run in runs.items()}
+
+
+def counted(study):
+    """Return the states of the trials that are not tried again."""
+    again = {trial.user_attrs.get("retry_of") for trial in study.trials}
+    return [trial.state.name for trial in study.trials if trial.number not in again]
+
+
+@pytest.mark.slow
+def test_a_killed_worker_s_trial_is_tried_again_by_the_other_one_on_postgresql(
+    sweep, tracking_server, postgres
+):
+    flags = {"study": "killed", "storage": postgres, "trials": 4, "epochs": 4}
+    workers = [sweep(tracking_server, **flags) for _ in range(2)]
+    victim = mid_trial(workers, postgres, "killed")
+    pid = int(victim.user_attrs["worker"].split(":")[1])
+    (killed,) = [worker for worker in workers if worker.pid == pid]
+    (living,) = [worker for worker in workers if worker.pid != pid]
+    killed.kill()
+    output = finish(living)
+    study = load(postgres, "killed")
+    (again,) = [t for t in study.trials if t.user_attrs.get("retry_of") == victim.number]
+    assert study.trials[victim.number].state == TrialState.FAIL
+    assert again.params == victim.params
+    assert again.state in (TrialState.COMPLETE, TrialState.PRUNED)
+    assert len(counted(study)) == 4 and "FAIL" not in counted(study)
+    parent, runs = told(tracking_server, "killed")
+    assert parent.info.status == "FINISHED"
+    assert states(runs)[victim.number] == ("KILLED", "killed")
+    assert {run.info.status for run in runs.values()} <= {"FINISHED", "KILLED"}
+    assert runs[again.number].data.tags["retry_of"] == str(victim.number)
+    assert f"trial {victim.number}: its process has died" in output
+
+
+@pytest.mark.slow
+def test_two_workers_share_a_fresh_sqlite_file_and_one_trains_the_winner(
+    sweep, tracking_server, tmp_path
+):
+    flags = {"study": "two", "trials": 4, "final_epochs": 3, "register": "yes"}
+    workers = [sweep(tracking_server, **flags) for _ in range(2)]
+    outputs = [finish(worker) for worker in workers]
+    study = load(f"sqlite:///{tmp_path}/sweeps.db", "two")
+    assert set(counted(study)) <= {"COMPLETE", "PRUNED"} and len(counted(study)) == 4
+    assert len({trial.user_attrs["worker"] for trial in study.trials}) == 2
+    assert all("serve it: mlflow models serve -m models:/" in output for output in outputs), outputs
+    parent, runs = told(tracking_server, "two")
+    assert parent.info.status == "FINISHED"
+    assert set(runs) == {trial.number for trial in study.trials}
+    client = mlflow.MlflowClient(tracking_server)
+    query = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
+    roles = [run.data.tags["sweep"] for run in client.search_runs(["0"], query)]
+    assert roles.count("winner") + roles.count("handmade") <= 2  # found by the second worker
+    check_the_story(client, parent, runs, study)
+
+
+def check_the_story(client, parent, runs, study):
+    best = study.best_trial
+    assert parent.data.metrics["best_value"] == pytest.approx(best.value)
+    assert parent.data.params["objective"] == "delta_e"
+    run_id = parent.info.run_id
+    files = {each.path for each in client.list_artifacts(run_id)}
+    assert {"trials.json", "space.json", "comparison.json", "test_pictures.png"} <= files
+    figures = {Path(each.path).stem for each in client.list_artifacts(run_id, "study")}
+    assert {"history", "parallel_coordinates", "slices", "intermediate_values"} <= figures
+    with open(client.download_artifacts(run_id, "trials.json")) as file:
+        table = pd.DataFrame(**json.load(file))
+    assert list(table["trial"]) == [trial.number for trial in study.trials]
+    assert list(table["run_id"]) == [runs[number].info.run_id for number in table["trial"]]
+    for trial in study.trials:
+        data = runs[trial.number].data
+        assert data.metrics["value"] == pytest.approx(trial.value)
+        assert data.params["dropout"] == str(trial.params["dropout"])
+        assert not any(name.startswith("test_") for name in data.metrics)
+        assert {each.tags[0].value for each in runs[trial.number].inputs.dataset_inputs} == {
+            "training",
+            "validation",
+        }
+        epochs = client.get_metric_history(runs[trial.number].info.run_id, "val_delta_e")
+        assert [point.step for point in epochs] == sorted(trial.intermediate_values)
+    winner = client.get_run(parent.data.tags["winner_run"])
+    assert winner.data.params["epochs"] == "3"
+    assert float(winner.data.params["dropout"]) == best.params["dropout"]
+    assert "test_delta_e_gray" in winner.data.metrics
+    assert "winner" in parent.data.tags["mlflow.note.content"]
+    assert "plain gray" in parent.data.tags["mlflow.note.content"]
+
+
+@pytest.mark.slow
+def test_a_sweep_goes_on_where_ctrl_c_stopped_it_and_repeats_nothing(
+    sweep, tracking_server, tmp_path
+):
+    storage = f"sqlite:///{tmp_path}/own.db"
+    flags = {"study": "stopped", "storage": storage, "trials": 2, "epochs": 6}
+    process = sweep(tracking_server, **flags)
+    while (stopped := mid_trial([process], storage, "stopped")).number == 0:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    finish(process, status=130)
+    parent, runs = told(tracking_server, "stopped")
+    assert parent.info.status == "KILLED"
+    assert states(runs) == {0: ("FINISHED", "finished"), 1: ("KILLED", "killed")}
+    finish(sweep(tracking_server, **flags))
+    resumed, runs = told(tracking_server, "stopped")
+    assert resumed.info.run_id == parent.info.run_id
+    assert resumed.info.status == "FINISHED"
+    study = load(storage, "stopped")
+    assert [trial.number for trial in study.trials] == [0, 1, 2]
+    assert study.trials[2].params == stopped.params
+    assert study.trials[2].state in (TrialState.COMPLETE, TrialState.PRUNED)
+    assert len(runs) == 3
+    output = finish(sweep(tracking_server, **flags | {"objective": "psnr"}), status=2)
+    assert "There is another study of this name" in output and "objective=psnr" in output
+    assert told(tracking_server, "stopped")[0].info.status == "FINISHED"
+
+
+def test_draws_depend_on_seed_and_number_and_not_on_the_process(tmp_path):
+    def values(seed, processes):
+        for _ in range(processes):
+            study = optuna.create_study(
+                study_name=f"{seed}-{processes}",
+                storage=f"sqlite:///{tmp_path}/draws.db",
+                load_if_exists=True,
+            )
+            for _ in range(12 // processes):
+                study.sampler = sampler(plan(seed=seed), len(study.trials))
+                study.optimize(lambda trial: trial.suggest_float("x", 0, 1) ** 2, n_trials=1)
+        return [trial.params["x"] for trial in study.trials]
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    assert values(0, processes=1) == values(0, processes=3)
+    assert values(1, processes=1) != values(0, processes=2)
+    assert len(set(values(2, processes=1))) == 12
+
+
+def plan(digest="", seed=0):
+    fix = space.parse_fix("naive", SMALL["fix"])
+    return Plan("naive", "delta_e", fix, epochs=SMALL["epochs"], seed=seed, digest=digest)
+
+
+@pytest.fixture
+def prepared(tmp_path, splits):
+    """A function that creates a study as the first process would, in the default storage."""
+
+    def create(name):
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        storage = Storage(f"sqlite:///{tmp_path}/sweeps.db", on_dead_trial=None)
+        return open_study(storage, name, plan(splits.digest))
+
+    return create
+
+
+@pytest.mark.slow
+def test_a_failing_trial_is_told_with_its_error_and_the_next_one_begins(
+    sweep, tracking_server, prepared
+):
+    study = prepared("failing")
+    study.enqueue_trial({"dropout": 5.0, "learning_rate": 1e-3})  # no config allows that
+    study.enqueue_trial({"dropout": 0.1, "learning_rate": 1e-3})
+    output = finish(sweep(tracking_server, study="failing", trials=3))
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL", "COMPLETE"]
+    assert "trial 1: failed (ValueError: Bad value for `dropout`" in output
+    _, runs = told(tracking_server, "failing")
+    assert states(runs)[1] == ("FAILED", "failed")
+    assert "dropout" in runs[1].data.tags["error"]
+
+
+@pytest.mark.slow
+def test_a_study_in_which_all_were_pruned_ends_in_a_sentence(sweep, tracking_server, prepared):
+    study = prepared("pruned")
+
+    def give_up(trial):
+        raise optuna.TrialPruned
+
+    study.optimize(give_up, n_trials=1)  # the hand-made variant, which no sweep would prune
+    output = finish(sweep(tracking_server, study="pruned", trials=1), status=2)
+    assert "No trial has finished, so that there is no winner: 1 pruned" in output
+    parent, _ = told(tracking_server, "pruned")
+    assert parent.info.status == "FAILED"
+    assert "No trial has finished" in parent.data.tags["error"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"family": "pix3pix"}, "invalid choice: 'pix3pix'"),
+        ({"objective": "loss"}, "invalid choice: 'loss'"),
+        ({"fix": "filters=3"}, "Expected a whole number from 4 to 256. Received: filters='3'"),
+        ({"trials": "0"}, "Bad value for `trials`. Expected a whole number from 1"),
+        ({"storage": "mysql://me:secret@here/birds"}, "mysql://me:***@here/birds"),
+        ({"storage": "postgresql://me:secret@localhost:1/birds"}, "The storage does not answer"),
+    ],
+)
+def test_a_bad_argument_is_a_sentence_without_password_and_leaves_no_run(
+    flags, message, sweep, store, tmp_path
+):
+    output = finish(sweep(store, **flags), status=2)
+    assert message in output
+    assert "secret" not in output
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+@pytest.mark.slow
+def test_under_mlflow_run_the_launched_run_is_the_parent_and_a_second_one_only_helps(
+    store, paintings, cache, tmp_path
+):
+    environment = os.environ | {
+        "PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}",
+        "MLFLOW_TRACKING_URI": store,
+        "COLORIZATION_CACHE": str(cache),
+    }
+    flags = SMALL | {"data": paintings, "study": "launched", "trials": 1}
+    flags |= {"storage": f"sqlite:///{tmp_path}/launched.db"}
+    command = [sys.executable, "-m", "mlflow", "run", str(ROOT), "-e", "sweep"]
+    command += ["--env-manager", "local"]
+    command += [word for name, value in flags.items() for word in ("-P", f"{name}={value}")]
+    for _ in range(2):
+        subprocess.run(command, env=environment, check=True, timeout=600)
+    parent, runs = told(store, "launched")
+    assert parent.data.tags["mlflow.project.entryPoint"] == "sweep"
+    assert parent.info.status == "FINISHED"
+    assert states(runs) == {0: ("FINISHED", "finished")}
+    client = mlflow.MlflowClient(store)
+    (helper,) = client.search_runs(["0"], "tags.sweep = 'worker'")
+    assert helper.info.status == "FINISHED"
+    assert parent.info.run_id in helper.data.tags["mlflow.note.content"]
