@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 from sweeps import space
 from sweeps.storage import experimental
 
+FULL_TRIALS = 3  # are finished before the first is pruned
 MAX_RETRIES = 2  # a config that fells its process (memory!) is not tried forever
 
 
@@ -59,8 +60,15 @@ def sampler(plan, number):
 
 
 def pruner(plan):
-    """Return the pruner."""
-    return optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=1)
+    """Return the pruner: a trial ends that is worse than the median of the finished ones.
+
+    Not before half of its epochs: until then the learning rate is held, and the order of the
+    trials says little of how they will end. Begun earlier, or by Hyperband, pruning lost the best
+    trial more often than its savings were worth (`benchmarks/sweep.py`).
+    """
+    return optuna.pruners.MedianPruner(
+        n_startup_trials=FULL_TRIALS, n_warmup_steps=max(1, plan.epochs // 2)
+    )
 
 
 def spent(study):
