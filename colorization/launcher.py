@@ -4,11 +4,19 @@ import contextlib
 import logging
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 
 import psutil
+
+END_RUN = """
+import os, mlflow
+client, run_id = mlflow.MlflowClient(), os.environ["MLFLOW_RUN_ID"]
+if client.get_run(run_id).info.status == "RUNNING":
+    client.set_terminated(run_id, "KILLED")
+"""
 
 
 def start():
@@ -26,14 +34,12 @@ def start():
 
 
 def end_run():
-    """End the run that `mlflow run` opened, if this process was stopped before it attached."""
-    if "MLFLOW_RUN_ID" not in os.environ:
-        return
-    from mlflow import MlflowClient
+    """End the run that `mlflow run` opened, if this process was stopped before it attached.
 
-    client, run_id = MlflowClient(), os.environ["MLFLOW_RUN_ID"]
-    if client.get_run(run_id).info.status == "RUNNING":
-        client.set_terminated(run_id, "KILLED")
+    Another process does it: the stop may have come amid an import of MLflow, which is broken then.
+    """
+    if "MLFLOW_RUN_ID" in os.environ:
+        subprocess.run([sys.executable, "-c", END_RUN], check=False)
 
 
 def stop_with_it():

@@ -32,8 +32,9 @@ def main(argv=None):
     try:
         return _main(argv, launched)
     except KeyboardInterrupt as stop:
-        if launched:
-            _end(launched)
+        if launched:  # a run of which this process may have taken the name from the environment
+            os.environ["MLFLOW_RUN_ID"] = launched
+            launcher.end_run()
         return 128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
 
 
@@ -191,15 +192,6 @@ def _refuse(error):
 
 def _terminate(*_):
     raise Terminated
-
-
-def _end(run_id):
-    """End a run of `mlflow run` that this process leaves open."""
-    from mlflow import MlflowClient
-
-    client = MlflowClient()
-    if client.get_run(run_id).info.status == "RUNNING":
-        client.set_terminated(run_id, "KILLED")
 
 
 if __name__ == "__main__":

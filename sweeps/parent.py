@@ -112,10 +112,10 @@ def update(study):
     if best:
         client.log_metric(run_id, "best_value", best.value, step=len(study.get_trials(False)))
         client.set_tag(run_id, "best_trial", best.number)
-    _log_table(run_id, table(study), "trials.json")
+    log_table(run_id, table(study), "trials.json")
 
 
-def _log_table(run_id, table, file):
+def log_table(run_id, table, file):
     """Log a table in place of the one before; MLflow's own `log_table` would append to it."""
     client = mlflow.MlflowClient()
     if file in client.get_run(run_id).data.tags.get("mlflow.loggedArtifacts", ""):

@@ -114,6 +114,8 @@ def _trained(config, splits, data, role):
 def _tell(study, plan, best, contenders, splits):
     """Log the comparison to the active run, with the story of the study."""
     compared = comparison.log(contenders, splits)
+    # It has added its rows to those of an earlier winner.
+    parent.log_table(mlflow.active_run().info.run_id, compared, "comparison.json")
     logger.info("%s", comparison.as_text(compared))
     params = ", ".join(f"{name}={_short(value)}" for name, value in best.params.items())
     states = [state_of(trial) for trial in study.get_trials(deepcopy=False)]

@@ -103,8 +103,9 @@ def register_tint(offset, folder):
     network = keras.Model(grays, tinted)
     network(np.zeros((1, 128, 128, 3), "float32"))
     network.export(folder / "generator.onnx", format="onnx", verbose=False)
-    mlflow.set_experiment("tints")
-    with mlflow.start_run():
+    # Not `set_experiment`, which would outlast this file, also in the processes of other tests.
+    experiment = mlflow.create_experiment(f"tints {folder.name}")
+    with mlflow.start_run(experiment_id=experiment):
         mlflow.set_tags({"family": "pix2pix", "variant": "pix2pix", "data_kind": "painted"})
         model = mlflow.pyfunc.log_model(
             name="model",

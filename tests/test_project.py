@@ -20,7 +20,6 @@ ONLY_IN = {
     "mlflow": (
         "colorization/tracking.py",
         "colorization/comparison.py",
-        "colorization/launcher.py",
         "colorization/__main__.py",
         "serve/",
         "sweeps/",
