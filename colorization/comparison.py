@@ -9,7 +9,7 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 
 from colorization import evaluation, figures, pixels, tracking
-from colorization.config import VARIANTS, from_arguments
+from colorization.config import PRECISIONS, VARIANTS, from_arguments
 
 L1_LOSS = {"naive": "loss", "pix2pix": "l1_loss"}  # the same figure under the family's own name
 SHEET_ROWS = 8
@@ -67,7 +67,8 @@ def _config_of(run):
     if run.data.params.get("start_from", "").strip("'"):
         return None
     try:  # the texts of `mlflow run -P` stand as they were typed: 2e-4
-        arguments = argparse.Namespace(**run.data.params)
+        # Runs from before there was a choice of precision do not name theirs.
+        arguments = argparse.Namespace(**{"precision": PRECISIONS[0]} | run.data.params)
         return from_arguments(VARIANTS[run.data.tags["variant"]], arguments)
     except (AttributeError, ValueError):
         return None

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 HEADS = ("chroma", "rgb")  # the default first
+PRECISIONS = ("float32", "mixed_bfloat16")  # likewise
 
 
 def _number(default, low, high, text):
@@ -39,6 +40,7 @@ class Config:
     epochs: int = _number(20, 1, 10_000, "passes over the training pictures")
     batch_size: int = _number(8, 1, 512, "pictures per step")
     seed: int = _number(0, 0, 2**31 - 1, "of weights, order, augmentation and dropout")
+    precision: str = _choice(PRECISIONS[0], PRECISIONS, "of training; mixed is for a GPU")
 
     def __post_init__(self):
         """Check every field against its declared type and range."""

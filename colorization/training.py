@@ -1,5 +1,6 @@
-"""Trains a variant on prepared pictures; knows nothing of who watches."""
+"""Trains a variant on prepared pictures, on all GPUs; knows nothing of who watches."""
 
+import functools
 import itertools
 import logging
 import math
@@ -13,6 +14,7 @@ import tensorflow as tf
 from colorization import evaluation, models, pixels
 from colorization.config import tunable_fields
 from colorization.data import pipeline
+from colorization.models.precision import plain_copy
 
 SCORED_PICTURES = 64  # CIEDE2000 costs 28 ms a picture: each epoch is scored on a fixed few
 SCORING_BATCH = 16
@@ -25,7 +27,8 @@ class Result(NamedTuple):
     """What a training leaves behind.
 
     Attributes:
-        colorizer: `keras.Model` with the weights of the best epoch: gray to RGB, both 0..255.
+        colorizer: `keras.Model` with the weights of the best epoch: gray to RGB, both 0..255; in
+            float32 and on one device, however it was trained.
         history: metric name to its values, one an epoch.
         best_epoch: counted from 0.
         seconds: that all epochs took, with their scoring and their callbacks.
@@ -58,16 +61,19 @@ class LinearDecay(keras.callbacks.Callback):
 class Scoring(keras.callbacks.Callback):
     """Scores the colorizer after each epoch and keeps the weights of the best one.
 
+    What is scored is what will be kept: a plain copy of the network in training.
+
     Adds `val_psnr`, `val_ssim`, `val_delta_e`, `val_colorfulness`, the learning rates and
     `images_per_second` to the logs that the callbacks after this one receive.
     """
 
-    def __init__(self, config, colorizer, images, pictures_per_epoch):
+    def __init__(self, config, in_training, images, pictures_per_epoch):
         super().__init__()
         self.config = config
         self.criterion = evaluation.CRITERIA[config.family]
-        self.colorizer = colorizer
-        self.colorize = as_function(colorizer)
+        self.in_training = in_training
+        self.colorizer = plain_copy(in_training)
+        self.colorize = as_function(self.colorizer)
         self.real = np.asarray(images[:SCORED_PICTURES])
         self.gray = pixels.gray_input(self.real, config.gray_channels)
         self.pictures_per_epoch = pictures_per_epoch
@@ -84,16 +90,22 @@ class Scoring(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Add the scores to `logs`; raise FloatingPointError if a loss is no longer finite."""
         _require_finite(logs, epoch)
+        weights = self.in_training.get_weights()
+        self.colorizer.set_weights(weights)
         predicted = pixels.to_uint8(self.colorize(self.gray))
         means = evaluation.summary(evaluation.scores(self.real, predicted))
         logs.update({f"val_{name}": value for name, value in means.items()})
         for name in learning_rates(self.config):
-            logs[name] = float(optimizer_of(self.model, name).learning_rate)
+            logs[name] = float(optimizer_of(self.model, name).learning_rate.numpy())
         logs["images_per_second"] = self.pictures_per_epoch / (self.stopped - self.started)
         score = means[self.criterion.metric]
         if self.best_epoch is None or self.criterion.better(score, self.best_score):
             self.best_score, self.best_epoch = score, epoch
-            self.best_weights = self.colorizer.get_weights()
+            self.best_weights = weights
+
+    def on_train_end(self, logs=None):
+        """Give the colorizer its best weights."""
+        self.colorizer.set_weights(self.best_weights)
 
 
 def train(config, splits, callbacks=(), start_from=None):
@@ -117,30 +129,57 @@ def train(config, splits, callbacks=(), start_from=None):
     keras.utils.set_random_seed(config.seed)
     tf.config.experimental.enable_op_determinism()
     train_images, val_images = splits.train.images, splits.val.images
-    trainer, colorizer = models.build(config, size=train_images.shape[1])
+    batch_size = min(config.batch_size, len(train_images))
+    strategy = strategy_for(batch_size)
+    replicas = strategy.num_replicas_in_sync
+    with strategy.scope():
+        trainer, colorizer = models.build(config, train_images.shape[1], replicas > 1)
     logger.info("%s: %s weights", config.variant, f"{colorizer.count_params():,}")
     if start_from is not None:
         require_same_shapes(config, colorizer, start_from)
         colorizer.set_weights(start_from)
-    pairs = pipeline.training_pairs(
-        train_images, config.gray_channels, config.batch_size, config.seed
-    )
-    pictures_per_epoch = pairs.cardinality().numpy() * min(config.batch_size, len(train_images))
-    scoring = Scoring(config, colorizer, val_images, pictures_per_epoch)
+    pairs = pipeline.training_pairs(train_images, config.gray_channels, batch_size, config.seed)
+    scoring = Scoring(config, colorizer, val_images, pairs.cardinality().numpy() * batch_size)
     started = time.perf_counter()
     history = trainer.fit(
         pairs,
         epochs=config.epochs,
         validation_data=pipeline.validation_pairs(
-            val_images[:SCORED_PICTURES], config.gray_channels, SCORING_BATCH
+            whole_shares(val_images[:SCORED_PICTURES], replicas),
+            config.gray_channels,
+            SCORING_BATCH * replicas,
         ),
         callbacks=[LinearDecay(config), scoring, *callbacks],
         shuffle=False,  # the pipeline does
         verbose=2,
     )
     seconds = time.perf_counter() - started
-    colorizer.set_weights(scoring.best_weights)
-    return Result(colorizer, history.history, scoring.best_epoch, seconds)
+    return Result(scoring.colorizer, history.history, scoring.best_epoch, seconds)
+
+
+def strategy_for(batch_size):
+    """Return how a step is shared: evenly among TensorFlow's GPUs, or without any its CPU devices.
+
+    A batch of eight takes two of three GPUs: replicas count alike, whatever their part's size.
+
+    Returns:
+        A `tf.distribute.MirroredStrategy`, or for a single device TensorFlow's default.
+    """
+    found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    used = max(n for n in range(1, len(found) + 1) if batch_size % n == 0)
+    if len(found) > 1:
+        logger.info("%d of %d devices share each batch of %d", used, len(found), batch_size)
+    return _mirrored(*(device.name for device in found[:used]))
+
+
+@functools.cache  # two strategies over the same devices number their exchanges alike, and clash
+def _mirrored(*names):
+    return tf.distribute.MirroredStrategy(names) if len(names) > 1 else tf.distribute.get_strategy()
+
+
+def whole_shares(images, replicas):
+    """Return the pictures, the first ones again where the last batch would not divide evenly."""
+    return images[np.arange(math.ceil(len(images) / replicas) * replicas) % len(images)]
 
 
 def require_same_shapes(config, colorizer, start_from):

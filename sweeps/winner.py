@@ -120,10 +120,12 @@ def _tell(study, plan, best, contenders, splits):
     params = ", ".join(f"{name}={_short(value)}" for name, value in best.params.items())
     states = [state_of(trial) for trial in study.get_trials(deepcopy=False)]
     counts = ", ".join(f"{states.count(each)} {each}" for each in dict.fromkeys(states))
+    own = best.user_attrs.get("handmade")
+    name = f"{best.number}, {own}'s own settings," if own else best.number
     note = (
         f"**{study.study_name}**: {len(states)} trials ({counts}) of the {plan.family} family, by "
         f"validation {plan.objective} on `{splits.name}` (digest `{splits.digest}`). Trial "
-        f"{best.number} won with {best.value:.4f}: {params}. It and the hand-made variants, "
+        f"{name} won with {best.value:.4f}: {params}. It and the hand-made variants, "
         f"{contenders[0].config.epochs} epochs each, on {len(splits.test.images)} test pictures:"
         f"\n\n{comparison.as_text(compared)}\n"
     )

@@ -32,6 +32,17 @@ def test_a_bad_choice_is_a_sentence_and_leaves_no_run(arguments, message, colori
     assert not (tmp_path / "mlflow.db").exists()
 
 
+def test_a_run_from_before_there_was_a_choice_of_precision_had_the_default(ready_store):
+    mlflow.set_tracking_uri(ready_store)
+    config = dataclasses.replace(VARIANTS["pix2pix"], epochs=2)
+    params = dataclasses.asdict(config)
+    del params["precision"]
+    with mlflow.start_run() as run:
+        mlflow.log_params(params)
+        mlflow.set_tag("variant", config.variant)
+    assert comparison._config_of(mlflow.get_run(run.info.run_id)) == config
+
+
 def test_curves_of_different_length_share_their_panels():
     curves = {"long": {"L1": [3, 2, 1], "dE": [9, 8, 7]}, "short": {"L1": [3], "dE": [9]}}
     figure = figures.convergence(curves)

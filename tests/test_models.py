@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from colorization import models, pixels, training
-from colorization.config import VARIANTS
-from colorization.models.export import export_onnx, load_onnx
+from colorization.config import PRECISIONS, VARIANTS
+from colorization.models.export import TOLERANCE, export_onnx, load_onnx
+from colorization.models.precision import computing_in, plain_copy
 
 RGB = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), "uint8")
 
@@ -38,9 +39,10 @@ def test_a_colorizer_keeps_its_contract(variant, head):
     assert np.ptp(colors, axis=-1).max() > 5  # there is color
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_chroma_head_keeps_the_luma_and_begins_as_gray(variant):
-    config = small(variant)
+def test_a_chroma_head_keeps_the_luma_and_begins_as_gray(variant, precision):
+    config = small(variant, precision=precision)
     networks = models.build(config, 32)
     gray = pixels.gray_input(RGB, config.gray_channels)
     np.testing.assert_allclose(networks.colorizer(gray), np.repeat(gray[..., :1], 3, -1), atol=1e-3)
@@ -63,6 +65,38 @@ def test_a_colorizer_survives_saving_and_onnx(variant, tmp_path):
     export_onnx(colorizer, tmp_path / "generator.onnx", gray)
     colorize = load_onnx(tmp_path / "generator.onnx", batch_size=3)
     np.testing.assert_allclose(colorize(gray), expected, atol=0.01)
+
+
+@pytest.mark.parametrize("head", ["chroma", "rgb"])
+@pytest.mark.parametrize("variant", ["naive_deep", "pix2pix"])
+def test_mixed_precision_is_for_the_inner_layers_only(variant, head):
+    trainer, colorizer = models.build(small(variant, head=head, precision="mixed_bfloat16"), 32)
+    networks = [trainer.generator, trainer.discriminator] if variant == "pix2pix" else [trainer]
+    for network in networks:
+        *inner, last = [each for each in network.layers if isinstance(each, keras.layers.Conv2D)]
+        assert {layer.compute_dtype for layer in inner} == {"bfloat16"}
+        assert last.compute_dtype == network.output.dtype == colorizer.output.dtype == "float32"
+        assert {weight.dtype for weight in network.weights} == {"float32"}
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_a_network_that_cannot_be_built_leaves_no_precision_behind():
+    with pytest.raises(ValueError), computing_in("mixed_bfloat16"):
+        raise ValueError
+    assert keras.config.dtype_policy().name == "float32"
+
+
+@pytest.mark.parametrize("variant", ["naive_deep", "pix2pix"])
+def test_a_plain_copy_of_a_mixed_network_is_the_float32_one(variant, tmp_path):
+    config = small(variant, precision="mixed_bfloat16")
+    mixed = shaken(models.build(config, 32, synchronized=True).colorizer)
+    plain = models.build(dataclasses.replace(config, precision="float32"), 32).colorizer
+    plain.set_weights(mixed.get_weights())
+    copy, gray = plain_copy(mixed), pixels.gray_input(RGB, config.gray_channels)
+    np.testing.assert_array_equal(copy(gray), plain(gray))
+    assert np.abs(np.asarray(mixed(gray)) - plain(gray)).max() > TOLERANCE  # a real difference
+    assert not any(getattr(layer, "synchronized", False) for layer in copy.layers)
+    assert export_onnx(copy, tmp_path / "generator.onnx", gray) <= TOLERANCE
 
 
 def test_an_exported_model_that_cannot_be_trusted_is_refused(tmp_path):

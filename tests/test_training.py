@@ -11,6 +11,7 @@ import pytest
 
 from colorization import evaluation, pixels, tracking, training
 from colorization.config import VARIANTS
+from colorization.models.export import TOLERANCE, export_onnx
 from tests.conftest import ROOT
 
 
@@ -81,6 +82,19 @@ def test_learning_rates_are_held_and_then_fall_towards_zero(splits):
     for name in training.learning_rates(config):
         expected = [share * getattr(config, name) for share in shares]
         np.testing.assert_allclose(history[name], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("variant", ["naive_deep", "pix2pix"])
+def test_mixed_precision_trains_a_network_that_is_kept_in_float32(variant, splits, tmp_path):
+    config = quick(variant, depth=3, epochs=1)
+    mixed = dataclasses.replace(config, precision="mixed_bfloat16")
+    result, plain = training.train(mixed, splits), training.train(config, splits)
+    name = {"naive": "loss", "pix2pix": "generator_loss"}[config.family]
+    assert result.history[name] != plain.history[name]
+    assert result.history[name] == pytest.approx(plain.history[name], rel=0.02)
+    assert {layer.compute_dtype for layer in result.colorizer.layers} == {"float32"}
+    grays = pixels.gray_input(splits.val.images, config.gray_channels)
+    assert export_onnx(result.colorizer, tmp_path / "generator.onnx", grays) <= TOLERANCE
 
 
 class Broken:

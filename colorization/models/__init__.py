@@ -7,6 +7,7 @@ import keras
 from colorization.models.heads import build_colorizer
 from colorization.models.naive import build_autoencoder
 from colorization.models.pix2pix import build_patchgan, build_unet
+from colorization.models.precision import computing_in
 
 ADAM_BETA_1 = 0.5  # Isola et al. 2017, for both networks of the GAN
 
@@ -18,8 +19,14 @@ class Networks(NamedTuple):
     colorizer: keras.Model
 
 
-def build(config, size):
+def build(config, size, synchronized=False):
     """Build and compile the networks of a variant for pictures of `size` x `size` pixels.
+
+    Args:
+        config: a `NaiveConfig` or `Pix2PixConfig`.
+        size: of the pictures, in pixels.
+        synchronized: whether several devices share a batch: they then normalize by all of it,
+            not each by its own part, and agree on the running means.
 
     Raises:
         ValueError: `depth` halves the pictures further than down to one pixel.
@@ -29,28 +36,35 @@ def build(config, size):
             f"`depth` halves the pictures too often. Expected {size} pixels to be divisible by "
             f"2**depth. Received: depth={config.depth}"
         )
-    return {"naive": _build_naive, "pix2pix": _build_pix2pix}[config.family](config, size)
-
-
-def _build_naive(config, size):
-    generator = build_autoencoder(
-        size,
-        filters=config.filters,
-        depth=config.depth,
-        dropout=config.dropout,
-        batch_norm=config.variant == "naive_deep",
-        head=config.head,
+    return {"naive": _build_naive, "pix2pix": _build_pix2pix}[config.family](
+        config, size, synchronized
     )
+
+
+def _build_naive(config, size, synchronized):
+    with computing_in(config.precision):
+        generator = build_autoencoder(
+            size,
+            filters=config.filters,
+            depth=config.depth,
+            dropout=config.dropout,
+            batch_norm=config.variant == "naive_deep",
+            head=config.head,
+        )
+    _normalize_together(synchronized, generator)
     pixel_loss = {"l1": "mean_absolute_error", "mse": "mean_squared_error"}[config.loss]
     generator.compile(keras.optimizers.Adam(config.learning_rate), pixel_loss)
     return Networks(generator, build_colorizer(generator))
 
 
-def _build_pix2pix(config, size):
+def _build_pix2pix(config, size, synchronized):
     from colorization.models.adversarial import Pix2Pix  # needs TensorFlow, the networks do not
 
-    generator = build_unet(size, config.filters, config.depth, config.dropout, config.head)
-    trainer = Pix2Pix(generator, build_patchgan(size, config.filters))
+    with computing_in(config.precision):
+        generator = build_unet(size, config.filters, config.depth, config.dropout, config.head)
+        discriminator = build_patchgan(size, config.filters)
+    _normalize_together(synchronized, generator, discriminator)
+    trainer = Pix2Pix(generator, discriminator)
     trainer.compile(
         keras.optimizers.Adam(config.generator_learning_rate, ADAM_BETA_1),
         keras.optimizers.Adam(config.discriminator_learning_rate, ADAM_BETA_1),
@@ -58,3 +72,9 @@ def _build_pix2pix(config, size):
         gan_loss=config.gan_loss,
     )
     return Networks(trainer, build_colorizer(generator))
+
+
+def _normalize_together(synchronized, *networks):
+    for layer in (layer for network in networks for layer in network.layers):
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.synchronized = synchronized

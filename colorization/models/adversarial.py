@@ -8,6 +8,9 @@ from keras import ops
 class Pix2Pix(keras.Model):
     """A conditional GAN with an L1 term (Isola et al. 2017), updated alternately.
 
+    Where a `tf.distribute.Strategy` shares a batch among replicas, each one's losses are its
+    share of the batch's: Keras's optimizers add up the gradients.
+
     Args:
         generator: gray levels (N, S, S, 3) to signed RGB (N, S, S, 3).
         discriminator: [gray levels, signed RGB] to logits (N, h, w, 1).
@@ -28,6 +31,9 @@ class Pix2Pix(keras.Model):
         super().compile()
         self.generator_optimizer = generator_optimizer
         self.discriminator_optimizer = discriminator_optimizer
+        # Now, since no variable can be created where replicas take a step.
+        generator_optimizer.build(self.generator.trainable_variables)
+        discriminator_optimizer.build(self.discriminator.trainable_variables)
         self.l1_weight = l1_weight
         self.judge = {
             "bce": keras.losses.BinaryCrossentropy(from_logits=True),
@@ -75,7 +81,7 @@ class Pix2Pix(keras.Model):
     def _judge_fake(self, gray, real, fake, training):
         on_fake = self.discriminator([gray, fake], training=training)
         adversarial = self.judge(ops.ones_like(on_fake), on_fake)
-        l1 = ops.mean(ops.abs(real - fake))
+        l1 = ops.mean(ops.abs(real - fake)) / _replicas()  # as Keras's losses in `judge` do
         total = adversarial + self.l1_weight * l1
         return {"generator_loss": total, "adversarial_loss": adversarial, "l1_loss": l1}
 
@@ -85,5 +91,9 @@ class Pix2Pix(keras.Model):
 
     def _track(self, losses):
         for name, value in losses.items():
-            self.trackers[name].update_state(value)
+            self.trackers[name].update_state(value * _replicas())
         return {name: tracker.result() for name, tracker in self.trackers.items()}
+
+
+def _replicas():
+    return tf.distribute.get_strategy().num_replicas_in_sync

@@ -1,16 +1,22 @@
-"""Where every generator begins and ends: ranges in and out, and the two ways to predict color."""
+"""Where every generator begins and ends: ranges in and out, and the two ways to predict color.
+
+All of it computes in float32, whatever the layers between do: bfloat16 holds 8 bits of a luma.
+"""
 
 import keras
 from keras import layers, ops
 
+from colorization.models.precision import computing_in
 from colorization.pixels import HALF_RANGE, MAX_LEVEL, YCBCR_TO_RGB
 
 
+@computing_in("float32")
 def scale_in(gray):
     """Bring levels 0..255 to [-1, 1]; any shape."""
     return layers.Rescaling(1 / HALF_RANGE, offset=-1, name="to_signed")(gray)
 
 
+@computing_in("float32")
 def add_head(head, features, signed_gray):
     """Turn the decoder's features into signed RGB, unclipped.
 
@@ -36,6 +42,7 @@ def add_head(head, features, signed_gray):
     return ops.matmul(layers.Concatenate(name="y_cb_cr")([luma, color]), YCBCR_TO_RGB)
 
 
+@computing_in("float32")
 def build_colorizer(generator):
     """Wrap a generator of signed RGB as the contract wants it: RGB levels, clipped last.
 

@@ -4,6 +4,7 @@ import keras
 from keras import layers
 
 from colorization.models.heads import add_head, scale_in
+from colorization.models.precision import computing_in
 
 WEIGHTS_DEVIATION = 0.02  # Isola et al. 2017, 6.2: Gaussian initial weights
 LEAK = 0.2  # ibid.: slope of the leaky ReLUs
@@ -54,7 +55,7 @@ def build_patchgan(size, filters):
 
     Returns:
         A `keras.Model`: [gray levels (N, size, size, 3), signed RGB (N, size, size, 3)] to logits
-        (N, size / 8, size / 8, 1).
+        (N, size / 8, size / 8, 1), float32.
     """
     gray = keras.Input((size, size, 3), name="gray")
     rgb = keras.Input((size, size, 3), name="rgb")
@@ -63,7 +64,8 @@ def build_patchgan(size, filters):
         x = _conv(x, filters * 2**stage, strides=strides)
         x = _normalize(x) if stage > 0 else x
         x = layers.LeakyReLU(LEAK)(x)
-    return keras.Model([gray, rgb], _conv(x, 1), name="patchgan")
+    with computing_in("float32"):
+        return keras.Model([gray, rgb], _conv(x, 1), name="patchgan")
 
 
 def _conv(x, filters, kernel=4, strides=1):

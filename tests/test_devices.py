@@ -1,0 +1,112 @@
+"""Several devices share each batch: two halves of a processor stand for two GPUs."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from colorization import models, training
+from colorization.config import VARIANTS
+from colorization.data import pipeline
+from tests.conftest import ROOT
+
+
+def small(variant, **changes):
+    """Return a small network's config, without dropout: its masks depend on the devices."""
+    small = {"filters": 4, "depth": 3, "epochs": 2, "dropout": 0.0}
+    return dataclasses.replace(VARIANTS[variant], **small | changes)
+
+
+ON_DEVICES = """
+import json, sys
+import tensorflow as tf
+
+(processor,) = tf.config.list_physical_devices("CPU")
+parts = [tf.config.LogicalDeviceConfiguration()] * int(sys.argv[2])
+tf.config.set_logical_device_configuration(processor, parts)
+
+from colorization.data import prepare, sources
+from tests import test_devices
+
+print("told:" + json.dumps(test_devices.tell(prepare.prepare(sources.fetch(sys.argv[1])))))
+"""
+
+
+def tell(splits):
+    """Return what this process's devices make of a few trainings."""
+    replicas = [training.strategy_for(count).num_replicas_in_sync for count in (8, 3, 1)]
+    if max(replicas) == 1:
+        pipeline.training_pairs = begun_once(pipeline.training_pairs)
+    return {
+        "replicas": replicas,
+        "descents": [descend(variant, splits) for variant in ("naive_basic", "pix2pix")],
+        "histories": [history(variant, splits) for variant in ("naive_deep", "pix2pix")],
+    }
+
+
+def begun_once(training_pairs):
+    """Keras looks at a batch before it shares one, so that the first epoch has another's order."""
+
+    def begin(*arguments):
+        pairs = training_pairs(*arguments)
+        next(iter(pairs))
+        return pairs
+
+    return begin
+
+
+def descend(variant, splits):
+    """Take three steps as long as the gradients, which Adam would not tell; return the weights."""
+    config = small(variant, depth=2, head="rgb")
+    strategy = training.strategy_for(batch_size=4)
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        trainer, _ = models.build(config, 32, strategy.num_replicas_in_sync > 1)
+        if config.family == "naive":
+            trainer.compile(keras.optimizers.SGD(1.0), "mean_absolute_error")
+        else:
+            trainer.compile(keras.optimizers.SGD(0.01), keras.optimizers.SGD(1.0), 100, "bce")
+    images = splits.train.images[:12, ::4, ::4]
+    trainer.fit(
+        pipeline.validation_pairs(images, config.gray_channels, 4), shuffle=False, verbose=0
+    )
+    return [weight.tolist() for weight in trainer.get_weights()]
+
+
+def history(variant, splits):
+    """Train, and return what is reported."""
+    result = training.train(small(variant), splits)
+    assert not any(getattr(layer, "synchronized", False) for layer in result.colorizer.layers)
+    return {**result.history, "images_per_second": []}
+
+
+@pytest.mark.slow
+def test_two_devices_share_a_batch_and_train_as_one_does(paintings, splits):
+    def told(devices):
+        command = [sys.executable, "-c", ON_DEVICES, paintings, str(devices)]
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1"}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.split("told:")[1])
+
+    one, two = told(1), told(2)
+    assert (one["replicas"], two["replicas"]) == ([1, 1, 1], [2, 1, 1])
+    for alone, shared in zip(one["descents"], two["descents"], strict=True):
+        for expected, received in zip(alone, shared, strict=True):
+            np.testing.assert_allclose(received, expected, rtol=1e-3, atol=1e-4)
+    for alone, shared in zip(one["histories"], two["histories"], strict=True):
+        assert alone.keys() == shared.keys()
+        for name, expected in alone.items():
+            np.testing.assert_allclose(shared[name], expected, rtol=2e-3, atol=2e-4, err_msg=name)
+
+
+def test_no_device_is_left_without_a_validation_picture():
+    images = np.arange(5)
+    assert list(training.whole_shares(images, 1)) == [0, 1, 2, 3, 4]
+    assert list(training.whole_shares(images, 2)) == [0, 1, 2, 3, 4, 0]
+    assert list(training.whole_shares(images[:1], 4)) == [0, 0, 0, 0]
