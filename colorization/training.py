@@ -10,6 +10,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework import ops
 
 from colorization import evaluation, models, pixels
 from colorization.config import tunable_fields
@@ -125,7 +126,7 @@ def train(config, splits, callbacks=(), start_from=None):
         ValueError: the config asks for an impossible network, or `start_from` is of another one.
         FloatingPointError: a loss is not finite; the message names the epoch.
     """
-    keras.utils.clear_session()  # of trainings before in this process: memory, and layers' names
+    forget_trainings()
     keras.utils.set_random_seed(config.seed)
     tf.config.experimental.enable_op_determinism()
     train_images, val_images = splits.train.images, splits.val.images
@@ -155,6 +156,16 @@ def train(config, splits, callbacks=(), start_from=None):
     )
     seconds = time.perf_counter() - started
     return Result(scoring.colorizer, history.history, scoring.best_epoch, seconds)
+
+
+def forget_trainings():
+    """Free what trainings before have left in this process: memory, and the names of layers."""
+    # TensorFlow keeps the gradient of each `tf.custom_gradient` ever traced, and with it the whole
+    # graph of the training step: https://github.com/tensorflow/tensorflow/issues/80895
+    registered = ops._gradient_registry._registry
+    for name in [name for name in registered if name.startswith("CustomGradient-")]:
+        del registered[name]
+    keras.utils.clear_session()
 
 
 def strategy_for(batch_size):
