@@ -14,14 +14,8 @@ from pathlib import Path
 
 import mlflow
 
-from benchmarks.serving import (
-    Row,
-    build_network,
-    forward_only,
-    paint_jpeg,
-    print_table,
-    save_pyfunc,
-)
+from benchmarks.serving import build_network, forward_only, paint_jpeg, save_pyfunc
+from benchmarks.table import Row, print_table
 from serve import folder
 
 SIDES = (128, 256, 512, 1024)

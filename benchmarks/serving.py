@@ -24,7 +24,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
 
 import mlflow
 import numpy as np
@@ -32,18 +31,11 @@ import pandas as pd
 import psutil
 from PIL import Image
 
+from benchmarks.table import Row, median_ratio, print_table, side_by_side
 from serve import colorizer
 
 ROUNDS = 100
 CLIENTS = 16
-
-
-class Row(NamedTuple):
-    """One line of the table."""
-
-    what: str
-    measured: str
-    wanted: str
 
 
 def build_network(filters: int):
@@ -84,22 +76,6 @@ def paint_jpeg(side: int = 320) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(mixed).save(buffer, "JPEG", quality=90)
     return buffer.getvalue()
-
-
-def side_by_side(*calls, rounds: int = ROUNDS) -> list[list[float]]:
-    """Seconds of each call, taken in turns so that noise falls on all alike."""
-    seconds = [[] for _ in calls]
-    for _ in range(rounds):
-        for call, taken in zip(calls, seconds, strict=True):
-            start = time.perf_counter()
-            call()
-            taken.append(time.perf_counter() - start)
-    return [taken[rounds // 10 :] for taken in seconds]
-
-
-def median_ratio(above: list[float], below: list[float]) -> float:
-    """The median of the ratios within each round."""
-    return statistics.median(one / other for one, other in zip(above, below, strict=True))
 
 
 def bare_script(session, jpeg: bytes, colored: bytes):
@@ -146,7 +122,7 @@ def compare_in_process(model, network, jpeg: bytes) -> list[Row]:
         beside._session = KerasSession(network, inside._session)
         beside._max_pixels = colorizer.DEFAULT_MAX_PIXELS
         calls.append(lambda: beside.predict(None, rows))
-    ours, bare, *keras = side_by_side(*calls)
+    ours, bare, *keras = side_by_side(*calls, rounds=ROUNDS)
     table = [
         Row(
             "`predict` on one JPEG / bare decode + forward + encode",
@@ -283,7 +259,7 @@ def compare_over_http(model, path: str, jpeg: bytes, requests: int) -> list[Row]
         start = seconds_to_first_answer(port, body)
         connection = http.client.HTTPConnection("127.0.0.1", port)
         over_http, inside = side_by_side(
-            lambda: post(connection, body), lambda: model.predict(rows)
+            lambda: post(connection, body), lambda: model.predict(rows), rounds=ROUNDS
         )
         cost = statistics.median(one - other for one, other in zip(over_http, inside, strict=True))
         flood(port, body, 200)
@@ -325,13 +301,6 @@ def compare_over_http(model, path: str, jpeg: bytes, requests: int) -> list[Row]
         Row("start of the process to the first answer", f"{start:.1f} s", "<= 5 s"),
         Row("the same / that of an empty pyfunc", f"{start / empty_start:.2f}", ""),
     ]
-
-
-def print_table(rows: list[Row]) -> None:
-    """Print the rows as Markdown."""
-    print("| measured | value | wanted |\n| --- | --- | --- |")
-    for row in rows:
-        print(f"| {row.what} | {row.measured} | {row.wanted} |")
 
 
 def main(arguments: list[str] | None = None) -> None:

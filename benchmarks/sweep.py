@@ -1,7 +1,7 @@
 """What pruning saves, what a trial costs beside its training, and what a second worker brings.
 
 `python -m benchmarks.sweep` trains small networks on painted birds and prints a Markdown table.
-About half an hour on two cores; `--seeds 3` takes a third of that.
+An hour on two cores, nearly all of it for the ten seeds.
 """
 
 import argparse
@@ -16,7 +16,6 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
@@ -25,6 +24,7 @@ import keras
 import optuna
 import psutil
 
+from benchmarks.table import Row, print_table
 from colorization import training
 from colorization.data import prepare, sources
 from colorization.data.sample import write_sample
@@ -37,23 +37,14 @@ from sweeps.trial import Objective, Report
 BIRDS = 120
 FIX = "filters=8,batch_size=4"  # searched: variant, depth, dropout, learning rate
 EPOCHS = 9
-TRIALS = 12
+TRIALS = 16
 PATIENCE = 2  # a pruned sweep may take this many times as many trials to reach the same value
 MEMORY_TRIALS = 30
 WORKER_TRIALS = 8
 PRUNERS = {
     "pruned by our rule": studies.pruner,
-    "by the median from the first epoch on": lambda plan: optuna.pruners.MedianPruner(3, 1),
     "by Hyperband": lambda plan: optuna.pruners.HyperbandPruner(1, plan.epochs, 3),
 }
-
-
-class Row(NamedTuple):
-    """One line of the table."""
-
-    what: str
-    measured: str
-    wanted: str
 
 
 class Trainer:
@@ -252,9 +243,7 @@ def main():
         rows = measure_workers(birds, folder)
         rows += measure_trials(splits, folder)
         rows += measure_pruning(birds, arguments.seeds)
-    print("| | measured | wanted |\n|---|---|---|")
-    for row in rows:
-        print(f"| {row.what} | {row.measured} | {row.wanted} |")
+    print_table(rows)
 
 
 if __name__ == "__main__":

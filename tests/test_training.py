@@ -1,4 +1,5 @@
 import dataclasses
+import gc
 import json
 import os
 import subprocess
@@ -59,6 +60,16 @@ def test_callbacks_receive_the_scores(splits):
     seen = Seen()
     result = training.train(quick("naive_basic", epochs=1), splits, [seen])
     assert {name: [value] for name, value in seen.logs.items()} == result.history
+
+
+def test_a_training_leaves_no_graph_in_memory(splits):
+    def train_and_count():
+        training.train(quick("naive_basic", epochs=1), splits)
+        training.forget_trainings()
+        gc.collect()
+        return sum(type(each).__name__ == "FuncGraph" for each in gc.get_objects())
+
+    assert train_and_count() >= train_and_count()
 
 
 def test_a_loss_that_is_not_finite_names_the_epoch(splits):

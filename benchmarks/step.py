@@ -1,0 +1,176 @@
+"""How fast a training step is, beside a tutorial's loop: `python -m benchmarks.step`.
+
+The same networks, optimizers and pictures, in turns. Five minutes on two cores.
+"""
+
+import os
+import resource
+import statistics
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import numpy as np
+
+from benchmarks.table import Row, print_table
+
+STEPS = 24  # in each turn
+TURNS = 9
+BIRDS = 256
+
+
+def tutorial_naive(generator, pixel_loss):
+    """A tutorial's training step of an autoencoder: a tape, and a loop over the batches."""
+    import keras
+    import tensorflow as tf
+
+    optimizer = keras.optimizers.Adam(1e-3)
+
+    @tf.function
+    def step(gray, real):
+        with tf.GradientTape() as tape:
+            loss = pixel_loss(real, generator(gray, training=True))
+        gradients = tape.gradient(loss, generator.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, generator.trainable_variables, strict=True))
+        return loss
+
+    return step
+
+
+def tutorial_pix2pix(generator, discriminator):
+    """The training step of TensorFlow's pix2pix tutorial: two tapes, one pass, two updates."""
+    import keras
+    import tensorflow as tf
+
+    of_generator, of_discriminator = (keras.optimizers.Adam(2e-4, 0.5) for _ in range(2))
+    judge = keras.losses.BinaryCrossentropy(from_logits=True)
+
+    @tf.function
+    def step(gray, real):
+        with tf.GradientTape() as generator_tape, tf.GradientTape() as discriminator_tape:
+            fake = generator(gray, training=True)
+            on_real = discriminator([gray, real], training=True)
+            on_fake = discriminator([gray, fake], training=True)
+            l1 = tf.reduce_mean(tf.abs(real - fake))
+            generator_loss = judge(tf.ones_like(on_fake), on_fake) + 100 * l1
+            discriminator_loss = judge(tf.ones_like(on_real), on_real) + judge(
+                tf.zeros_like(on_fake), on_fake
+            )
+        for tape, loss, network, optimizer in (
+            (generator_tape, generator_loss, generator, of_generator),
+            (discriminator_tape, discriminator_loss, discriminator, of_discriminator),
+        ):
+            gradients = tape.gradient(loss, network.trainable_variables)
+            optimizer.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
+        return generator_loss, discriminator_loss, l1
+
+    return step
+
+
+def tutorial_loop(config):
+    """Return the function that trains on pairs as a tutorial does."""
+    import keras
+
+    from colorization import models
+
+    trainer = models.build(config, 128).trainer
+    if config.family == "pix2pix":
+        step = tutorial_pix2pix(trainer.generator, trainer.discriminator)
+    else:
+        step = tutorial_naive(trainer, keras.losses.MeanAbsoluteError())
+
+    def loop(pairs):
+        for gray, real in pairs:
+            step(gray, real)
+
+    return loop
+
+
+def our_loop(config):
+    """Return the function that trains on pairs as `training.train` does."""
+    from colorization import models
+
+    trainer = models.build(config, 128).trainer
+    return lambda pairs: trainer.fit(pairs, verbose=0, shuffle=False)
+
+
+def compare(name: str) -> list[Row]:
+    """Return the rows of one variant."""
+    import keras
+    import tensorflow as tf
+
+    from colorization.config import VARIANTS
+    from colorization.data import pipeline
+
+    config = VARIANTS[name]
+    keras.utils.set_random_seed(0)
+    tf.config.experimental.enable_op_determinism()
+    images = np.random.default_rng(0).integers(0, 256, (BIRDS, 128, 128, 3), np.uint8)
+    pairs = pipeline.training_pairs(images, config.gray_channels, config.batch_size, 0)
+    pairs = pairs.take(1).cache().repeat(STEPS)  # the step alone: input has its own benchmark
+    loops = [our_loop(config), tutorial_loop(config)]
+    turns = [[time_loop(loop, pairs) for loop in loops] for _ in range(TURNS + 1)]
+    first, *turns = turns  # the first one compiles
+    medians = [statistics.median(turn[which] for turn in turns) for which in (0, 1)]
+    speeds = [STEPS * config.batch_size / seconds for seconds in medians]
+    ratio = statistics.median(plain / ours for ours, plain in turns)
+    compiling = [max(0, one - other) for one, other in zip(first, medians, strict=True)]
+    return [
+        Row(
+            f"`{name}`: images a second / of a tutorial's loop",
+            f"{ratio:.2f} ({speeds[0]:.0f}/s, {speeds[1]:.0f}/s)",
+            ">= 1.1",
+        ),
+        Row(
+            f"`{name}`: seconds to compile, ours and the tutorial's",
+            "{:.1f} s, {:.1f} s".format(*compiling),
+        ),
+    ]
+
+
+def time_loop(loop, pairs) -> float:
+    """Return the seconds of a loop."""
+    started = time.perf_counter()
+    loop(pairs)
+    return time.perf_counter() - started
+
+
+def peak_memory(name: str) -> Row:
+    """Return the row of a whole training's peak memory; to be called in a process of its own."""
+    import dataclasses
+    from types import SimpleNamespace
+
+    from colorization import training
+    from colorization.config import VARIANTS
+
+    images = np.random.default_rng(0).integers(0, 256, (BIRDS, 128, 128, 3), np.uint8)
+    split = SimpleNamespace(images=images)
+    config = dataclasses.replace(VARIANTS[name], epochs=1)
+    training.train(config, SimpleNamespace(train=split, val=split))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    return Row(
+        f"`{name}`: peak memory of a training, scoring and libraries included", f"{peak:.0f} MiB"
+    )
+
+
+def measure() -> list[Row]:
+    """Measure each variant, in processes of their own."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from colorization.config import VARIANTS
+
+    rows = []
+    for name in VARIANTS:
+        for what in (compare, peak_memory):
+            with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+                row = pool.submit(what, name).result()
+            rows += row if what is compare else [row]
+    return rows
+
+
+def main() -> None:
+    """Measure and print."""
+    print_table(measure())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""Rows of a Markdown table, and timings taken in turns."""
+
+import statistics
+import time
+from typing import NamedTuple
+
+
+class Row(NamedTuple):
+    """One line of the table."""
+
+    what: str
+    measured: str
+    wanted: str = ""
+
+
+def print_table(rows: list[Row]) -> None:
+    """Print the rows as Markdown."""
+    print("| measured | value | wanted |\n| --- | --- | --- |")
+    for row in rows:
+        print(f"| {row.what} | {row.measured} | {row.wanted} |")
+
+
+def side_by_side(*calls, rounds: int) -> list[list[float]]:
+    """Seconds of each call, taken in turns so that noise falls on all alike.
+
+    The first tenth of the rounds is a warm-up, and not returned.
+    """
+    seconds = [[] for _ in calls]
+    for _ in range(rounds):
+        for call, taken in zip(calls, seconds, strict=True):
+            start = time.perf_counter()
+            call()
+            taken.append(time.perf_counter() - start)
+    return [taken[rounds // 10 :] for taken in seconds]
+
+
+def median_ratio(above: list[float], below: list[float]) -> float:
+    """The median of the ratios within each round."""
+    return statistics.median(one / other for one, other in zip(above, below, strict=True))
