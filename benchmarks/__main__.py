@@ -1,6 +1,6 @@
 """All that the README says of speed, as one Markdown table: `python -m benchmarks`.
 
-About twenty minutes on two cores. `benchmarks.serving`, `benchmarks.folder` and
+About half an hour on two cores. `benchmarks.serving`, `benchmarks.folder` and
 `benchmarks.sweep` have tables of their own.
 """
 
@@ -28,10 +28,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--originals", type=Path, help="folder of 1024x1024 JPEGs to prepare")
     originals = parser.parse_args().originals
-    rows = [*start.measure(), *input.measure(originals), *step.measure()]
-    rows += [*tracking.measure(), *scaling.measure()]
     print(f"{date.today():%-d %B %Y}, {len(os.sched_getaffinity(0))} cores of {processor()}\n")
-    print_table(rows)
+    print_table(measure(originals))
+
+
+def measure(originals: Path | None):
+    """Yield the rows of one benchmark after the other, as they are measured."""
+    yield from start.measure()
+    yield from input.measure(originals)
+    yield from step.measure()
+    yield from tracking.measure()
+    yield from scaling.measure()
 
 
 if __name__ == "__main__":

@@ -108,7 +108,8 @@ def measure_waiting() -> list[Row]:
     for name in ("naive_basic", "pix2pix"):
         config = VARIANTS[name]
         trainer = models.build(config, 128).trainer
-        step = trainer.make_train_function()
+        trainer.make_train_function()
+        step = trainer.train_function
         pairs = pipeline.training_pairs(images, config.gray_channels, config.batch_size, 0)
         held = pairs.take(1).cache().repeat(len(pairs))
         shares, ratios = [], []

@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.table import Row, print_table
 
 SIZES = (250, 500, 1000, 2000)
-ROUNDS = 3
+ROUNDS = 2
 VARIANTS_MEASURED = ("naive_basic", "pix2pix")
 
 

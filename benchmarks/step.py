@@ -1,12 +1,13 @@
 """How fast a training step is, beside a tutorial's loop: `python -m benchmarks.step`.
 
-The same networks, optimizers and pictures, in turns. Five minutes on two cores.
+The same networks, optimizers and pictures, in turns. Ten minutes on two cores.
 """
 
 import os
 import resource
 import statistics
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
@@ -135,7 +136,7 @@ def time_loop(loop, pairs) -> float:
     return time.perf_counter() - started
 
 
-def peak_memory(name: str) -> Row:
+def peak_memory(name: str) -> list[Row]:
     """Return the row of a whole training's peak memory; to be called in a process of its own."""
     import dataclasses
     from types import SimpleNamespace
@@ -153,18 +154,15 @@ def peak_memory(name: str) -> Row:
     )
 
 
-def measure() -> list[Row]:
+def measure() -> Iterator[Row]:
     """Measure each variant, in processes of their own."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from colorization.config import VARIANTS
 
-    rows = []
     for name in VARIANTS:
         for what in (compare, peak_memory):
             with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-                row = pool.submit(what, name).result()
-            rows += row if what is compare else [row]
-    return rows
+                yield from pool.submit(what, name).result()
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -13,11 +14,11 @@ class Row(NamedTuple):
     wanted: str = ""
 
 
-def print_table(rows: list[Row]) -> None:
-    """Print the rows as Markdown."""
+def print_table(rows: Iterable[Row]) -> None:
+    """Print the rows as Markdown, each as soon as there is one."""
     print("| measured | value | wanted |\n| --- | --- | --- |")
     for row in rows:
-        print(f"| {row.what} | {row.measured} | {row.wanted} |")
+        print(f"| {row.what} | {row.measured} | {row.wanted} |", flush=True)
 
 
 def side_by_side(*calls, rounds: int) -> list[list[float]]:
