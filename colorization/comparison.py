@@ -111,8 +111,9 @@ def table(contenders):
 def log(contenders, splits):
     """Log tables, loss curves, test pictures and the story of a comparison to the active run."""
     compared = table(contenders)
-    mlflow.log_table(compared.astype(object).where(compared.notna(), None), "comparison.json")
-    mlflow.log_table(_per_species(contenders), "test_species.json")
+    run_id = mlflow.active_run().info.run_id
+    tracking.log_table(run_id, compared, "comparison.json")
+    tracking.log_table(run_id, _per_species(contenders), "test_species.json")
     curves = {each.label: _curves(each) for each in contenders}
     mlflow.log_figure(figures.convergence(curves), "losses.png")
     mlflow.log_figure(_test_sheet(contenders, splits.test), "test_pictures.png")
@@ -153,7 +154,8 @@ def _per_species(contenders):
     """Return CIEDE2000 of every contender on the test pictures of every species."""
     species = None
     for each in contenders:
-        own = mlflow.load_table("test_species.json", run_ids=[each.run.info.run_id])
+        table = mlflow.artifacts.load_dict(f"{each.run.info.artifact_uri}/test_species.json")
+        own = pd.DataFrame(table["data"], columns=table["columns"])
         own = own.rename(columns={"delta_e": each.label})
         if species is None:
             species = own[["species", "pictures"]]

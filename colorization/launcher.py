@@ -19,18 +19,47 @@ if client.get_run(run_id).info.status == "RUNNING":
 """
 
 
-def start():
-    """Set this process up: a log, quiet libraries, SIGTERM as SystemExit, an end with the launcher.
+def _interrupt():
+    raise KeyboardInterrupt
+
+
+def _exit():
+    sys.exit(128 + signal.SIGTERM)
+
+
+def start(terminate=_exit):
+    """Set this process up: a log, quiet libraries, signals, an end with the launcher.
 
     Anything of TensorFlow or MLflow is to be imported after it.
+
+    Args:
+        terminate: function to call on SIGTERM; it raises.
     """
     logging.basicConfig(format="%(message)s")  # other libraries: warnings only
     for room in ("colorization", "serve", "sweeps"):
         logging.getLogger(room).setLevel(logging.INFO)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    _hear_signals(terminate)
     stop_with_it()
+
+
+def _hear_signals(terminate):
+    """Stop at the first signal: a SIGTERM after it would break the closing of the run.
+
+    `mlflow run` sends one after each Ctrl-C, which this process has received as well.
+    """
+
+    def once(stop):
+        def handle(*_):
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            stop()
+
+        return handle
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # it may be ignored
+        signal.signal(signal.SIGINT, once(_interrupt))
+    signal.signal(signal.SIGTERM, once(terminate))
 
 
 def end_run():

@@ -1,11 +1,11 @@
 """Everything that MLflow is told about a training run."""
 
+import contextlib
 import importlib.metadata
 import io
 import signal
 import tempfile
 import threading
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 from mlflow.data.code_dataset_source import CodeDatasetSource
+from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from colorization import evaluation, figures, pixels
@@ -28,14 +29,24 @@ CONTEXTS = {"train": "training", "val": "validation", "test": "testing"}
 COLORIZER = Path(__file__).parent.parent / "serve" / "colorizer.py"
 
 
-@contextmanager
+def log_table(run_id, table, file):
+    """Log a table in place of the one before; MLflow's own `log_table` would append to it."""
+    client = mlflow.MlflowClient()
+    table = table.astype(object).where(table.notna(), None)
+    if file in client.get_run(run_id).data.tags.get("mlflow.loggedArtifacts", ""):
+        client.log_text(run_id, table.to_json(orient="split", index=False), file)
+    else:
+        client.log_table(run_id, table, file)
+
+
+@contextlib.contextmanager
 def open_run(name, parent_run_id=None):
     """Open a run, or attach to the one of `mlflow run`; whatever happens, it does not stay RUNNING.
 
     With a parent's id, it is a new run below that one, in the same experiment.
 
-    An exception ends it FAILED with the reason as tag `error`; Ctrl-C and SIGTERM (raised as
-    SystemExit) end it KILLED.
+    An exception ends it FAILED, with the reason as tag `error` unless MLflow itself failed;
+    Ctrl-C and SIGTERM (raised as SystemExit) end it KILLED.
     """
     with FileLock(cache_folder() / "store.lock"):  # two at once cannot create one SQLite store
         mlflow.search_experiments(max_results=1)
@@ -50,8 +61,11 @@ def open_run(name, parent_run_id=None):
             _release_signals(handlers, held)
             yield run
         except (KeyboardInterrupt, SystemExit):
-            mlflow.end_run("KILLED")
+            with contextlib.suppress(MlflowException):  # the server is gone
+                mlflow.end_run("KILLED")
             raise
+        except MlflowException:
+            raise  # of a server that is gone: to tell it the reason would take minutes
         except Exception as error:
             mlflow.set_tag("error", f"{type(error).__name__}: {error}")
             raise

@@ -32,6 +32,7 @@ def main(argv=None):
     try:
         return _main(argv, launched)
     except KeyboardInterrupt as stop:
+        logger.info("stopped; started again, the study goes on")
         if launched:  # a run of which this process may have taken the name from the environment
             os.environ["MLFLOW_RUN_ID"] = launched
             launcher.end_run()
@@ -40,14 +41,8 @@ def main(argv=None):
 
 def _main(argv, launched):
     arguments = parse(argv)
-    logging.basicConfig(format="%(message)s")  # other libraries: warnings only
-    for room in ("colorization", "serve", "sweeps"):
-        logging.getLogger(room).setLevel(logging.INFO)
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    signal.signal(signal.SIGTERM, _terminate)
-    launcher.stop_with_it()
+    launcher.start(_terminate)
 
     from colorization.data import prepare, sources
     from sweeps import space
@@ -59,6 +54,7 @@ def _main(argv, launched):
         fix = space.parse_fix(arguments.family, arguments.fix)
         flags = {"epochs": arguments.epochs, "seed": arguments.seed}
         config = next(iter(space.handmade(arguments.family, fix, **flags).values()))  # checks them
+        space.handmade(arguments.family, fix, epochs=final_epochs or 1)
         storage = Storage(arguments.storage or DEFAULT, _on_dead_trial)
         splits = prepare.prepare(sources.fetch(arguments.data))
         plan = Plan(
@@ -99,6 +95,7 @@ def run(arguments, plan, splits, storage, trials, timeout, final_epochs, launche
     """Search, conclude, and offer the winner to the registry; return the exit status."""
     # These bring TensorFlow, for which neither --help nor a bad argument should wait.
     import optuna
+    from mlflow.exceptions import MlflowException
 
     from sweeps import cores, parent, search, winner
     from sweeps.study import open_study
@@ -126,6 +123,8 @@ def run(arguments, plan, splits, storage, trials, timeout, final_epochs, launche
         budget = search.Budget(trials, timeout, time.monotonic())
         try:
             ended = search.search(study, plan, turn, objective, budget)
+        except MlflowException:
+            raise  # of a server that is gone: to tell it of the end would take minutes
         except BaseException:
             with contextlib.suppress(*OUTAGES):
                 parent.leave(study)
@@ -136,10 +135,12 @@ def run(arguments, plan, splits, storage, trials, timeout, final_epochs, launche
         cores.share([])
         with storage.lock(f"winner {name}"):  # held through a training; the second finds it done
             best = winner.conclude(study, plan, splits, arguments.data, final_epochs)
-    except (ValueError, *OUTAGES) as error:
+            if best:
+                _offer(best, arguments.register)
+    except OUTAGES as error:
+        return _refuse(f"{error}\nStore and storage must answer: started again, the study goes on.")
+    except ValueError as error:
         return _refuse(error)
-    if best:
-        _offer(best, arguments.register)
     return 0
 
 
@@ -190,7 +191,7 @@ def _refuse(error):
     return 2
 
 
-def _terminate(*_):
+def _terminate():
     raise Terminated
 
 

@@ -56,6 +56,8 @@ def open_parent(study, plan, splits, launched, **flags):
         study.set_user_attr("run_id", run_id)
     client = mlflow.MlflowClient()
     client.update_run(run_id, status="RUNNING")
+    client.set_tag(run_id, "error", "")  # of what stopped it before
+    client.delete_tag(run_id, "error")
     if launched and launched != run_id:
         for name, value in {
             "study": study.study_name,
@@ -112,16 +114,7 @@ def update(study):
     if best:
         client.log_metric(run_id, "best_value", best.value, step=len(study.get_trials(False)))
         client.set_tag(run_id, "best_trial", best.number)
-    log_table(run_id, table(study), "trials.json")
-
-
-def log_table(run_id, table, file):
-    """Log a table in place of the one before; MLflow's own `log_table` would append to it."""
-    client = mlflow.MlflowClient()
-    if file in client.get_run(run_id).data.tags.get("mlflow.loggedArtifacts", ""):
-        client.log_text(run_id, table.to_json(orient="split", index=False), file)
-    else:
-        client.log_table(run_id, table, file)
+    tracking.log_table(run_id, table(study), "trials.json")
 
 
 def leave(study):
@@ -148,8 +141,7 @@ def table(study):
                 "run_id": trial.user_attrs.get("run_id", ""),
             }
         )
-    table = pd.DataFrame(rows).astype(object)  # a trial without a depth leaves the others whole
-    return table.where(table.notna(), None)
+    return pd.DataFrame(rows).astype(object)  # a trial without a depth leaves the others whole
 
 
 @experimental()

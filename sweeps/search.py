@@ -5,6 +5,7 @@ import time
 from typing import NamedTuple
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 
 from sweeps import cores, parent
@@ -13,6 +14,7 @@ from sweeps.storage import experimental
 from sweeps.trial import OUTAGES, TrialFailed, TrialLost
 
 WAIT_SECONDS = 2  # between looks at what other processes do
+OUTAGE_SECONDS = 300  # for which a storage may be away
 
 logger = logging.getLogger(__name__)
 
@@ -44,24 +46,50 @@ def search(study, plan, turn, objective, budget):
         one is still at work.
     """
     while True:
-        number = None
+        try:
+            ended = _step(study, plan, turn, objective, budget)
+        except StorageInternalError as error:
+            if not _answers(study):
+                raise
+            logger.warning("the storage was away: %s", str(error).splitlines()[0])
+        else:
+            if ended is not None:
+                return ended
+
+
+def _step(study, plan, turn, objective, budget):
+    """Train one trial or wait a moment; return what `search` does, or None to go on."""
+    number = None
+    with turn:
+        _bury(study)
+        others = studies.running(study)
+        over = budget.seconds_left() <= 0
+        if not over and len(studies.spent(study)) < budget.trials:
+            # Lets go of the turn as soon as the trial is taken.
+            number = _train_one(study, plan, turn, objective)
+    if number is not None:
         with turn:
-            _bury(study)
-            others = studies.running(study)
-            over = budget.seconds_left() <= 0
-            if not over and len(studies.spent(study)) < budget.trials:
-                # Lets go of the turn as soon as the trial is taken.
-                number = _train_one(study, plan, turn, objective)
-        if number is not None:
-            with turn:
-                parent.update(study)
-            logger.info("%s", progress(study, plan, number, budget))
-        elif not others:
+            parent.update(study)
+        logger.info("%s", progress(study, plan, number, budget))
+    elif not others:
+        return True
+    elif over:
+        return False
+    else:  # one of the others may die, and leave its trial
+        time.sleep(WAIT_SECONDS)
+    return None
+
+
+def _answers(study):
+    """Wait for a storage that is away; return whether it answers again."""
+    deadline = time.monotonic() + OUTAGE_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            study.get_trials(deepcopy=False)
             return True
-        elif over:
-            return False
-        else:  # one of the others may die, and leave its trial
+        except StorageInternalError:
             time.sleep(WAIT_SECONDS)
+    return False
 
 
 def _train_one(study, plan, turn, objective):
@@ -78,6 +106,9 @@ def _train_one(study, plan, turn, objective):
             return objective(trial)
         except TrialLost:
             lost = True
+            raise
+        except StorageInternalError:
+            _answers(study)  # or Optuna could not tell it of the trial's end
             raise
 
     study.sampler = studies.sampler(plan, len(study.get_trials(deepcopy=False)))

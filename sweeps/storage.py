@@ -1,14 +1,15 @@
 """Where a study is kept, SQLite or PostgreSQL, and the locks that its processes share."""
 
+import contextlib
 import re
 import time
 import warnings
 import zlib
-from contextlib import contextmanager
 
 import optuna
 import sqlalchemy
 from filelock import FileLock
+from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
@@ -17,11 +18,12 @@ HEARTBEAT_SECONDS = 5
 GRACE_SECONDS = 20  # of silence; then a trial's process counts as dead
 BUSY_SECONDS = 60  # SQLite lets one process write at a time: how long the others wait
 LOCK_POLL_SECONDS = 0.2
+KEEPALIVES = "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
 
 _EXPECTED = "Expected sqlite:///file.db or postgresql://user@host/database"
 
 
-@contextmanager
+@contextlib.contextmanager
 def experimental():
     """Use, inside it, what Optuna calls experimental, unwarned: its version is pinned."""
     with warnings.catch_warnings():
@@ -72,22 +74,39 @@ class Storage:
         return _ServerLock(self._url, key)
 
 
+class _RDBStorage(optuna.storages.RDBStorage):
+    """Optuna's storage, whose heart goes on beating after the server was away for a while."""
+
+    def record_heartbeat(self, trial_id):
+        with contextlib.suppress(StorageInternalError):
+            super().record_heartbeat(trial_id)
+
+
 class _ServerLock:
     """An advisory lock of PostgreSQL: held by a connection, and gone with it."""
 
     def __init__(self, url, key):
         self._engine = sqlalchemy.create_engine(
-            url, poolclass=NullPool, isolation_level="AUTOCOMMIT"
+            url,
+            poolclass=NullPool,
+            isolation_level="AUTOCOMMIT",
+            connect_args={"options": KEEPALIVES},  # a machine that lost power holds no lock
         )
         self._taken = sqlalchemy.select(sqlalchemy.func.pg_try_advisory_lock(key))
         self._connection = None
 
     def acquire(self):
-        connection = self._engine.connect()
+        try:
+            connection = self._engine.connect()
+        except SQLAlchemyError as error:
+            raise StorageInternalError(str(error)) from error
         try:
             # Asked again and again: waiting inside the server, nothing would hear of Ctrl-C.
             while not connection.scalar(self._taken):
                 time.sleep(LOCK_POLL_SECONDS)
+        except SQLAlchemyError as error:
+            connection.close()
+            raise StorageInternalError(str(error)) from error
         except BaseException:
             connection.close()
             raise
@@ -119,6 +138,11 @@ def _parse(text):
     if backend not in ("sqlite", "postgresql") or not url.database or url.database == ":memory:":
         shown = url.render_as_string(hide_password=True)
         raise ValueError(f"Unknown kind of storage. {_EXPECTED}. Received: storage={shown!r}")
+    if "password" in url.query:
+        raise ValueError(
+            "A password stands in the storage's query, where logs would show it. Expected it in "
+            "PGPASSWORD or ~/.pgpass."
+        )
     return url
 
 
@@ -127,7 +151,7 @@ def _open(url, on_dead_trial):
     options = {"pool_pre_ping": True}  # a server that was started again is found again
     if url.get_backend_name() == "sqlite":
         options = {"connect_args": {"timeout": BUSY_SECONDS}}
-    return optuna.storages.RDBStorage(
+    return _RDBStorage(
         url.render_as_string(hide_password=False),
         engine_kwargs=options,
         heartbeat_interval=HEARTBEAT_SECONDS,

@@ -1,5 +1,7 @@
 """One trial: a config is drawn, trained and logged in a run of its own, or given up early."""
 
+import contextlib
+
 import keras
 import mlflow
 from mlflow.exceptions import MlflowException
@@ -49,7 +51,13 @@ class Objective:
                     trial.set_user_attr("run_id", run.info.run_id)
                     report = self._train(trial)
                 except (KeyboardInterrupt, UpdateFinishedTrialError):
+                    with contextlib.suppress(MlflowException):  # the server is gone
+                        mlflow.set_tag("state", "killed")
+                    raise
+                except StorageInternalError:
                     mlflow.set_tag("state", "killed")
+                    raise
+                except OUTAGES:
                     raise
                 except Exception:
                     mlflow.set_tag("state", "failed")

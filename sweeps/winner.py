@@ -57,9 +57,7 @@ def conclude(study, plan, splits, data, final_epochs):
         if not final_epochs:
             return None
         contenders = _train_all(plan, best, splits, data, final_epochs)
-        told = mlflow.get_run(study.user_attrs["run_id"]).data.tags.get("winner_run")
-        if told != contenders[0].run.info.run_id:
-            _tell(study, plan, best, contenders, splits)
+        _tell(study, plan, best, contenders, splits)
         return contenders[0]
 
 
@@ -114,8 +112,6 @@ def _trained(config, splits, data, role):
 def _tell(study, plan, best, contenders, splits):
     """Log the comparison to the active run, with the story of the study."""
     compared = comparison.log(contenders, splits)
-    # It has added its rows to those of an earlier winner.
-    parent.log_table(mlflow.active_run().info.run_id, compared, "comparison.json")
     logger.info("%s", comparison.as_text(compared))
     params = ", ".join(f"{name}={_short(value)}" for name, value in best.params.items())
     states = [state_of(trial) for trial in study.get_trials(deepcopy=False)]

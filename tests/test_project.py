@@ -30,6 +30,7 @@ ONLY_IN = {
         "colorization/models/export.py",
         "colorization/training.py",
     ),
+    "optuna": ("sweeps/",),
     "kaggle": ("colorization/data/",),
     "serve": ("colorization/__main__.py", "serve/", "sweeps/"),
 }

@@ -16,6 +16,7 @@ import mlflow
 import optuna
 import pandas as pd
 import pytest
+import sqlalchemy
 from optuna.trial import TrialState
 
 from sweeps import space
@@ -63,46 +64,58 @@ def finish(process, status=0, seconds=600):
     return output
 
 
+class Postgres:
+    """A PostgreSQL server on loopback, with the URL of a database."""
+
+    def __init__(self, programs, folder):
+        root = hasattr(os, "geteuid") and os.geteuid() == 0  # the server refuses to be root
+        user = pwd.getpwnam("nobody").pw_uid if root else None
+        if root:
+            os.chown(folder, user, -1)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"postgresql://birds@127.0.0.1:{self.port}/postgres"
+        data = str(folder / "data")
+        self.options = {"user": user, "cwd": folder, "stdout": subprocess.DEVNULL}
+        create = [programs / "initdb", "--auth=trust", "--username=birds", "--no-sync", data]
+        subprocess.run(create, check=True, timeout=120, **self.options)
+        self.command = [programs / "postgres", "-D", data, "-k", str(folder), "-F"]
+        self.command += ["-p", str(self.port)]
+        self.start()
+
+    def start(self, seconds=60):
+        """Start the server and wait until it answers."""
+        self.server = subprocess.Popen(self.command, stderr=subprocess.DEVNULL, **self.options)
+        engine = sqlalchemy.create_engine(self.url, poolclass=sqlalchemy.pool.NullPool)
+        deadline = time.monotonic() + seconds
+        while self.server.poll() is None and time.monotonic() < deadline:
+            try:
+                engine.connect().close()
+                return
+            except sqlalchemy.exc.OperationalError:
+                time.sleep(0.2)
+        raise RuntimeError("PostgreSQL does not answer")
+
+    def stop(self):
+        """Stop the server without waiting for its clients."""
+        self.server.send_signal(signal.SIGINT)
+        self.server.wait(60)
+
+
 @pytest.fixture(scope="module")
 def postgres():
-    """A PostgreSQL server on loopback; gives the URL of a database."""
     places = [Path(found).parent for found in [shutil.which("initdb")] if found]
     places += sorted(path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not places:
         pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
-    root = hasattr(os, "geteuid") and os.geteuid() == 0  # the server refuses to be root
-    user = pwd.getpwnam("nobody").pw_uid if root else None
     folder = Path(tempfile.mkdtemp())  # pytest's own folders are closed to other users
-    if root:
-        os.chown(folder, user, -1)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    data = str(folder / "data")
-    options = {"user": user, "cwd": folder, "stdout": subprocess.DEVNULL}
-    create = [places[0] / "initdb", "--auth=trust", "--username=birds", "--no-sync", data]
-    subprocess.run(create, check=True, timeout=120, **options)
-    serve = [places[0] / "postgres", "-D", data, "-p", str(port), "-k", str(folder), "-F"]
-    server = subprocess.Popen(serve, stderr=subprocess.DEVNULL, **options)
+    server = Postgres(places[0], folder)
     try:
-        _wait_for(port, server)
-        yield f"postgresql://birds@127.0.0.1:{port}/postgres"
+        yield server
     finally:
-        server.send_signal(signal.SIGINT)  # does not wait for clients
-        server.wait(60)
+        server.stop()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _wait_for(port, server, seconds=60):
-    deadline = time.monotonic() + seconds
-    while server.poll() is None and time.monotonic() < deadline:
-        try:
-            with socket.create_connection(("127.0.0.1", port), timeout=1):
-                time.sleep(1)  # it listens before it answers
-                return
-        except OSError:
-            time.sleep(0.2)
-    raise RuntimeError("PostgreSQL does not answer")
 
 
 def load(storage, name):
@@ -112,8 +125,8 @@ def load(storage, name):
     return optuna.load_study(study_name=name, storage=opened)
 
 
-def mid_trial(workers, storage, name, seconds=600):
-    """Wait until a trial has reported while each worker is in one; return the one that has."""
+def mid_trial(workers, storage, name, epochs, seconds=600):
+    """Wait until a trial has reported while each worker is in one, and is far from its end."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and all(worker.poll() is None for worker in workers):
         try:
@@ -122,8 +135,9 @@ def mid_trial(workers, storage, name, seconds=600):
             trials = []
         running = [trial for trial in trials if trial.state == TrialState.RUNNING]
         reported = [trial for trial in running if trial.intermediate_values]
-        if len(running) == len(workers) and reported:
-            return reported[0]
+        early = [t for t in reported if len(t.intermediate_values) < epochs / 2]
+        if len(running) == len(workers) and early:
+            return early[0]
         time.sleep(0.2)
     raise AssertionError([worker.communicate()[0] for worker in workers if worker.poll()])
 
@@ -151,15 +165,15 @@ def counted(study):
 def test_a_killed_worker_s_trial_is_tried_again_by_the_other_one_on_postgresql(
     sweep, tracking_server, postgres
 ):
-    flags = {"study": "killed", "storage": postgres, "trials": 4, "epochs": 4}
+    flags = {"study": "killed", "storage": postgres.url, "trials": 4, "epochs": 16}
     workers = [sweep(tracking_server, **flags) for _ in range(2)]
-    victim = mid_trial(workers, postgres, "killed")
+    victim = mid_trial(workers, postgres.url, "killed", 16)
     pid = int(victim.user_attrs["worker"].split(":")[1])
     (killed,) = [worker for worker in workers if worker.pid == pid]
     (living,) = [worker for worker in workers if worker.pid != pid]
     killed.kill()
     output = finish(living)
-    study = load(postgres, "killed")
+    study = load(postgres.url, "killed")
     (again,) = [t for t in study.trials if t.user_attrs.get("retry_of") == victim.number]
     assert study.trials[victim.number].state == TrialState.FAIL
     assert again.params == victim.params
@@ -171,6 +185,27 @@ def test_a_killed_worker_s_trial_is_tried_again_by_the_other_one_on_postgresql(
     assert {run.info.status for run in runs.values()} <= {"FINISHED", "KILLED"}
     assert runs[again.number].data.tags["retry_of"] == str(victim.number)
     assert f"trial {victim.number}: its process has died" in output
+
+
+@pytest.mark.slow
+def test_a_database_that_is_away_for_a_while_costs_the_trial_that_it_interrupted(
+    sweep, tracking_server, postgres
+):
+    flags = {"study": "away", "storage": postgres.url, "trials": 2, "epochs": 16}
+    process = sweep(tracking_server, **flags)
+    victim = mid_trial([process], postgres.url, "away", 16)
+    postgres.stop()
+    time.sleep(6)  # longer than a heartbeat
+    postgres.start()
+    output = finish(process)
+    study = load(postgres.url, "away")
+    (again,) = [t for t in study.trials if t.user_attrs.get("retry_of") == victim.number]
+    assert again.params == victim.params and again.state == TrialState.COMPLETE
+    assert len(counted(study)) == 2
+    parent, runs = told(tracking_server, "away")
+    assert parent.info.status == "FINISHED"
+    assert {run.info.status for run in runs.values()} <= {"FINISHED", "FAILED", "KILLED"}
+    assert "the storage was away" in output
 
 
 @pytest.mark.slow
@@ -231,9 +266,9 @@ def test_a_sweep_goes_on_where_ctrl_c_stopped_it_and_repeats_nothing(
     sweep, tracking_server, tmp_path
 ):
     storage = f"sqlite:///{tmp_path}/own.db"
-    flags = {"study": "stopped", "storage": storage, "trials": 2, "epochs": 6}
+    flags = {"study": "stopped", "storage": storage, "trials": 2, "epochs": 16}
     process = sweep(tracking_server, **flags)
-    while (stopped := mid_trial([process], storage, "stopped")).number == 0:
+    while (stopped := mid_trial([process], storage, "stopped", 16)).number == 0:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     finish(process, status=130)
@@ -340,20 +375,26 @@ def test_a_bad_argument_is_a_sentence_without_password_and_leaves_no_run(
     assert not (tmp_path / "mlflow.db").exists()
 
 
-@pytest.mark.slow
-def test_under_mlflow_run_the_launched_run_is_the_parent_and_a_second_one_only_helps(
-    store, paintings, cache, tmp_path
-):
+def launch(store, paintings, cache, folder, **flags):
+    """Return the command and the environment of `mlflow run -e sweep`, and where trials are."""
     environment = os.environ | {
         "PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}",
         "MLFLOW_TRACKING_URI": store,
         "COLORIZATION_CACHE": str(cache),
     }
-    flags = SMALL | {"data": paintings, "study": "launched", "trials": 1}
-    flags |= {"storage": f"sqlite:///{tmp_path}/launched.db"}
+    storage = f"sqlite:///{folder}/launched.db"
+    flags = SMALL | {"data": paintings, "study": "launched", "storage": storage} | flags
     command = [sys.executable, "-m", "mlflow", "run", str(ROOT), "-e", "sweep"]
     command += ["--env-manager", "local"]
     command += [word for name, value in flags.items() for word in ("-P", f"{name}={value}")]
+    return command, environment, storage
+
+
+@pytest.mark.slow
+def test_under_mlflow_run_the_launched_run_is_the_parent_and_a_second_one_only_helps(
+    store, paintings, cache, tmp_path
+):
+    command, environment, _ = launch(store, paintings, cache, tmp_path, trials=1)
     for _ in range(2):
         subprocess.run(command, env=environment, check=True, timeout=600)
     parent, runs = told(store, "launched")
@@ -364,3 +405,18 @@ def test_under_mlflow_run_the_launched_run_is_the_parent_and_a_second_one_only_h
     (helper,) = client.search_runs(["0"], "tags.sweep = 'worker'")
     assert helper.info.status == "FINISHED"
     assert parent.info.run_id in helper.data.tags["mlflow.note.content"]
+
+
+@pytest.mark.slow
+def test_ctrl_c_on_mlflow_run_leaves_no_run_running(store, paintings, cache, tmp_path):
+    command, environment, storage = launch(store, paintings, cache, tmp_path, trials=1, epochs=16)
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
+    mid_trial([process], storage, "launched", 16)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: all of its processes hear it
+    process.wait(60)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and "RUNNING" in str(states(told(store, "launched")[1])):
+        time.sleep(0.5)  # the launcher does not wait for the end of what it has launched
+    parent, runs = told(store, "launched")
+    assert states(runs) == {0: ("KILLED", "killed")}
+    assert parent.info.status in ("FAILED", "KILLED")  # MLflow's own word comes last
