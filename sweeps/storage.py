@@ -55,7 +55,7 @@ class Storage:
         try:
             with self.lock("tables"):  # two at once cannot create the same tables
                 self.optuna = _open(self._url, on_dead_trial)
-        except (SQLAlchemyError, ImportError, RuntimeError, OSError) as error:
+        except (StorageInternalError, SQLAlchemyError, ImportError, RuntimeError, OSError) as error:
             reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
             raise ValueError(
                 f"The storage does not answer. {_EXPECTED}, of a running server. "
@@ -99,14 +99,14 @@ class _ServerLock:
         try:
             connection = self._engine.connect()
         except SQLAlchemyError as error:
-            raise StorageInternalError(str(error)) from error
+            raise StorageInternalError(str(getattr(error, "orig", error))) from error
         try:
             # Asked again and again: waiting inside the server, nothing would hear of Ctrl-C.
             while not connection.scalar(self._taken):
                 time.sleep(LOCK_POLL_SECONDS)
         except SQLAlchemyError as error:
             connection.close()
-            raise StorageInternalError(str(error)) from error
+            raise StorageInternalError(str(getattr(error, "orig", error))) from error
         except BaseException:
             connection.close()
             raise
