@@ -81,7 +81,7 @@ class Postgres:
         create = [programs / "initdb", "--auth=trust", "--username=birds", "--no-sync", data]
         subprocess.run(create, check=True, timeout=120, **self.options)
         self.command = [programs / "postgres", "-D", data, "-k", str(folder), "-F"]
-        self.command += ["-p", str(self.port)]
+        self.command += ["-p", str(self.port), "-c", "max_connections=500"]
         self.start()
 
     def start(self, seconds=60):
@@ -121,7 +121,8 @@ def postgres():
 def load(storage, name):
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # A look must not create the tables: the workers do that, under their lock.
-    opened = optuna.storages.RDBStorage(storage, skip_table_creation=True)
+    options = {"poolclass": sqlalchemy.pool.NullPool}  # looks are many
+    opened = optuna.storages.RDBStorage(storage, options, skip_table_creation=True)
     return optuna.load_study(study_name=name, storage=opened)
 
 
