@@ -15,11 +15,11 @@ import time
 
 from colorization import launcher
 from colorization.config import VARIANTS
+from sweeps.plan import OBJECTIVES, Plan
 
 logger = logging.getLogger("sweeps")
 
 FAMILIES = tuple(dict.fromkeys(config.family for config in VARIANTS.values()))
-OBJECTIVES = ("delta_e", "psnr", "ssim")
 
 
 class Terminated(KeyboardInterrupt):
@@ -46,7 +46,6 @@ def _main(argv, launched):
 
     from colorization.data import prepare, sources
     from sweeps import space
-    from sweeps.plan import Plan
     from sweeps.storage import DEFAULT, Storage
 
     try:
@@ -55,8 +54,9 @@ def _main(argv, launched):
         flags = {"epochs": arguments.epochs, "seed": arguments.seed}
         config = next(iter(space.handmade(arguments.family, fix, **flags).values()))  # checks them
         space.handmade(arguments.family, fix, epochs=final_epochs or 1)
+        pictures = sources.fetch(arguments.data)
         storage = Storage(arguments.storage or DEFAULT, _on_dead_trial)
-        splits = prepare.prepare(sources.fetch(arguments.data))
+        splits = prepare.prepare(pictures)
         plan = Plan(
             family=arguments.family,
             objective=arguments.objective,
@@ -71,7 +71,7 @@ def _main(argv, launched):
 
 
 def parse(argv=None):
-    """Parse the command line; an empty text stands for the default."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m sweeps", description=__doc__, allow_abbrev=False
     )
@@ -81,7 +81,7 @@ def parse(argv=None):
     add("--timeout", default="", help="seconds after which this process begins no other trial")
     add("--study", default="", help="its name (default: family, objective and data)")
     add("--storage", default="", help="sqlite:///file.db or postgresql://user@host/database")
-    add("--objective", choices=OBJECTIVES, default=OBJECTIVES[0], help="on validation pictures")
+    add("--objective", choices=OBJECTIVES, default="delta_e", help="on validation pictures")
     add("--fix", default="", help="what is not searched, such as variant=naive_deep,filters=32")
     add("--data", default="sample", help="sample, kaggle, or a folder or .zip of photographs")
     add("--epochs", default="8", help="of a trial that is not pruned")

@@ -101,8 +101,14 @@ def close_dead(study, concluding=False):
     for run in client.search_runs([parent.experiment_id], query):
         name = run.info.run_name
         if name not in alive and (concluding or name.startswith(run_name(""))):
-            client.set_tag(run.info.run_id, "state", "killed")
-            client.set_terminated(run.info.run_id, "KILLED")
+            close_killed(run.info.run_id)
+
+
+def close_killed(run_id):
+    """End the MLflow run of a trial as KILLED."""
+    client = mlflow.MlflowClient()
+    client.set_tag(run_id, "state", "killed")
+    client.set_terminated(run_id, "KILLED")
 
 
 def update(study):

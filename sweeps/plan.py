@@ -1,15 +1,11 @@
-"""What all trials of a study have in common; without it they could not be compared."""
+"""The plan of a study: what is searched, by what, on what."""
 
 from dataclasses import dataclass
 
-from colorization.evaluation import Criterion
 from sweeps import space
 
-OBJECTIVES = {
-    "delta_e": Criterion("delta_e", higher_is_better=False),
-    "psnr": Criterion("psnr", higher_is_better=True),
-    "ssim": Criterion("ssim", higher_is_better=True),
-}
+# Each with its direction, as Optuna names it.
+OBJECTIVES = {"delta_e": "minimize", "psnr": "maximize", "ssim": "maximize"}
 
 
 @dataclass(frozen=True)
@@ -33,8 +29,8 @@ class Plan:
     digest: str
 
     @property
-    def criterion(self):
-        """The objective with its direction."""
+    def direction(self):
+        """Whether Optuna shall `minimize` or `maximize` the objective."""
         return OBJECTIVES[self.objective]
 
     def handmade(self, epochs=None):

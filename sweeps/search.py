@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 from sweeps import cores, parent
 from sweeps import study as studies
 from sweeps.storage import experimental
-from sweeps.trial import OUTAGES, TrialFailed, TrialLost
+from sweeps.trial import OUTAGES, TrialFailed
 
 WAIT_SECONDS = 2  # between looks at what other processes do
 OUTAGE_SECONDS = 300  # for which a storage may be away
@@ -94,19 +94,16 @@ def _answers(study):
 
 def _train_one(study, plan, turn, objective):
     """Take the next trial, let go of the turn, and train it; return the trial's number."""
-    number, lost = None, False
+    number = None
 
     def begin(trial):
-        nonlocal number, lost
+        nonlocal number
         number = trial.number
         trial.set_user_attr("worker", cores.ME)
         cores.share(_workers(study))
         turn.release()
         try:
             return objective(trial)
-        except TrialLost:
-            lost = True
-            raise
         except StorageInternalError:
             _answers(study)  # or Optuna could not tell it of the trial's end
             raise
@@ -116,11 +113,13 @@ def _train_one(study, plan, turn, objective):
         study.optimize(begin, n_trials=1, catch=(TrialFailed,))
     except (KeyboardInterrupt, *OUTAGES):
         if number is not None:
-            studies.retry(study, study.trials[number], limit=None)
+            studies.retry(study, study.trials[number])
         raise
     except ValueError:  # Optuna cannot end a trial that another process has failed
-        if not lost:
+        if not study.trials[number].state.is_finished():
             raise
+        logger.warning("trial %d: another process took this one for dead", number)
+        parent.close_killed(study.trials[number].user_attrs["run_id"])
     return number
 
 
@@ -140,8 +139,9 @@ def _bury(study):
 
 def on_dead_trial(study, trial):
     """Queue a trial again whose process has died, and close its MLflow run."""
-    logger.warning("trial %d: its process has died; it will be tried again", trial.number)
-    studies.retry(study, trial)
+    again = studies.retry(study, trial, died=True)
+    fate = "it will be tried again" if again else "it is given up, as were those that it repeated"
+    logger.warning("trial %d: its process has died; %s", trial.number, fate)
     parent.close_dead(study)
 
 
@@ -156,16 +156,16 @@ def progress(study, plan, number, budget):
         value = f", {plan.objective} {trial.value:.4f}"
     best = studies.best_trial(study)
     told = f"best {best.value:.4f} of trial {best.number}" if best else "none finished yet"
-    spent = studies.spent(study)
+    ended = [each for each in studies.spent(study) if each.state.is_finished()]
     return (
-        f"trial {number}: {state}{value}; {told}; {len(spent)} of {budget.trials} trials, "
-        f"{_time_left(study, spent, budget)}"
+        f"trial {number}: {state}{value}; {told}; {len(ended)} of {budget.trials} trials, "
+        f"{_time_left(study, ended, budget)}"
     )
 
 
-def _time_left(study, spent, budget):
-    seconds = [each.duration.total_seconds() for each in spent if each.duration]
-    left = max(0, budget.trials - len(spent))
+def _time_left(study, ended, budget):
+    seconds = [each.duration.total_seconds() for each in ended]
+    left = max(0, budget.trials - len(ended))
     workers = len(studies.running(study)) + 1
     estimate = left * sum(seconds) / len(seconds) / workers if seconds else 0
     minutes = max(0, min(estimate, budget.seconds_left())) / 60

@@ -23,10 +23,6 @@ class Range(NamedTuple):
             return trial.suggest_int(name, self.low, self.high, step=self.step or 1)
         return trial.suggest_float(name, self.low, self.high, log=self.log)
 
-    def __contains__(self, value):
-        """Tell whether `draw` could give this value."""
-        return self.low <= value <= self.high and not (self.step and (value - self.low) % self.step)
-
 
 class Choice(NamedTuple):
     """One of several names."""
@@ -37,10 +33,6 @@ class Choice(NamedTuple):
     def draw(self, trial, name):
         """Let an Optuna trial choose a name."""
         return trial.suggest_categorical(name, self.options)
-
-    def __contains__(self, value):
-        """Tell whether `draw` could give this value."""
-        return value in self.options
 
 
 _RATE = "a factor of ten or so to either side of the default; what works spans orders of magnitude"
@@ -119,16 +111,21 @@ def of_family(family):
 def handmade(family, fix, **flags):
     """Return the hand-made variants as far as `fix` lets them: name to config.
 
+    Of those that it makes the same network, the first.
+
     Args:
         family: `naive` or `pix2pix`.
         fix: of `parse_fix`.
         **flags: `epochs` and `seed`.
     """
-    return {
-        name: dataclasses.replace(config, **fix, **flags)
-        for name, config in of_family(family).items()
-        if fix.get("variant", name) == name
-    }
+    names, networks = {}, set()
+    for name, config in of_family(family).items():
+        config = dataclasses.replace(config, **fix, **flags)
+        network = dataclasses.replace(config, variant=_SEARCHED_AS.get(name, name))
+        if fix.get("variant", name) == name and network not in networks:
+            names[name] = config
+            networks.add(network)
+    return names
 
 
 def searched(family, fix):

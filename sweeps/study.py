@@ -1,18 +1,15 @@
 """A study: what its trials have in common, who draws and who prunes, and what counts as done."""
 
-import copy
 import dataclasses
 
 import numpy as np
 import optuna
-from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import TrialState
 
 from sweeps import space
-from sweeps.storage import experimental
 
 FULL_TRIALS = 3  # are finished before the first is pruned
-MAX_RETRIES = 2  # a config that fells its process (memory!) is not tried forever
+MAX_DEATHS = 2  # after which a config that fells its process (memory!) is not tried again
 
 
 def open_study(storage, name, plan):
@@ -23,11 +20,10 @@ def open_study(storage, name, plan):
     Raises:
         ValueError: there is a study of this name with another plan.
     """
-    direction = "maximize" if plan.criterion.higher_is_better else "minimize"
     study = optuna.create_study(
         study_name=name,
         storage=storage.optuna,
-        direction=direction,
+        direction=plan.direction,
         pruner=pruner(plan),
         load_if_exists=True,
     )
@@ -91,13 +87,27 @@ def best_trial(study):
     return study.best_trial if finished else None
 
 
-@experimental()
-def retry(study, trial, limit=MAX_RETRIES):
-    """Put the parameters of a trial that ended without its fault back into the queue."""
-    trial = copy.copy(trial)
+def retry(study, trial, died=False):
+    """Put the parameters of a trial that ended without its fault back into the queue.
+
+    Args:
+        study: an Optuna study.
+        trial: that has ended.
+        died: whether its process did, which may be the parameters' doing.
+
+    Returns:
+        Whether it will be tried again.
+    """
+    deaths = trial.user_attrs.get("deaths", 0) + died
+    if deaths > MAX_DEATHS:
+        return False
     kept = {name: value for name, value in trial.user_attrs.items() if name == "handmade"}
-    trial.user_attrs = kept | {"retry_of": trial.number}
-    RetryHeartbeatStaleTrialCallback(max_retry=limit)(study, trial)
+    # Those that it was to have, and had not drawn when it ended.
+    queued = trial.system_attrs.get("fixed_params", {})
+    study.enqueue_trial(
+        queued | trial.params, user_attrs=kept | {"retry_of": trial.number, "deaths": deaths}
+    )
+    return True
 
 
 def state_of(trial):

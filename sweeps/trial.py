@@ -17,10 +17,6 @@ class TrialFailed(Exception):
     """A training broke down; the next trial may do better."""
 
 
-class TrialLost(Exception):
-    """This process was silent for so long that another one took its trial over."""
-
-
 class Objective:
     """Trains what an Optuna trial draws, on the training pictures; the test's stay untouched.
 
@@ -43,29 +39,26 @@ class Objective:
         Raises:
             TrialPruned: it was given up early.
             TrialFailed: the training broke down.
-            TrialLost: another process has taken the trial over.
+            UpdateFinishedTrialError: another process has taken the trial over.
         """
         try:
             with tracking.open_run(run_name(trial.number), self.parent_run_id) as run:
                 try:
                     trial.set_user_attr("run_id", run.info.run_id)
                     report = self._train(trial)
-                except (KeyboardInterrupt, UpdateFinishedTrialError):
+                except KeyboardInterrupt:
                     with contextlib.suppress(MlflowException):  # the server is gone
                         mlflow.set_tag("state", "killed")
                     raise
                 except StorageInternalError:
                     mlflow.set_tag("state", "killed")
                     raise
-                except OUTAGES:
+                except (UpdateFinishedTrialError, *OUTAGES):
                     raise
                 except Exception:
                     mlflow.set_tag("state", "failed")
                     raise
-        except UpdateFinishedTrialError as error:
-            mlflow.MlflowClient().set_terminated(run.info.run_id, "KILLED")
-            raise TrialLost(f"trial {trial.number} was taken over by another process") from error
-        except OUTAGES:
+        except (UpdateFinishedTrialError, *OUTAGES):
             raise
         except Exception as error:
             reason = f"{type(error).__name__}: {error}".partition("\n")[0]

@@ -83,10 +83,17 @@ def ready_store(empty_store, tmp_path):
 @pytest.fixture(scope="session")
 def tracking_server(tmp_path_factory):
     """A real MLflow server on loopback; gives its URL."""
-    folder = tmp_path_factory.mktemp("server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    with serve_mlflow(tmp_path_factory.mktemp("server")) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def serve_mlflow(folder, port=None):
+    """Serve, as long as it is entered, a store in `folder`; gives its URL."""
+    if port is None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
     command += ["--artifacts-destination", str(folder / "artifacts")]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import sweeps.__main__
 from colorization.__main__ import parse
 from colorization.config import VARIANTS, tunable_fields
 from tests.conftest import ROOT
@@ -64,14 +65,13 @@ def test_each_variant_is_an_entry_point_with_the_same_names_and_defaults(variant
         assert entry["parameters"][field.name]["type"] == types[field.type]
 
 
-def test_the_comparison_is_an_entry_point_with_the_same_defaults():
-    defaults = {
-        name: str(spec["default"])
-        for name, spec in PROJECT["entry_points"]["main"]["parameters"].items()
-    }
-    arguments = vars(parse(["compare"]))
-    assert arguments.pop("variant") == "compare"
-    assert defaults == arguments
+@pytest.mark.parametrize(
+    ("entry", "parsed"), [("main", parse(["compare"])), ("sweep", sweeps.__main__.parse([]))]
+)
+def test_other_entry_points_have_the_defaults_of_their_command_lines(entry, parsed):
+    parameters = PROJECT["entry_points"][entry]["parameters"]
+    defaults = {name: str(spec["default"]) for name, spec in parameters.items()}
+    assert defaults == {name: value for name, value in vars(parsed).items() if name != "variant"}
 
 
 @pytest.mark.parametrize("name", PROJECT["entry_points"])

@@ -9,6 +9,12 @@ from sweeps import space
 FLAGS = {"epochs": 3, "seed": 1}
 
 
+def lies_in(part, value):
+    if isinstance(part, space.Choice):
+        return value in part.options
+    return part.low <= value <= part.high and not (part.step and (value - part.low) % part.step)
+
+
 @pytest.mark.parametrize("family", space.SPACES)
 def test_every_bound_and_name_is_a_valid_config_of_the_family(family):
     (name, first), *_ = space.of_family(family).items()
@@ -26,7 +32,7 @@ def test_every_bound_and_name_is_a_valid_config_of_the_family(family):
 def test_every_hand_made_variant_lies_in_its_space_and_is_the_same_network_there(name):
     variant = VARIANTS[name]
     params = space.params_of(variant, {})
-    assert all(value in space.SPACES[variant.family][field] for field, value in params.items())
+    assert all(lies_in(space.SPACES[variant.family][field], each) for field, each in params.items())
     again = space.config_of(params, variant.family, {}, epochs=variant.epochs, seed=0)
     same = {field: getattr(variant, field) for field in params if field != "variant"}
     assert {field: getattr(again, field) for field in same} == same
@@ -43,7 +49,7 @@ def test_what_optuna_draws_lies_in_the_space(family):
         assert config.batch_size == 2
         assert set(trial.params) == set(space.SPACES[family])
         parts = space.SPACES[family].items()
-        assert all(getattr(config, field) in part for field, part in parts)
+        assert all(lies_in(part, getattr(config, field)) for field, part in parts)
 
 
 def test_a_fix_is_typed_and_not_searched():
@@ -52,6 +58,12 @@ def test_a_fix_is_typed_and_not_searched():
     assert set(space.searched("naive", fix)) == {"depth", "dropout"}
     (config,) = space.handmade("naive", fix, **FLAGS).values()
     assert (config.variant, config.filters, config.depth) == ("naive_deep", 16, 4)
+
+
+def test_hand_made_variants_that_a_fix_makes_the_same_network_are_tried_once():
+    assert list(space.handmade("naive", {"dropout": 0.1}, **FLAGS)) == ["naive_basic", "naive_deep"]
+    fix = {"variant": "naive_dropout", "dropout": 0.1}
+    assert list(space.handmade("naive", fix, **FLAGS)) == ["naive_dropout"]
 
 
 def test_without_a_fix_everything_is_searched_and_every_variant_is_tried():

@@ -22,8 +22,8 @@ from optuna.trial import TrialState
 from sweeps import space
 from sweeps.plan import Plan
 from sweeps.storage import Storage
-from sweeps.study import open_study, sampler
-from tests.conftest import ROOT
+from sweeps.study import MAX_DEATHS, open_study, retry, sampler
+from tests.conftest import ROOT, serve_mlflow
 
 SMALL = {"fix": "variant=naive_dropout,filters=4,depth=2", "epochs": 2, "final_epochs": 0}
 
@@ -37,12 +37,13 @@ def store(tmp_path):
 def sweep(cache, paintings, tmp_path):
     """A function that starts `python -m sweeps`, a real process, on sixty painted birds."""
 
-    def start(store, **flags):
+    def start(store, env=(), **flags):
         flags = {"data": paintings, "register": "no"} | SMALL | flags
         environment = os.environ | {
             "COLORIZATION_CACHE": str(cache),
             "MLFLOW_TRACKING_URI": store,
             "PYTHONPATH": str(ROOT),
+            **dict(env),
         }
         return subprocess.Popen(
             [sys.executable, "-m", "sweeps"]
@@ -210,6 +211,54 @@ def test_a_database_that_is_away_for_a_while_costs_the_trial_that_it_interrupted
 
 
 @pytest.mark.slow
+def test_a_tracking_server_that_goes_away_ends_the_worker_and_the_study_goes_on_later(
+    sweep, tmp_path
+):
+    storage = f"sqlite:///{tmp_path}/sweeps.db"
+    impatient = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+    flags = {"study": "alone", "trials": 1, "epochs": 16, "env": impatient}
+    with serve_mlflow(tmp_path) as server:
+        process = sweep(server, **flags)
+        mid_trial([process], storage, "alone", 16)
+    output = finish(process, status=2)
+    assert "Store and storage must answer: started again, the study goes on." in output
+    with serve_mlflow(tmp_path, port=server.rpartition(":")[2]):
+        finish(sweep(server, **flags))
+        parent, runs = told(server, "alone")
+        assert parent.info.status == "FINISHED" and "error" not in parent.data.tags
+        assert states(runs) == {0: ("KILLED", "killed"), 1: ("FINISHED", "finished")}
+        assert runs[1].data.tags["retry_of"] == "0"
+
+
+@pytest.mark.slow
+def test_a_worker_that_slept_too_long_gives_its_trial_up_and_goes_on(
+    sweep, tracking_server, tmp_path
+):
+    storage = f"sqlite:///{tmp_path}/sweeps.db"
+    flags = {"study": "asleep", "trials": 3, "epochs": 16}
+    workers = [sweep(tracking_server, **flags) for _ in range(2)]
+    victim = mid_trial(workers, storage, "asleep", 16)
+    pid = int(victim.user_attrs["worker"].split(":")[1])
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        deadline = time.monotonic() + 300
+        while load(storage, "asleep").trials[victim.number].state == TrialState.RUNNING:
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    outputs = {worker.pid: finish(worker) for worker in workers}
+    assert f"trial {victim.number}: another process took this one for dead" in outputs[pid]
+    study = load(storage, "asleep")
+    assert len(counted(study)) == 3 and "FAIL" not in counted(study)
+    (again,) = [t for t in study.trials if t.user_attrs.get("retry_of") == victim.number]
+    assert again.params == victim.params
+    parent, runs = told(tracking_server, "asleep")
+    assert parent.info.status == "FINISHED"
+    assert states(runs)[victim.number] == ("KILLED", "killed")
+
+
+@pytest.mark.slow
 def test_two_workers_share_a_fresh_sqlite_file_and_one_trains_the_winner(
     sweep, tracking_server, tmp_path
 ):
@@ -309,21 +358,71 @@ def test_draws_depend_on_seed_and_number_and_not_on_the_process(tmp_path):
     assert len(set(values(2, processes=1))) == 12
 
 
-def plan(digest="", seed=0):
+def plan(digest="", seed=0, objective="delta_e"):
     fix = space.parse_fix("naive", SMALL["fix"])
-    return Plan("naive", "delta_e", fix, epochs=SMALL["epochs"], seed=seed, digest=digest)
+    return Plan("naive", objective, fix, epochs=SMALL["epochs"], seed=seed, digest=digest)
 
 
 @pytest.fixture
 def prepared(tmp_path, splits):
     """A function that creates a study as the first process would, in the default storage."""
 
-    def create(name):
+    def create(name, **flags):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         storage = Storage(f"sqlite:///{tmp_path}/sweeps.db", on_dead_trial=None)
-        return open_study(storage, name, plan(splits.digest))
+        return open_study(storage, name, plan(splits.digest, **flags))
 
     return create
+
+
+def test_a_trial_whose_process_dies_is_tried_again_but_not_forever(prepared):
+    study = prepared("deaths")
+    again = study.ask()
+    for _ in range(MAX_DEATHS):
+        assert retry(study, study.trials[again.number])  # stopped by Ctrl-C
+        assert retry(study, study.trials[study.ask().number], died=True)
+        again = study.ask()
+        assert study.trials[again.number].user_attrs["handmade"] == "naive_dropout"
+    again.suggest_float("dropout", 0, 1)
+    assert again.params == {"dropout": 0.2}  # though no trial before had drawn it
+    assert not retry(study, study.trials[again.number], died=True)
+    assert not study.get_trials(states=(TrialState.WAITING,))
+
+
+@pytest.mark.slow
+def test_by_psnr_a_trial_far_below_the_others_is_pruned_and_the_highest_wins(
+    sweep, tracking_server, prepared
+):
+    study = prepared("psnr", objective="psnr")
+    study.enqueue_trial({"dropout": 0.0, "learning_rate": 1e-4})
+    for _ in range(3):  # others that began well, and ended badly
+        ended = optuna.trial.create_trial(value=1.0, intermediate_values={1: 99.0, 2: 1.0})
+        study.add_trial(ended)
+    flags = {"study": "psnr", "objective": "psnr", "trials": 5, "final_epochs": 1}
+    output = finish(sweep(tracking_server, **flags))
+    own, pruned, *_ = study.trials
+    assert (own.state, pruned.state) == (TrialState.COMPLETE, TrialState.PRUNED)
+    assert list(pruned.intermediate_values) == [1]
+    assert f"trial 1: pruned after epoch 1, psnr {pruned.value:.4f}; best {own.value:.4f}" in output
+    parent, runs = told(tracking_server, "psnr")
+    client = mlflow.MlflowClient(tracking_server)
+    assert states(runs) == {0: ("FINISHED", "finished"), 1: ("KILLED", "pruned")}
+    assert parent.data.metrics["best_value"] == pytest.approx(own.value)
+    history = client.get_metric_history(runs[0].info.run_id, "val_psnr")
+    assert own.value in [pytest.approx(entry.value) for entry in history]
+    winner = client.get_run(parent.data.tags["winner_run"])
+    assert winner.data.params["dropout"] == "0.2"
+
+
+@pytest.mark.slow
+def test_after_its_time_a_worker_begins_no_other_trial_and_concludes(
+    sweep, tracking_server, tmp_path
+):
+    finish(sweep(tracking_server, study="timeout", trials=50, timeout=1))
+    study = load(f"sqlite:///{tmp_path}/sweeps.db", "timeout")
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"]
+    parent, _ = told(tracking_server, "timeout")
+    assert parent.info.status == "FINISHED"
 
 
 @pytest.mark.slow
