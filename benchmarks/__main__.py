@@ -1,6 +1,6 @@
 """All that the README says of speed, as one Markdown table: `python -m benchmarks`.
 
-About half an hour on two cores. `benchmarks.serving`, `benchmarks.folder` and
+About forty minutes on two cores. `benchmarks.serving`, `benchmarks.folder` and
 `benchmarks.sweep` have tables of their own.
 """
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import mlflow
 
-from benchmarks.serving import build_network, forward_only, paint_jpeg, save_pyfunc
+from benchmarks.picture import paint_jpeg
+from benchmarks.serving import build_network, forward_only, save_pyfunc
 from benchmarks.table import Row, print_table
 from serve import folder
 

@@ -5,7 +5,6 @@ minutes on two cores.
 """
 
 import argparse
-import io
 import os
 import statistics
 import tempfile
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from benchmarks.picture import paint_jpeg
 from benchmarks.table import Row, median_ratio, print_table, side_by_side
 
 ORIGINALS = 60
@@ -25,17 +25,10 @@ EPOCHS = 5
 
 
 def paint(folder: Path, count: int, side: int) -> None:
-    """Write JPEGs with the detail of photographs, each another one."""
+    """Write JPEGs, each another one."""
 
     def write(index):
-        random = np.random.default_rng(index)
-        layers = [
-            Image.fromarray(random.integers(0, 256, (n, n, 3), np.uint8)).resize((side, side))
-            for n in (4, side // 32, side // 8)
-        ]
-        buffer = io.BytesIO()
-        Image.fromarray(np.mean(layers, axis=0).astype(np.uint8)).save(buffer, "JPEG", quality=90)
-        (folder / f"{index}.jpg").write_bytes(buffer.getvalue())
+        (folder / f"{index}.jpg").write_bytes(paint_jpeg(side, seed=index))
 
     folder.mkdir()
     with ThreadPoolExecutor(os.cpu_count()) as pool:

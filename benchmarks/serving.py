@@ -31,6 +31,7 @@ import pandas as pd
 import psutil
 from PIL import Image
 
+from benchmarks.picture import paint_jpeg
 from benchmarks.table import Row, median_ratio, print_table, side_by_side
 from serve import colorizer
 
@@ -60,22 +61,6 @@ def save_pyfunc(network, folder: Path) -> str:
         pip_requirements=[f"{name}=={version(name)}" for name in colorizer.REQUIREMENTS],
     )
     return str(folder / "model")
-
-
-def paint_jpeg(side: int = 320) -> bytes:
-    """A picture with the detail of a photograph: a JPEG of about 30 KB."""
-    random = np.random.default_rng(0)
-    layers = [
-        np.asarray(
-            Image.fromarray(random.integers(0, 256, (n, n, 3), np.uint8)).resize((side, side)),
-            float,
-        )
-        for n in (4, 16, 64, side)
-    ]
-    mixed = np.average(layers, axis=0, weights=(8, 4, 2, 1)).astype(np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(mixed).save(buffer, "JPEG", quality=90)
-    return buffer.getvalue()
 
 
 def bare_script(session, jpeg: bytes, colored: bytes):

@@ -1,23 +1,32 @@
 """How fast a training step is, beside a tutorial's loop: `python -m benchmarks.step`.
 
-The same networks, optimizers and pictures, in turns. Ten minutes on two cores.
+The same networks, optimizers and pictures, in turns. A quarter of an hour on two cores.
 """
 
+import dataclasses
+import functools
 import os
 import resource
 import statistics
-import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 import numpy as np
 
-from benchmarks.table import Row, print_table
+from benchmarks.table import Row, median_ratio, print_table, seconds_of, side_by_side
 
 STEPS = 24  # in each turn
 TURNS = 9
 BIRDS = 256
+XLA = {"compiled by XLA, both not deterministic": ({}, {"jit_compile": True})}
+TRIED = {  # name -> changes of the config, and of the Keras trainer
+    "with 8 steps per execution": ({}, {"steps_per_execution": 8}),
+    "with batches of 4": ({"batch_size": 4}, {}),
+    "with batches of 16": ({"batch_size": 16}, {}),
+    "with batches of 32": ({"batch_size": 32}, {}),
+    "in mixed_bfloat16": ({"precision": "mixed_bfloat16"}, {}),
+}
 
 
 def tutorial_naive(generator, pixel_loss):
@@ -87,30 +96,48 @@ def tutorial_loop(config):
     return loop
 
 
-def our_loop(config):
-    """Return the function that trains on pairs as `training.train` does."""
+def our_loop(config, settings=None):
+    """Return the function that trains on pairs as `training.train` does.
+
+    Args:
+        config: of the variant.
+        settings: of the Keras trainer, by attribute.
+    """
     from colorization import models
 
     trainer = models.build(config, 128).trainer
+    for attribute, value in (settings or {}).items():
+        setattr(trainer, attribute, value)
     return lambda pairs: trainer.fit(pairs, verbose=0, shuffle=False)
+
+
+def held_batch(config):
+    """Return the same batch again and again: the step alone, input has its own benchmark."""
+    from colorization.data import pipeline
+
+    images = np.random.default_rng(0).integers(0, 256, (config.batch_size, 128, 128, 3), np.uint8)
+    pairs = pipeline.training_pairs(images, config.gray_channels, config.batch_size, 0)
+    return pairs.take(1).cache().repeat(STEPS * 8 // config.batch_size)
+
+
+def make_deterministic():
+    """Make this process as reproducible as `training.train` does."""
+    import keras
+    import tensorflow as tf
+
+    keras.utils.set_random_seed(0)
+    tf.config.experimental.enable_op_determinism()
 
 
 def compare(name: str) -> list[Row]:
     """Return the rows of one variant."""
-    import keras
-    import tensorflow as tf
-
     from colorization.config import VARIANTS
-    from colorization.data import pipeline
 
+    make_deterministic()
     config = VARIANTS[name]
-    keras.utils.set_random_seed(0)
-    tf.config.experimental.enable_op_determinism()
-    images = np.random.default_rng(0).integers(0, 256, (BIRDS, 128, 128, 3), np.uint8)
-    pairs = pipeline.training_pairs(images, config.gray_channels, config.batch_size, 0)
-    pairs = pairs.take(1).cache().repeat(STEPS)  # the step alone: input has its own benchmark
+    pairs = held_batch(config)
     loops = [our_loop(config), tutorial_loop(config)]
-    turns = [[time_loop(loop, pairs) for loop in loops] for _ in range(TURNS + 1)]
+    turns = [[seconds_of(loop, pairs) for loop in loops] for _ in range(TURNS + 1)]
     first, *turns = turns  # the first one compiles
     medians = [statistics.median(turn[which] for turn in turns) for which in (0, 1)]
     speeds = [STEPS * config.batch_size / seconds for seconds in medians]
@@ -129,16 +156,29 @@ def compare(name: str) -> list[Row]:
     ]
 
 
-def time_loop(loop, pairs) -> float:
-    """Return the seconds of a loop."""
-    started = time.perf_counter()
-    loop(pairs)
-    return time.perf_counter() - started
+def compare_settings(name: str, tried: dict, deterministic: bool) -> list[Row]:
+    """Return the rows of one variant with other settings than its own, see `TRIED`."""
+    from colorization.config import VARIANTS
+
+    if deterministic:
+        make_deterministic()
+    calls = []
+    for changes, settings in [({}, {}), *tried.values()]:
+        config = dataclasses.replace(VARIANTS[name], **changes)
+        calls.append(functools.partial(our_loop(config, settings), held_batch(config)))
+    compiling = [seconds_of(call) for call in calls]
+    unchanged, *others = side_by_side(*calls, rounds=TURNS)
+    return [
+        Row(
+            f"`{name}`: images a second {each} / without",
+            f"{median_ratio(unchanged, seconds):.2f} (first turn {first:.0f} s)",
+        )
+        for each, seconds, first in zip(tried, others, compiling[1:], strict=True)
+    ]
 
 
 def peak_memory(name: str) -> list[Row]:
     """Return the row of a whole training's peak memory; to be called in a process of its own."""
-    import dataclasses
     from types import SimpleNamespace
 
     from colorization import training
@@ -159,10 +199,13 @@ def measure() -> Iterator[Row]:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from colorization.config import VARIANTS
 
-    for name in VARIANTS:
-        for what in (compare, peak_memory):
-            with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-                yield from pool.submit(what, name).result()
+    jobs = [(what, name) for name in VARIANTS for what in (compare, peak_memory)]
+    for name in ("naive_basic", "pix2pix"):
+        # Keras does not compile by XLA what is to be deterministic.
+        jobs += [(compare_settings, name, XLA, False), (compare_settings, name, TRIED, True)]
+    for job in jobs:
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            yield from pool.submit(*job).result()
 
 
 def main() -> None:

@@ -21,6 +21,13 @@ def print_table(rows: Iterable[Row]) -> None:
         print(f"| {row.what} | {row.measured} | {row.wanted} |", flush=True)
 
 
+def seconds_of(call, *arguments) -> float:
+    """Seconds that a call takes."""
+    start = time.perf_counter()
+    call(*arguments)
+    return time.perf_counter() - start
+
+
 def side_by_side(*calls, rounds: int) -> list[list[float]]:
     """Seconds of each call, taken in turns so that noise falls on all alike.
 
@@ -29,9 +36,7 @@ def side_by_side(*calls, rounds: int) -> list[list[float]]:
     seconds = [[] for _ in calls]
     for _ in range(rounds):
         for call, taken in zip(calls, seconds, strict=True):
-            start = time.perf_counter()
-            call()
-            taken.append(time.perf_counter() - start)
+            taken.append(seconds_of(call))
     return [taken[rounds // 10 :] for taken in seconds]
 
 
