@@ -1,6 +1,8 @@
 """Rows of a Markdown table, and timings taken in turns."""
 
+import os
 import statistics
+import sys
 import time
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -15,10 +17,21 @@ class Row(NamedTuple):
 
 
 def print_table(rows: Iterable[Row]) -> None:
-    """Print the rows as Markdown, each as soon as there is one."""
-    print("| measured | value | wanted |\n| --- | --- | --- |")
-    for row in rows:
-        print(f"| {row.what} | {row.measured} | {row.wanted} |", flush=True)
+    """Print the rows as Markdown, each as soon as there is one.
+
+    What the measured code prints, in processes of its own as well, goes where errors go.
+    """
+    sys.stdout.flush()
+    with open(os.dup(1), "w") as table:
+        os.dup2(2, 1)
+        try:
+            print("| measured | value | wanted |\n| --- | --- | --- |", file=table)
+            for row in rows:
+                line = f"| {row.what} | {row.measured} | {row.wanted} |"
+                print(line, file=table, flush=True)
+        finally:
+            sys.stdout.flush()
+            os.dup2(table.fileno(), 1)
 
 
 def seconds_of(call, *arguments) -> float:
