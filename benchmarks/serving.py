@@ -45,7 +45,7 @@ def build_network(filters: int):
     from colorization.config import VARIANTS
 
     config = dataclasses.replace(VARIANTS["pix2pix"], filters=filters)
-    network = models.build(config, 128).colorizer
+    network = models.build_plain(config, 128)
     network(np.zeros((1, 128, 128, 3), "float32"))
     return network
 

@@ -83,7 +83,7 @@ def tutorial_loop(config):
 
     from colorization import models
 
-    trainer = models.build(config, 128).trainer
+    trainer = models.build(config, 128, fused=False).trainer
     if config.family == "pix2pix":
         step = tutorial_pix2pix(trainer.generator, trainer.discriminator)
     else:

@@ -70,7 +70,7 @@ def time_end(name: str, splits) -> list[Row]:
 
     config = VARIANTS[name]
     keras.utils.clear_session()
-    colorizer = models.build(config, 128).colorizer
+    colorizer = models.build_plain(config, 128)
     chroma = evaluation.mean_chroma(splits.train.images)
     grays = pixels.gray_input(splits.test.images[: tracking.SAMPLES], config.gray_channels)
     with store(), tracking.open_run(name):

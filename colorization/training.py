@@ -15,7 +15,6 @@ from tensorflow.python.framework import ops
 from colorization import evaluation, models, pixels
 from colorization.config import tunable_fields
 from colorization.data import pipeline
-from colorization.models.precision import plain_copy
 
 SCORED_PICTURES = 64  # CIEDE2000 costs 28 ms a picture: each epoch is scored on a fixed few
 SCORING_BATCH = 16
@@ -62,18 +61,18 @@ class LinearDecay(keras.callbacks.Callback):
 class Scoring(keras.callbacks.Callback):
     """Scores the colorizer after each epoch and keeps the weights of the best one.
 
-    What is scored is what will be kept: a plain copy of the network in training.
+    What is scored is what will be kept: a plain network with the weights of the one in training.
 
     Adds `val_psnr`, `val_ssim`, `val_delta_e`, `val_colorfulness`, the learning rates and
     `images_per_second` to the logs that the callbacks after this one receive.
     """
 
-    def __init__(self, config, in_training, images, pictures_per_epoch):
+    def __init__(self, config, in_training, colorizer, images, pictures_per_epoch):
         super().__init__()
         self.config = config
         self.criterion = evaluation.CRITERIA[config.family]
         self.in_training = in_training
-        self.colorizer = plain_copy(in_training)
+        self.colorizer = colorizer
         self.colorize = as_function(self.colorizer)
         self.real = np.asarray(images[:SCORED_PICTURES])
         self.gray = pixels.gray_input(self.real, config.gray_channels)
@@ -134,13 +133,15 @@ def train(config, splits, callbacks=(), start_from=None):
     strategy = strategy_for(batch_size)
     replicas = strategy.num_replicas_in_sync
     with strategy.scope():
-        trainer, colorizer = models.build(config, train_images.shape[1], replicas > 1)
+        trainer, in_training = models.build(config, train_images.shape[1], replicas > 1)
+    colorizer = models.build_plain(config, train_images.shape[1])
     logger.info("%s: %s weights", config.variant, f"{colorizer.count_params():,}")
     if start_from is not None:
         require_same_shapes(config, colorizer, start_from)
-        colorizer.set_weights(start_from)
+        in_training.set_weights(start_from)
     pairs = pipeline.training_pairs(train_images, config.gray_channels, batch_size, config.seed)
-    scoring = Scoring(config, colorizer, val_images, pairs.cardinality().numpy() * batch_size)
+    pictures_per_epoch = pairs.cardinality().numpy() * batch_size
+    scoring = Scoring(config, in_training, colorizer, val_images, pictures_per_epoch)
     started = time.perf_counter()
     history = trainer.fit(
         pairs,
@@ -155,7 +156,7 @@ def train(config, splits, callbacks=(), start_from=None):
         verbose=2,
     )
     seconds = time.perf_counter() - started
-    return Result(scoring.colorizer, history.history, scoring.best_epoch, seconds)
+    return Result(colorizer, history.history, scoring.best_epoch, seconds)
 
 
 def forget_trainings():

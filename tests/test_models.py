@@ -7,7 +7,8 @@ import pytest
 from colorization import models, pixels, training
 from colorization.config import PRECISIONS, VARIANTS
 from colorization.models.export import TOLERANCE, export_onnx, load_onnx
-from colorization.models.precision import computing_in, plain_copy
+from colorization.models.precision import computing_in
+from colorization.models.resizing import resize_and_convolve
 
 RGB = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), "uint8")
 
@@ -56,7 +57,7 @@ def test_a_chroma_head_keeps_the_luma_and_begins_as_gray(variant, precision):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_colorizer_survives_saving_and_onnx(variant, tmp_path):
     config = small(variant)
-    colorizer = shaken(models.build(config, 32).colorizer)
+    colorizer = shaken(models.build_plain(config, 32))
     gray = pixels.gray_input(RGB, config.gray_channels)
     expected = np.asarray(colorizer(gray))
     colorizer.save(tmp_path / "generator.keras")
@@ -87,16 +88,40 @@ def test_a_network_that_cannot_be_built_leaves_no_precision_behind():
 
 
 @pytest.mark.parametrize("variant", ["naive_deep", "pix2pix"])
-def test_a_plain_copy_of_a_mixed_network_is_the_float32_one(variant, tmp_path):
+def test_what_is_kept_of_a_mixed_network_is_the_float32_one(variant, tmp_path):
     config = small(variant, precision="mixed_bfloat16")
     mixed = shaken(models.build(config, 32, synchronized=True).colorizer)
-    plain = models.build(dataclasses.replace(config, precision="float32"), 32).colorizer
-    plain.set_weights(mixed.get_weights())
-    copy, gray = plain_copy(mixed), pixels.gray_input(RGB, config.gray_channels)
-    np.testing.assert_array_equal(copy(gray), plain(gray))
+    exact = models.build(dataclasses.replace(config, precision="float32"), 32).colorizer
+    plain, gray = models.build_plain(config, 32), pixels.gray_input(RGB, config.gray_channels)
+    for network in (exact, plain):
+        network.set_weights(mixed.get_weights())
+    np.testing.assert_allclose(plain(gray), exact(gray), atol=1e-2)
     assert np.abs(np.asarray(mixed(gray)) - plain(gray)).max() > TOLERANCE  # a real difference
-    assert not any(getattr(layer, "synchronized", False) for layer in copy.layers)
-    assert export_onnx(copy, tmp_path / "generator.onnx", gray) <= TOLERANCE
+    assert not any(getattr(layer, "synchronized", False) for layer in plain.layers)
+    assert all(type(layer).__module__.startswith("keras.src") for layer in plain.layers)
+    assert export_onnx(plain, tmp_path / "generator.onnx", gray) <= TOLERANCE
+
+
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_a_fused_resized_convolution_is_keras_s_own_two_layers_and_so_are_its_gradients(use_bias):
+    import tensorflow as tf
+
+    x = tf.random.stateless_normal((2, 5, 7, 3), [0, 1])
+    weigh = tf.random.stateless_normal((2, 10, 14, 4), [0, 2])
+    outcomes, weights = [], None
+    for fused in (True, False):
+        entry = keras.Input((5, 7, 3))
+        network = keras.Model(entry, resize_and_convolve(entry, 4, fused, use_bias=use_bias))
+        weights = weights or [np.asarray(each) for each in shaken(network).get_weights()]
+        network.set_weights(weights)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = network(x)
+            total = tf.reduce_sum(weigh * y)
+        outcomes.append([y, *tape.gradient(total, [x, *network.trainable_variables])])
+        assert network.output_shape == (None, 10, 14, 4)
+    for ours, stock in zip(*outcomes, strict=True):
+        np.testing.assert_allclose(ours, stock, rtol=1e-4, atol=1e-4)
 
 
 def test_an_exported_model_that_cannot_be_trusted_is_refused(tmp_path):

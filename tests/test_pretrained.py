@@ -295,7 +295,7 @@ def test_a_network_of_stock_layers_loads_as_it_was_saved_whatever_its_name(suffi
 @pytest.mark.parametrize("variant", ["naive_deep", "pix2pix"])
 def test_what_our_own_runs_log_loads(variant, tmp_path):
     config = VARIANTS[variant]
-    colorizer = models.build(type(config)(variant=variant, filters=4), 128).colorizer
+    colorizer = models.build_plain(type(config)(variant=variant, filters=4), 128)
     colorizer.save(tmp_path / "generator.keras")
     loaded = networks.load(tmp_path / "generator.keras")
     grays = np.full((1, 128, 128, config.gray_channels), 99, "float32")
@@ -427,7 +427,7 @@ def test_a_network_of_any_range_is_wrapped_into_the_contract(channels, value_ran
 @pytest.mark.parametrize("head", ["chroma", "rgb"])
 def test_our_own_networks_hold_their_levels(head):
     config = type(VARIANTS["naive_basic"])(variant="naive_basic", filters=4, head=head)
-    colorizer = models.build(config, 128).colorizer
+    colorizer = models.build_plain(config, 128)
     far_out = reading.FAR_OUT * np.linspace(-1, 1, 128 * 128).reshape(1, 128, 128, 1)
     assert reading._possible_outputs(reading._run(colorizer, far_out)) == ["0..255"]
 

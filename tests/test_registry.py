@@ -53,7 +53,7 @@ def other_photographs(cache, tmp_path_factory):
 def log_candidate(splits, share):
     """Log a run as training does; its model adds this share of the test pictures' mean chroma."""
     config = dataclasses.replace(VARIANTS["naive_basic"], filters=4)
-    colorizer = models.build(config, 128).colorizer
+    colorizer = models.build_plain(config, 128)
     kernel, bias = colorizer.get_layer("chroma").get_weights()
     tint = share * evaluation.mean_chroma(splits.test.images) / 127.5
     colorizer.get_layer("chroma").set_weights([kernel, np.arctanh(tint).astype("float32")])

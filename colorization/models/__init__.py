@@ -1,5 +1,6 @@
 """The networks: pure Keras, so that they also run under another backend than TensorFlow."""
 
+import dataclasses
 from typing import NamedTuple
 
 import keras
@@ -13,13 +14,13 @@ ADAM_BETA_1 = 0.5  # Isola et al. 2017, for both networks of the GAN
 
 
 class Networks(NamedTuple):
-    """What `fit` trains, and what is kept: RGB levels of gray levels, over the same weights."""
+    """What `fit` trains, and over the same weights what makes RGB levels of gray levels."""
 
     trainer: keras.Model
     colorizer: keras.Model
 
 
-def build(config, size, synchronized=False):
+def build(config, size, synchronized=False, fused=True):
     """Build and compile the networks of a variant for pictures of `size` x `size` pixels.
 
     Args:
@@ -27,6 +28,7 @@ def build(config, size, synchronized=False):
         size: of the pictures, in pixels.
         synchronized: whether several devices share a batch: they then normalize by all of it,
             not each by its own part, and agree on the running means.
+        fused: whether layers are joined that train faster so, see `resizing`.
 
     Raises:
         ValueError: `depth` halves the pictures further than down to one pixel.
@@ -36,12 +38,19 @@ def build(config, size, synchronized=False):
             f"`depth` halves the pictures too often. Expected {size} pixels to be divisible by "
             f"2**depth. Received: depth={config.depth}"
         )
-    return {"naive": _build_naive, "pix2pix": _build_pix2pix}[config.family](
-        config, size, synchronized
-    )
+    build_family = {"naive": _build_naive, "pix2pix": _build_pix2pix}[config.family]
+    return build_family(config, size, synchronized, fused)
 
 
-def _build_naive(config, size, synchronized):
+def build_plain(config, size):
+    """Build a colorizer as it is kept: of Keras's own layers, in float32, for one device.
+
+    Its weights are of the same shapes and order as those of `build`.
+    """
+    return build(dataclasses.replace(config, precision="float32"), size, fused=False).colorizer
+
+
+def _build_naive(config, size, synchronized, fused):
     with computing_in(config.precision):
         generator = build_autoencoder(
             size,
@@ -50,6 +59,7 @@ def _build_naive(config, size, synchronized):
             dropout=config.dropout,
             batch_norm=config.variant == "naive_deep",
             head=config.head,
+            fused=fused,
         )
     _normalize_together(synchronized, generator)
     pixel_loss = {"l1": "mean_absolute_error", "mse": "mean_squared_error"}[config.loss]
@@ -57,11 +67,12 @@ def _build_naive(config, size, synchronized):
     return Networks(generator, build_colorizer(generator))
 
 
-def _build_pix2pix(config, size, synchronized):
+def _build_pix2pix(config, size, synchronized, fused):
     from colorization.models.adversarial import Pix2Pix  # needs TensorFlow, the networks do not
 
     with computing_in(config.precision):
-        generator = build_unet(size, config.filters, config.depth, config.dropout, config.head)
+        shape = (config.filters, config.depth, config.dropout, config.head)
+        generator = build_unet(size, *shape, fused=fused)
         discriminator = build_patchgan(size, config.filters)
     _normalize_together(synchronized, generator, discriminator)
     trainer = Pix2Pix(generator, discriminator)

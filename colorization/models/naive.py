@@ -4,9 +4,10 @@ import keras
 from keras import layers
 
 from colorization.models.heads import add_head, scale_in
+from colorization.models.resizing import resize_and_convolve
 
 
-def build_autoencoder(size, filters, depth, dropout, batch_norm, head):
+def build_autoencoder(size, filters, depth, dropout, batch_norm, head, fused=True):
     """Build an encoder and a decoder without skip connections.
 
     Args:
@@ -16,6 +17,7 @@ def build_autoencoder(size, filters, depth, dropout, batch_norm, head):
         dropout: share of activations dropped at the bottleneck and in the decoder.
         batch_norm: normalize after each convolution.
         head: `chroma` or `rgb`, see `heads`.
+        fused: see `resizing`.
 
     Returns:
         A `keras.Model`: gray levels (N, size, size, 1) to signed RGB (N, size, size, 3).
@@ -28,13 +30,18 @@ def build_autoencoder(size, filters, depth, dropout, batch_norm, head):
     x = _drop(_block(x, filters * min(2**depth, 8), batch_norm), dropout)
     last = 1 if head == "chroma" else 0  # chroma stays at half size
     for stage in reversed(range(last, depth)):
-        x = layers.UpSampling2D(2, interpolation="nearest")(x)
-        x = _drop(_block(x, filters * min(2**stage, 8), batch_norm), dropout)
+        features = filters * min(2**stage, 8)
+        x = resize_and_convolve(x, features, fused, use_bias=not batch_norm)
+        x = _drop(_activate(x, batch_norm), dropout)
     return keras.Model(gray, add_head(head, x, signed), name="autoencoder")
 
 
 def _block(x, filters, batch_norm, strides=1):
     x = layers.Conv2D(filters, 3, strides=strides, padding="same", use_bias=not batch_norm)(x)
+    return _activate(x, batch_norm)
+
+
+def _activate(x, batch_norm):
     if batch_norm:
         x = layers.BatchNormalization(momentum=0.9)(x)
     return layers.ReLU()(x)

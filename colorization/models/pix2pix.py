@@ -5,13 +5,14 @@ from keras import layers
 
 from colorization.models.heads import add_head, scale_in
 from colorization.models.precision import computing_in
+from colorization.models.resizing import resize_and_convolve
 
 WEIGHTS_DEVIATION = 0.02  # Isola et al. 2017, 6.2: Gaussian initial weights
 LEAK = 0.2  # ibid.: slope of the leaky ReLUs
 DROPOUT_STAGES = 3  # ibid.: the first three blocks of the decoder
 
 
-def build_unet(size, filters, depth, dropout, head):
+def build_unet(size, filters, depth, dropout, head, fused=True):
     """Build the paper's U-Net: an encoder and a decoder with skip connections.
 
     Args:
@@ -20,6 +21,7 @@ def build_unet(size, filters, depth, dropout, head):
         depth: down-sampling stages (the paper's 8 reach 1x1 from 256; 7 do from 128).
         dropout: share of activations dropped in the first three blocks of the decoder.
         head: `chroma` or `rgb`, see `heads`.
+        fused: see `resizing`.
 
     Returns:
         A `keras.Model`: gray levels (N, size, size, 3) to signed RGB (N, size, size, 3).
@@ -35,9 +37,8 @@ def build_unet(size, filters, depth, dropout, head):
         x = layers.LeakyReLU(LEAK)(x)
     last = 1 if head == "chroma" else 0  # chroma stays at half size
     for stage in reversed(range(last, depth)):
-        # Resized, then convolved: transposed convolutions leave checkerboards.
-        x = layers.UpSampling2D(2, interpolation="nearest")(x)
-        x = _normalize(_conv(x, filters * min(2 ** max(stage - 1, 0), 8), kernel=3))
+        features = filters * min(2 ** max(stage - 1, 0), 8)
+        x = _normalize(resize_and_convolve(x, features, fused, kernel_initializer=_weights()))
         if dropout and stage >= depth - DROPOUT_STAGES:
             x = layers.Dropout(dropout)(x)
         if stage > 0:
@@ -68,9 +69,12 @@ def build_patchgan(size, filters):
         return keras.Model([gray, rgb], _conv(x, 1), name="patchgan")
 
 
-def _conv(x, filters, kernel=4, strides=1):
-    weights = keras.initializers.RandomNormal(stddev=WEIGHTS_DEVIATION)
-    return layers.Conv2D(filters, kernel, strides, padding="same", kernel_initializer=weights)(x)
+def _conv(x, filters, strides=1):
+    return layers.Conv2D(filters, 4, strides, padding="same", kernel_initializer=_weights())(x)
+
+
+def _weights():
+    return keras.initializers.RandomNormal(stddev=WEIGHTS_DEVIATION)
 
 
 def _normalize(x):

@@ -4,8 +4,6 @@ from contextlib import contextmanager
 
 import keras
 
-PLAIN = {"dtype": "float32", "synchronized": False}  # settings of layers
-
 
 @contextmanager
 def computing_in(precision):
@@ -20,16 +18,3 @@ def computing_in(precision):
         yield
     finally:
         keras.config.set_dtype_policy(outer)
-
-
-def plain_copy(network):
-    """Return a copy, with weights of its own, that computes in float32 and on one device."""
-
-    def plain(layer):
-        settings = layer.get_config()
-        changes = {name: value for name, value in PLAIN.items() if name in settings}
-        return type(layer).from_config(settings | changes)
-
-    copy = keras.models.clone_model(network, clone_function=plain)
-    copy.set_weights(network.get_weights())
-    return copy
