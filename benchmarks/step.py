@@ -1,6 +1,7 @@
 """How fast a training step is, beside a tutorial's loop: `python -m benchmarks.step`.
 
-The same networks, optimizers and pictures, in turns. A quarter of an hour on two cores.
+The same networks (the tutorial's of stock layers), optimizers and pictures, in turns. A quarter of
+an hour on two cores.
 """
 
 import dataclasses
@@ -19,8 +20,11 @@ from benchmarks.table import Row, median_ratio, print_table, seconds_of, side_by
 STEPS = 24  # in each turn
 TURNS = 9
 BIRDS = 256
+STOCK = "of stock layers alone"
+# Name -> changes of the config, and of the Keras trainer.
 XLA = {"compiled by XLA, both not deterministic": ({}, {"jit_compile": True})}
-TRIED = {  # name -> changes of the config, and of the Keras trainer
+TRIED = {
+    STOCK: ({}, {}),
     "with 8 steps per execution": ({}, {"steps_per_execution": 8}),
     "with batches of 4": ({"batch_size": 4}, {}),
     "with batches of 16": ({"batch_size": 16}, {}),
@@ -96,16 +100,17 @@ def tutorial_loop(config):
     return loop
 
 
-def our_loop(config, settings=None):
+def our_loop(config, settings=None, fused=True):
     """Return the function that trains on pairs as `training.train` does.
 
     Args:
         config: of the variant.
         settings: of the Keras trainer, by attribute.
+        fused: see `colorization.models.resizing`.
     """
     from colorization import models
 
-    trainer = models.build(config, 128).trainer
+    trainer = models.build(config, 128, fused=fused).trainer
     for attribute, value in (settings or {}).items():
         setattr(trainer, attribute, value)
     return lambda pairs: trainer.fit(pairs, verbose=0, shuffle=False)
@@ -163,14 +168,15 @@ def compare_settings(name: str, tried: dict, deterministic: bool) -> list[Row]:
     if deterministic:
         make_deterministic()
     calls = []
-    for changes, settings in [({}, {}), *tried.values()]:
+    for each, (changes, settings) in [("", ({}, {})), *tried.items()]:
         config = dataclasses.replace(VARIANTS[name], **changes)
-        calls.append(functools.partial(our_loop(config, settings), held_batch(config)))
+        loop = our_loop(config, settings, fused=each != STOCK)
+        calls.append(functools.partial(loop, held_batch(config)))
     compiling = [seconds_of(call) for call in calls]
     unchanged, *others = side_by_side(*calls, rounds=TURNS)
     return [
         Row(
-            f"`{name}`: images a second {each} / without",
+            f"`{name}`: images a second {each} / by default",
             f"{median_ratio(unchanged, seconds):.2f} (first turn {first:.0f} s)",
         )
         for each, seconds, first in zip(tried, others, compiling[1:], strict=True)
@@ -189,9 +195,8 @@ def peak_memory(name: str) -> list[Row]:
     config = dataclasses.replace(VARIANTS[name], epochs=1)
     training.train(config, SimpleNamespace(train=split, val=split))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    return Row(
-        f"`{name}`: peak memory of a training, scoring and libraries included", f"{peak:.0f} MiB"
-    )
+    what = f"`{name}`: peak memory of a training, scoring and libraries included"
+    return [Row(what, f"{peak:.0f} MiB")]
 
 
 def measure() -> Iterator[Row]:

@@ -140,7 +140,8 @@ def compare_pruners(birds, seed):
         limit = PATIENCE * TRIALS
         _, spent, reached = sweep(plan, splits, curves, pruner(plan), limit, best)
         shares[name] = spent / everything if reached else float("inf")
-    print(f"seed {seed}: best {best:.3f} after {everything} epochs; {shares}", flush=True)
+    told = f"seed {seed}: best {best:.3f} after {everything} epochs; {shares}"
+    print(told, file=sys.stderr, flush=True)
     return shares
 
 
@@ -183,7 +184,7 @@ def measure_trials(splits, folder):
 
 def measure_workers(birds, folder):
     """Return how much faster two workers finish the same trials than one on one core."""
-    names = {"one": ({0},), "two": (None, None)}
+    names = {"one": ({min(os.sched_getaffinity(0))},), "two": (None, None)}
     seconds = {}
     for name, workers in names.items():
         database = f"sqlite:///{folder}/{name}.db"

@@ -50,13 +50,18 @@ def open_run(name, parent_run_id=None):
     """
     with FileLock(cache_folder() / "store.lock"):  # two at once cannot create one SQLite store
         mlflow.search_experiments(max_results=1)
-    held = []
-    handlers = _hold_signals(held)
     nested = {}
     if parent_run_id:
         nested = {"nested": True, "parent_run_id": parent_run_id}
         nested["experiment_id"] = mlflow.get_run(parent_run_id).info.experiment_id
-    with mlflow.start_run(run_name=name, log_system_metrics=True, **nested) as run:
+    held = []
+    handlers = _hold_signals(held)
+    try:
+        opened = mlflow.start_run(run_name=name, log_system_metrics=True, **nested)
+    except BaseException:
+        _release_signals(handlers, held)
+        raise
+    with opened as run:
         try:
             _release_signals(handlers, held)
             yield run
@@ -148,7 +153,8 @@ class EpochLog(keras.callbacks.Callback):
         gray = pixels.to_uint8(np.repeat(self.gray[..., :1], 3, axis=-1))
         predicted = pixels.to_uint8(pixels.to_levels(self.model(self.gray, training=False)))
         picture = figures.strip(gray, predicted, self.real)
-        mlflow.log_image(picture, key="validation/pictures", step=step)
+        # Not in the background: the run's end would wait up to a second for MLflow's thread.
+        mlflow.log_image(picture, key="validation/pictures", step=step, synchronous=True)
 
 
 def log_result(config, result, splits, signature, requirements, start_from=""):

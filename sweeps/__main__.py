@@ -113,10 +113,12 @@ def run(arguments, plan, splits, storage, trials, timeout, final_epochs, launche
     try:
         turn = storage.lock(f"turn {name}")
         with turn:
-            study = open_study(storage, name, plan)
-            run_id = parent.open_parent(
-                study, plan, splits, launched, **_params(arguments, plan, storage)
-            )
+            try:
+                study = open_study(storage, name, plan)
+                flags = _params(arguments, plan, storage)
+                run_id = parent.open_parent(study, plan, splits, launched, **flags)
+            except ValueError as error:
+                return _refuse(error)
             parent.close_dead(study)
         logger.info("study %s in %s, MLflow run %s", name, storage.shown, run_id)
         objective = Objective(plan, splits, arguments.data, run_id)
@@ -127,20 +129,23 @@ def run(arguments, plan, splits, storage, trials, timeout, final_epochs, launche
             raise  # of a server that is gone: to tell it of the end would take minutes
         except BaseException:
             with contextlib.suppress(*OUTAGES):
-                parent.leave(study)
+                parent.leave(study, run_id)
             raise
         if not ended:
             logger.info("the time is over; other processes go on, the last of them will conclude")
             return 0
         cores.share([])
         with storage.lock(f"winner {name}"):  # held through a training; the second finds it done
-            best = winner.conclude(study, plan, splits, arguments.data, final_epochs)
+            with turn:
+                parent.close_dead(study, concluding=True)
+            try:
+                best = winner.conclude(study, plan, splits, arguments.data, final_epochs)
+            except winner.NoWinner as error:
+                return _refuse(error)
             if best:
                 _offer(best, arguments.register)
     except OUTAGES as error:
-        return _refuse(f"{error}\nStore and storage must answer: started again, the study goes on.")
-    except ValueError as error:
-        return _refuse(error)
+        return _refuse(f"{error}\nMend that, and start again: the study goes on.")
     return 0
 
 

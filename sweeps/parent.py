@@ -1,5 +1,6 @@
 """The study's MLflow run: the parent of its trials' runs, shared by all processes of the study."""
 
+import contextlib
 import os
 import warnings
 
@@ -8,6 +9,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
+from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 from optuna.visualization import matplotlib as plots
 
@@ -123,10 +125,12 @@ def update(study):
     tracking.log_table(run_id, table(study), "trials.json")
 
 
-def leave(study):
+def leave(study, run_id):
     """End the study's run as KILLED, unless another process is still at work."""
-    if not running(study):
-        mlflow.MlflowClient().set_terminated(study.user_attrs["run_id"], "KILLED")
+    with contextlib.suppress(StorageInternalError):  # nobody is, where it cannot be asked
+        if running(study):
+            return
+    mlflow.MlflowClient().set_terminated(run_id, "KILLED")
 
 
 def table(study):

@@ -94,32 +94,43 @@ def _answers(study):
 
 def _train_one(study, plan, turn, objective):
     """Take the next trial, let go of the turn, and train it; return the trial's number."""
-    number = None
+    number = cause = None
 
     def begin(trial):
-        nonlocal number
+        nonlocal number, cause
         number = trial.number
-        trial.set_user_attr("worker", cores.ME)
-        cores.share(_workers(study))
-        turn.release()
         try:
-            return objective(trial)
-        except StorageInternalError:
-            _answers(study)  # or Optuna could not tell it of the trial's end
+            study._storage.record_heartbeat(trial._trial_id)  # without one it could not be missed
+            trial.set_user_attr("worker", cores.ME)
+            cores.share(_workers(study))
+            turn.release()
+            try:
+                return objective(trial)
+            except StorageInternalError:
+                _answers(study)  # or Optuna could not tell it of the trial's end
+                raise
+        except (KeyboardInterrupt, *OUTAGES) as error:
+            cause = error
             raise
 
     study.sampler = studies.sampler(plan, len(study.get_trials(deepcopy=False)))
     try:
         study.optimize(begin, n_trials=1, catch=(TrialFailed,))
-    except (KeyboardInterrupt, *OUTAGES):
-        if number is not None:
-            studies.retry(study, study.trials[number])
-        raise
-    except ValueError:  # Optuna cannot end a trial that another process has failed
-        if not study.trials[number].state.is_finished():
+    except BaseException as error:
+        if number is None:
             raise
-        logger.warning("trial %d: another process took this one for dead", number)
-        parent.close_killed(study.trials[number].user_attrs["run_id"])
+        if isinstance(error, UnboundLocalError):  # so Optuna fails where the storage is away
+            raise cause or error.__context__ from error
+        trial = study.trials[number]
+        if isinstance(error, ValueError) and trial.state.is_finished():  # so where it was failed
+            logger.warning("trial %d: another process took this one for dead", number)
+            if "run_id" in trial.user_attrs:
+                parent.close_killed(trial.user_attrs["run_id"])
+            error = cause
+        elif isinstance(error, (KeyboardInterrupt, *OUTAGES)) and trial.state == TrialState.FAIL:
+            studies.retry(study, trial)
+        if error:
+            raise error
     return number
 
 

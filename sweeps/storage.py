@@ -18,6 +18,7 @@ HEARTBEAT_SECONDS = 5
 GRACE_SECONDS = 20  # of silence; then a trial's process counts as dead
 BUSY_SECONDS = 60  # SQLite lets one process write at a time: how long the others wait
 LOCK_POLL_SECONDS = 0.2
+CONNECT_SECONDS = 10  # until a PostgreSQL that does not answer counts as away
 KEEPALIVES = "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
 
 _EXPECTED = "Expected sqlite:///file.db or postgresql://user@host/database"
@@ -90,7 +91,8 @@ class _ServerLock:
             url,
             poolclass=NullPool,
             isolation_level="AUTOCOMMIT",
-            connect_args={"options": KEEPALIVES},  # a machine that lost power holds no lock
+            # A machine that lost power holds no lock.
+            connect_args={"options": KEEPALIVES, "connect_timeout": CONNECT_SECONDS},
         )
         self._taken = sqlalchemy.select(sqlalchemy.func.pg_try_advisory_lock(key))
         self._connection = None
@@ -148,7 +150,8 @@ def _parse(text):
 
 @experimental()
 def _open(url, on_dead_trial):
-    options = {"pool_pre_ping": True}  # a server that was started again is found again
+    # A server that was started again is found again.
+    options = {"pool_pre_ping": True, "connect_args": {"connect_timeout": CONNECT_SECONDS}}
     if url.get_backend_name() == "sqlite":
         options = {"connect_args": {"timeout": BUSY_SECONDS}}
     return _RDBStorage(

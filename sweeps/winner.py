@@ -19,7 +19,7 @@ class Winner(comparison.Contender):
     label = "winner"
 
 
-class NoWinner(ValueError):
+class NoWinner(Exception):
     """A study has ended without a trained network; the message says why."""
 
 
@@ -43,7 +43,6 @@ def conclude(study, plan, splits, data, final_epochs):
         NoWinner: all trials were pruned or failed, or the best config broke down.
     """
     with _active(study.user_attrs["run_id"]):
-        parent.close_dead(study, concluding=True)
         parent.update(study)
         parent.log_figures(study)
         best = best_trial(study)

@@ -37,6 +37,8 @@ def store(tmp_path):
 def sweep(cache, paintings, tmp_path):
     """A function that starts `python -m sweeps`, a real process, on sixty painted birds."""
 
+    started = []
+
     def start(store, env=(), **flags):
         flags = {"data": paintings, "register": "no"} | SMALL | flags
         environment = os.environ | {
@@ -45,17 +47,17 @@ def sweep(cache, paintings, tmp_path):
             "PYTHONPATH": str(ROOT),
             **dict(env),
         }
-        return subprocess.Popen(
-            [sys.executable, "-m", "sweeps"]
-            + [str(word) for name, value in flags.items() for word in (f"--{name}", value)],
-            env=environment,
-            cwd=tmp_path,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
+        command = [sys.executable, "-m", "sweeps"] + [
+            str(word) for name, value in flags.items() for word in (f"--{name}", value)
+        ]
+        output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        started.append(subprocess.Popen(command, env=environment, cwd=tmp_path, **output))
+        return started[-1]
 
-    return start
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
 
 
 def finish(process, status=0, seconds=600):
@@ -141,7 +143,8 @@ def mid_trial(workers, storage, name, epochs, seconds=600):
         if len(running) == len(workers) and early:
             return early[0]
         time.sleep(0.2)
-    raise AssertionError([worker.communicate()[0] for worker in workers if worker.poll()])
+    ended = [worker for worker in workers if worker.poll() is not None]
+    raise AssertionError([worker.communicate()[0] for worker in ended])
 
 
 def told(store, study):
@@ -221,7 +224,7 @@ def test_a_tracking_server_that_goes_away_ends_the_worker_and_the_study_goes_on_
         process = sweep(server, **flags)
         mid_trial([process], storage, "alone", 16)
     output = finish(process, status=2)
-    assert "Store and storage must answer: started again, the study goes on." in output
+    assert "Mend that, and start again: the study goes on." in output
     with serve_mlflow(tmp_path, port=server.rpartition(":")[2]):
         finish(sweep(server, **flags))
         parent, runs = told(server, "alone")
@@ -256,6 +259,24 @@ def test_a_worker_that_slept_too_long_gives_its_trial_up_and_goes_on(
     parent, runs = told(tracking_server, "asleep")
     assert parent.info.status == "FINISHED"
     assert states(runs)[victim.number] == ("KILLED", "killed")
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_the_database_is_away_ends_in_a_sentence(sweep, tracking_server, postgres):
+    flags = {"study": "gone", "storage": postgres.url, "trials": 2, "epochs": 16}
+    process = sweep(tracking_server, **flags)
+    mid_trial([process], postgres.url, "gone", 16)
+    postgres.stop()
+    try:
+        time.sleep(20)  # it has noticed, and waits for the database
+        process.send_signal(signal.SIGINT)
+        output = finish(process, status=130)
+        assert "started again, the study goes on" in output
+        parent, runs = told(tracking_server, "gone")
+        assert parent.info.status == "KILLED"
+        assert states(runs) == {0: ("FAILED", "killed")}
+    finally:
+        postgres.start()
 
 
 @pytest.mark.slow

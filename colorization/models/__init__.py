@@ -33,13 +33,10 @@ def build(config, size, synchronized=False, fused=True):
     Raises:
         ValueError: `depth` halves the pictures further than down to one pixel.
     """
-    if size % 2**config.depth:
-        raise ValueError(
-            f"`depth` halves the pictures too often. Expected {size} pixels to be divisible by "
-            f"2**depth. Received: depth={config.depth}"
-        )
-    build_family = {"naive": _build_naive, "pix2pix": _build_pix2pix}[config.family]
-    return build_family(config, size, synchronized, fused)
+    generator = _build_generator(config, size, fused)
+    _normalize_together(synchronized, generator)
+    make_trainer = {"naive": _compile_naive, "pix2pix": _build_gan}[config.family]
+    return Networks(make_trainer(config, generator, size, synchronized), build_colorizer(generator))
 
 
 def build_plain(config, size):
@@ -47,34 +44,40 @@ def build_plain(config, size):
 
     Its weights are of the same shapes and order as those of `build`.
     """
-    return build(dataclasses.replace(config, precision="float32"), size, fused=False).colorizer
+    plain = dataclasses.replace(config, precision="float32")
+    return build_colorizer(_build_generator(plain, size, fused=False))
 
 
-def _build_naive(config, size, synchronized, fused):
+def _build_generator(config, size, fused):
+    _require_divisible(config, size)
+    shape = (size, config.filters, config.depth, config.dropout)
     with computing_in(config.precision):
-        generator = build_autoencoder(
-            size,
-            filters=config.filters,
-            depth=config.depth,
-            dropout=config.dropout,
-            batch_norm=config.variant == "naive_deep",
-            head=config.head,
-            fused=fused,
+        if config.family == "pix2pix":
+            return build_unet(*shape, head=config.head, fused=fused)
+        batch_norm = config.variant == "naive_deep"
+        return build_autoencoder(*shape, batch_norm, head=config.head, fused=fused)
+
+
+def _require_divisible(config, size):
+    if size % 2**config.depth:
+        raise ValueError(
+            f"`depth` halves the pictures too often. Expected {size} pixels to be divisible by "
+            f"2**depth. Received: depth={config.depth}"
         )
-    _normalize_together(synchronized, generator)
+
+
+def _compile_naive(config, generator, size, synchronized):
     pixel_loss = {"l1": "mean_absolute_error", "mse": "mean_squared_error"}[config.loss]
     generator.compile(keras.optimizers.Adam(config.learning_rate), pixel_loss)
-    return Networks(generator, build_colorizer(generator))
+    return generator
 
 
-def _build_pix2pix(config, size, synchronized, fused):
+def _build_gan(config, generator, size, synchronized):
     from colorization.models.adversarial import Pix2Pix  # needs TensorFlow, the networks do not
 
     with computing_in(config.precision):
-        shape = (config.filters, config.depth, config.dropout, config.head)
-        generator = build_unet(size, *shape, fused=fused)
         discriminator = build_patchgan(size, config.filters)
-    _normalize_together(synchronized, generator, discriminator)
+    _normalize_together(synchronized, discriminator)
     trainer = Pix2Pix(generator, discriminator)
     trainer.compile(
         keras.optimizers.Adam(config.generator_learning_rate, ADAM_BETA_1),
@@ -82,10 +85,10 @@ def _build_pix2pix(config, size, synchronized, fused):
         l1_weight=config.l1_weight,
         gan_loss=config.gan_loss,
     )
-    return Networks(trainer, build_colorizer(generator))
+    return trainer
 
 
-def _normalize_together(synchronized, *networks):
-    for layer in (layer for network in networks for layer in network.layers):
+def _normalize_together(synchronized, network):
+    for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = synchronized
