@@ -173,7 +173,7 @@ def compare_settings(name: str, tried: dict, deterministic: bool) -> list[Row]:
         loop = our_loop(config, settings, fused=each != STOCK)
         calls.append(functools.partial(loop, held_batch(config)))
     compiling = [seconds_of(call) for call in calls]
-    unchanged, *others = side_by_side(*calls, rounds=TURNS)
+    unchanged, *others = side_by_side(*calls, rounds=TURNS // 2)
     return [
         Row(
             f"`{name}`: images a second {each} / by default",

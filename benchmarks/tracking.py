@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.table import Row, median_ratio, print_table, seconds_of, side_by_side
 
-ROUNDS = 4
+ROUNDS = 3
 EPOCHS = 4
 MEASURED = ("naive_basic", "pix2pix")
 

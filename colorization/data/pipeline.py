@@ -1,5 +1,7 @@
 """From prepared pictures to what a network is fed: `tf.data` pairs, augmented in training only."""
 
+import os
+
 import numpy as np
 import tensorflow as tf
 
@@ -32,17 +34,25 @@ def training_pairs(images, channels, batch_size, seed):
         rgb = augment(_read(images, indices, batch_size), draw)
         return _pair(tf.ensure_shape(rgb, (batch_size, size, size, 3)), channels)
 
-    return batches.map(pair, tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
+    return _ahead(batches, pair)
 
 
 def validation_pairs(images, channels, batch_size):
     """Return the pictures as they are, in order, in pairs as `training_pairs` gives them."""
     batches = tf.data.Dataset.range(len(images)).batch(batch_size)
-    return batches.map(
-        lambda indices: _pair(_read(images, indices, None), channels),
-        tf.data.AUTOTUNE,
-        deterministic=True,
-    ).prefetch(tf.data.AUTOTUNE)
+    return _ahead(batches, lambda indices: _pair(_read(images, indices, None), channels))
+
+
+def _ahead(batches, pair):
+    """Make pairs of batches in other threads, as many at a time as there are cores.
+
+    Untuned: TensorFlow's tuner sleeps in a thread of its own, for which the end of an epoch
+    sometimes waits until five seconds after its beginning.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    cores = os.cpu_count()
+    return batches.map(pair, cores, deterministic=True).prefetch(cores).with_options(options)
 
 
 def augment(rgb, draw):
