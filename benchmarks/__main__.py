@@ -1,26 +1,15 @@
 """All that the README says of speed, as one Markdown table: `python -m benchmarks`.
 
-About forty minutes on two cores. `benchmarks.serving`, `benchmarks.folder` and
-`benchmarks.sweep` have tables of their own.
+About forty minutes on two cores. `benchmarks.serving`, `benchmarks.folder`,
+`benchmarks.sweep` and `benchmarks.quality` have tables of their own.
 """
 
 import argparse
-import os
-import platform
-from datetime import date
 from pathlib import Path
 
 from benchmarks import input, scaling, start, step, tracking
+from benchmarks.machine import describe_machine
 from benchmarks.table import print_table
-
-
-def processor() -> str:
-    """Return the name of the processor, as far as the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
 
 
 def main() -> None:
@@ -28,7 +17,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--originals", type=Path, help="folder of 1024x1024 JPEGs to prepare")
     originals = parser.parse_args().originals
-    print(f"{date.today():%-d %B %Y}, {len(os.sched_getaffinity(0))} cores of {processor()}\n")
+    print(f"{describe_machine()}\n")
     print_table(measure(originals))
 
 

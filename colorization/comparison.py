@@ -13,12 +13,6 @@ from colorization.config import PRECISIONS, VARIANTS, from_arguments
 
 L1_LOSS = {"naive": "loss", "pix2pix": "l1_loss"}  # the same figure under the family's own name
 SHEET_ROWS = 8
-SCORES = {  # column -> heading
-    "psnr": "PSNR (dB)",
-    "ssim": "SSIM",
-    "delta_e": "CIEDE2000",
-    "colorfulness": "colorfulness",
-}
 
 
 class Contender(NamedTuple):
@@ -95,7 +89,7 @@ def table(contenders):
     rows = []
     for each in contenders:
         metrics = each.run.data.metrics
-        rows.append({"model": each.label, **{name: metrics[f"test_{name}"] for name in SCORES}})
+        rows.append({"model": each.label, **_tested(metrics)})
         rows[-1] |= {
             "parameters": int(metrics["parameters"]),
             "seconds": metrics["training_seconds"],
@@ -103,9 +97,13 @@ def table(contenders):
             "run_id": each.run.info.run_id,
         }
     metrics = contenders[0].run.data.metrics  # the baselines are the same for all
-    for title, key in (("plain gray", "_gray"), ("mean chroma", "_mean_chroma")):
-        rows.append({"model": title, **{name: metrics[f"test_{name}{key}"] for name in SCORES}})
+    for name, title in evaluation.BASELINES.items():
+        rows.append({"model": title, **_tested(metrics, f"_{name}")})
     return pd.DataFrame(rows)
+
+
+def _tested(metrics, suffix=""):
+    return {name: metrics[f"test_{name}{suffix}"] for name in evaluation.SCORES}
 
 
 def log(contenders, splits):
@@ -123,14 +121,13 @@ def log(contenders, splits):
 
 def as_text(compared):
     """Return the table of `table` as Markdown, without the run ids."""
-    head = ["", *SCORES.values(), "parameters", "seconds", "images/s"]
+    head = ["", *evaluation.headings(), "parameters", "seconds", "images/s"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for row in compared.itertuples():
-        cells = [row.model, f"{row.psnr:.2f}", f"{row.ssim:.3f}", f"{row.delta_e:.2f}"]
-        cells += [f"{row.colorfulness:.2f}"]
-        if pd.notna(row.parameters):
-            cells += [f"{row.parameters:,.0f}", f"{row.seconds:.0f}"]
-            cells += [f"{row.images_per_second:.0f}"]
+    for row in compared.to_dict("records"):
+        cells = [row["model"], *evaluation.cells(row)]
+        if pd.notna(row["parameters"]):
+            cells += [f"{row['parameters']:,.0f}", f"{row['seconds']:.0f}"]
+            cells += [f"{row['images_per_second']:.0f}"]
         else:
             cells += ["", "", ""]
         lines.append(f"| {' | '.join(cells)} |")

@@ -25,6 +25,25 @@ CRITERIA = {
 }
 
 
+SCORES = {  # metric -> its heading in a table, and its digits
+    "psnr": ("PSNR (dB)", ".2f"),
+    "ssim": ("SSIM", ".3f"),
+    "delta_e": ("CIEDE2000", ".2f"),
+    "colorfulness": ("colorfulness", ".2f"),
+}
+BASELINES = {"gray": "plain gray", "mean_chroma": "mean chroma"}  # name -> title
+
+
+def headings():
+    """Return the headings of a table of scores."""
+    return [heading for heading, _ in SCORES.values()]
+
+
+def cells(means, prefix="", suffix=""):
+    """Return the scores as texts for a table, from the values that have their prefixed names."""
+    return [f"{means[prefix + name + suffix]:{digits}}" for name, (_, digits) in SCORES.items()]
+
+
 def scores(real, predicted):
     """Return the metrics of each picture.
 

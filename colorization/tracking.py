@@ -233,16 +233,16 @@ def load_colorizer(model_uri):
 
 def describe(config, splits, metrics, model, origin):
     """Return the story of a run as Markdown: its test beside the baselines, and how to use it."""
-    rows = {f"`{config.variant}`": "", "plain gray": "_gray", "mean chroma": "_mean_chroma"}
+    rows = {"": f"`{config.variant}`"}
+    rows |= {f"_{name}": title for name, title in evaluation.BASELINES.items()}
     table = "\n".join(
-        f"| {title} | {metrics[f'test_psnr{key}']:.2f} | {metrics[f'test_ssim{key}']:.3f} "
-        f"| {metrics[f'test_delta_e{key}']:.2f} | {metrics[f'test_colorfulness{key}']:.2f} |"
-        for title, key in rows.items()
+        f"| {title} | {' | '.join(evaluation.cells(metrics, 'test_', key))} |"
+        for key, title in rows.items()
     )
     return (
         f"**{config.variant}**, tested on {len(splits.test.images)} pictures of `{splits.name}` "
         f"(digest `{splits.digest}`), {origin}:\n\n"
-        "| | PSNR (dB) | SSIM | CIEDE2000 | colorfulness |\n|---|---|---|---|---|\n"
+        f"| | {' | '.join(evaluation.headings())} |\n|---|---|---|---|---|\n"
         f"{table}\n\nServe it: `mlflow models serve -m {model.model_uri} --env-manager uv`\n"
     )
 

@@ -26,14 +26,7 @@ from serve import registry, unseen
 BATCH = 16  # pictures, as in a training's test: the same sums to the last bit
 JUDGED_ROWS = 8  # on the sheet, from the best to the worst
 SHOWN_ROWS = 24
-BASELINES = {"gray": "plain gray", "mean_chroma": "mean chroma"}
 TTA = "_tta"
-SCORES = {
-    "psnr": ("PSNR (dB)", ".2f"),
-    "ssim": ("SSIM", ".3f"),
-    "delta_e": ("CIEDE2000", ".2f"),
-    "colorfulness": ("colorfulness", ".2f"),
-}
 
 logger = logging.getLogger("serve.evaluate")  # __name__ is __main__ for `python -m`
 
@@ -81,7 +74,7 @@ def judge(colorizers, pictures):
         of `evaluation.scores`; empty where there is nothing to judge.
     """
     judged, tables = pictures.of(unseen.JUDGED), []
-    total = len(judged) * (2 * len(colorizers) + len(BASELINES))
+    total = len(judged) * (2 * len(colorizers) + len(evaluation.BASELINES))
     with tqdm(total=total, desc="Judging", unit="", mininterval=0.5, disable=not total) as bar:
         for start in range(0, len(judged), BATCH):
             chosen = judged[start : start + BATCH]
@@ -126,7 +119,7 @@ def log(models, source, pictures):
     if len(table):
         means = summarize(table)
         for row in means.to_dict("records"):
-            mlflow.log_metrics({f"{name}/{row['model']}": row[name] for name in SCORES})
+            mlflow.log_metrics({f"{name}/{row['model']}": row[name] for name in evaluation.SCORES})
         mlflow.log_table(means, "models.json")
         by_species = table.sort_values("species", kind="stable")
         mlflow.log_table(summarize(by_species, ("species", "model")), "species.json")
@@ -163,15 +156,14 @@ def _log_origin(models, source, pictures):
 
 def _as_text(means):
     """Return the table of `summarize` as Markdown."""
-    lines = [f"| | {' | '.join(heading for heading, _ in SCORES.values())} |", "|---" * 5 + "|"]
+    lines = [f"| | {' | '.join(evaluation.headings())} |", "|---" * 5 + "|"]
     for row in means.to_dict("records"):
-        cells = [f"{row[name]:{digits}}" for name, (_, digits) in SCORES.items()]
-        lines.append(f"| {_title(row['model'])} | {' | '.join(cells)} |")
+        lines.append(f"| {_title(row['model'])} | {' | '.join(evaluation.cells(row))} |")
     return "\n".join(lines)
 
 
 def _title(name):
-    return BASELINES.get(name) or name.replace(TTA, " with TTA")
+    return evaluation.BASELINES.get(name) or name.replace(TTA, " with TTA")
 
 
 def _judged_sheet(colorizers, pictures, table):

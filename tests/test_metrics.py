@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from skimage.color import lab2rgb
 
 from colorization import metrics
 
@@ -44,6 +45,26 @@ def test_colorfulness_of_gray_is_zero_and_of_saturated_colors_is_large():
     spread = np.hypot(127.5, 191.25)
     offset = np.hypot(127.5, -63.75)
     np.testing.assert_allclose(metrics.colorfulness(stripes), spread + 0.3 * offset)
+
+
+def test_chroma_distance_sees_which_colors_there_are_and_not_where():
+    elsewhere = REAL[::-1, ::-1, ::-1]
+    large = np.repeat(np.repeat(REAL, 4, axis=1), 4, axis=2)
+    shuffled = np.repeat(np.repeat(elsewhere, 4, axis=1), 4, axis=2)
+    assert metrics.chroma_distance(large, shuffled) == pytest.approx(0, abs=1e-6)
+    assert metrics.delta_e(large, shuffled).min() > 10
+
+
+def test_chroma_distance_of_two_flat_colors_is_their_distance_seen_from_all_sides():
+    # Equal but for 10 units of b*: |10 sin(angle)| averages 20 / pi over all directions.
+    flat = [np.full((1, 8, 8, 3), lab2rgb([50, 20, b]) * 255) for b in (10, 20)]
+    assert metrics.chroma_distance(*flat) == pytest.approx(20 / np.pi, rel=0.02)
+
+
+def test_chroma_distance_grows_as_colors_fade():
+    gray = REAL.mean(axis=-1, keepdims=True)
+    faded = [metrics.chroma_distance(REAL, gray + k * (REAL - gray)) for k in (1, 0.7, 0.4, 0)]
+    assert faded == sorted(faded) and faded[0] == 0
 
 
 def test_each_picture_gets_its_own_number():

@@ -1,0 +1,209 @@
+"""Colors per minute: every recipe trains as long as every other, on the same pictures and cores.
+
+`python -m benchmarks.quality --data path/to/photographs` trains what `CAMPAIGN` lists, one after
+the other, tests it, prints a Markdown table and logs an MLflow run. Stopped and started again in
+the same folder, it goes on. A night on two cores with 30 minutes each.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.machine import describe_machine
+from colorization import evaluation
+from colorization.config import VARIANTS
+
+PROBED = 160  # pictures on which a recipe's speed is measured first
+SHOWN = 60  # test pictures kept of each training, from the first to the last
+SHEET_ROWS = 12
+COLUMNS = evaluation.SCORES | {
+    "chroma_distance": ("chroma distance", ".2f"),
+    "parameters": ("parameters", ",.0f"),
+    "images_per_second": ("images/s", ".0f"),
+    "epochs": ("epochs", ".0f"),
+    "minutes": ("minutes", ".1f"),
+}
+
+
+class Recipe(NamedTuple):
+    """A config to be trained, and with how many seeds."""
+
+    config: object
+    seeds: int = 1
+
+
+def changed(variant, **changes):
+    """Return the recipe of a variant with other parameters, for one seed."""
+    return Recipe(dataclasses.replace(VARIANTS[variant], **changes))
+
+
+CAMPAIGN = {
+    # What the notebooks did: free RGB; and the sizes of TensorFlow's pix2pix tutorial.
+    "naive_basic, rgb": changed("naive_basic", head="rgb"),
+    "naive_dropout, rgb": changed("naive_dropout", head="rgb"),
+    "naive_deep, rgb": changed("naive_deep", head="rgb"),
+    "pix2pix, rgb, 64 filters": changed("pix2pix", head="rgb", filters=64, batch_size=4),
+    **{name: Recipe(config, seeds=3) for name, config in VARIANTS.items()},
+}
+
+
+def train(config, data, seconds):
+    """Train a config for about so many seconds and test it; to be called in a process of its own.
+
+    Returns:
+        The results, by the keys of `COLUMNS`, and `SHOWN` colored test pictures.
+    """
+    from colorization import metrics, pixels, training
+    from colorization.data import prepare, sources
+
+    splits = prepare.prepare(sources.fetch(data))
+    config = dataclasses.replace(config, epochs=epochs_in(seconds, config, splits))
+    result = training.train(config, splits)
+    real = np.asarray(splits.test.images)
+    gray = pixels.gray_input(real, config.gray_channels)
+    predicted = pixels.to_uint8(training.as_function(result.colorizer)(gray))
+    results = evaluation.summary(evaluation.scores(real, predicted)) | {
+        "chroma_distance": metrics.chroma_distance(real, predicted),
+        "parameters": result.colorizer.count_params(),
+        "images_per_second": float(np.median(result.history["images_per_second"])),
+        "epochs": config.epochs,
+        "best_epoch": result.best_epoch + 1,
+        "minutes": result.seconds / 60,
+        "history": {name: [float(v) for v in each] for name, each in result.history.items()},
+    }
+    return results, predicted[shown(len(real))]
+
+
+def epochs_in(seconds, config, splits):
+    """Return how many epochs of a config fit into the seconds, by training a little first."""
+    import keras
+
+    from colorization import training
+
+    few = dataclasses.replace(splits.train, images=splits.train.images[:PROBED])
+    ends = []
+    clock = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: ends.append(time.perf_counter())
+    )
+    probe = dataclasses.replace(config, epochs=2)  # the first one compiles
+    result = training.train(probe, dataclasses.replace(splits, train=few), [clock])
+    speed = result.history["images_per_second"][1]
+    scoring = ends[1] - ends[0] - PROBED / speed
+    return max(1, int(seconds / (len(splits.train.images) / speed + scoring)))
+
+
+def shown(count):
+    """Return the indices of the test pictures that are kept."""
+    return np.linspace(0, count - 1, min(SHOWN, count)).astype(int)
+
+
+def run_campaign(campaign, data, digest, minutes, folder):
+    """Train what is not in `folder` yet; yield name, seed and the file of each training."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed in range(max(recipe.seeds for recipe in campaign.values())):
+        for name, (config, seeds) in campaign.items():
+            if seed >= seeds:
+                continue
+            config = dataclasses.replace(config, seed=seed)
+            task = {"config": dataclasses.asdict(config), "digest": digest, "minutes": minutes}
+            file = folder / f"{name}, seed {seed}.json"
+            if not file.exists() or json.loads(file.read_text())["task"] != task:
+                with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+                    results, pictures = pool.submit(train, config, data, minutes * 60).result()
+                np.save(file.with_suffix(".npy"), pictures)
+                file.write_text(json.dumps({"task": task, "results": results}))
+            yield name, seed, file
+
+
+def baselines(splits):
+    """Return the results of no model at all, by name."""
+    from colorization import metrics, pixels
+
+    real = np.asarray(splits.test.images)
+    chroma = evaluation.mean_chroma(splits.train.images)
+    plain = evaluation.baselines(pixels.luma(real), chroma)
+    return {
+        evaluation.BASELINES[name]: evaluation.summary(evaluation.scores(real, each))
+        | {"chroma_distance": metrics.chroma_distance(real, each)}
+        for name, each in plain.items()
+    }
+
+
+def as_markdown(table):
+    """Return the table of all trainings as Markdown: means over seeds, with their spread."""
+    lines = [f"| | {' | '.join(title for title, _ in COLUMNS.values())} | seeds |"]
+    lines.append("|---" * (len(COLUMNS) + 2) + "|")
+    for name, rows in table.groupby("recipe", sort=False):
+        cells = []
+        for key, (_, form) in COLUMNS.items():
+            values = rows[key].dropna()
+            text = f"{values.mean():{form}}" if len(values) else ""
+            if len(values) > 1 and key in ("psnr", "delta_e", "colorfulness"):
+                text += f" ±{values.std():{form}}"
+            cells.append(text)
+        lines.append(f"| {name} | {' | '.join(cells)} | {rows['seed'].count() or ''} |")
+    return "\n".join(lines)
+
+
+def log(table, splits, data, minutes, files):
+    """Log the campaign as an MLflow run."""
+    import mlflow
+
+    from colorization import figures, pixels, tracking
+
+    with tracking.open_run("quality") as run:
+        tracking.log_flags(data, minutes=minutes, machine=describe_machine())
+        tracking.log_data(splits)
+        tracking.log_table(run.info.run_id, table, "quality.json")
+        kept = shown(len(splits.test.images))
+        chosen = np.linspace(0, len(kept) - 1, min(SHEET_ROWS, len(kept))).astype(int)
+        real = np.asarray(splits.test.images)[kept[chosen]]
+        columns = {"gray": pixels.to_uint8(pixels.gray_input(real, 3))}
+        for (name, seed), file in files.items():
+            if seed == 0:
+                columns[name.replace(", ", "\n")] = np.load(file.with_suffix(".npy"))[chosen]
+        captions = [splits.test.species[index].replace("_", " ") for index in kept[chosen]]
+        title = f"{len(chosen)} test pictures after {minutes:g} minutes of training each"
+        sheet = figures.sheet(columns | {"real": real}, captions, title)
+        mlflow.log_figure(sheet, "quality.png")
+        mlflow.set_tag("mlflow.note.content", as_markdown(table))
+
+
+def main():
+    """Go through the campaign; print and log its table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
+    parser.add_argument("--data", default="sample", help="sample, kaggle, or a folder or .zip")
+    parser.add_argument("--minutes", type=float, default=30, help="of each training")
+    parser.add_argument("--folder", type=Path, default=Path("quality"), help="of the results")
+    arguments = parser.parse_args()
+    from colorization.data import prepare, sources
+
+    splits = prepare.prepare(sources.fetch(arguments.data))
+    rows, files = [], {}
+    for name, seed, file in run_campaign(
+        CAMPAIGN, arguments.data, splits.digest, arguments.minutes, arguments.folder
+    ):
+        results = json.loads(file.read_text())["results"]
+        rows.append({"recipe": name, "seed": seed} | {key: results[key] for key in COLUMNS})
+        files[name, seed] = file
+        print(as_markdown(pd.DataFrame(rows[-1:])).splitlines()[-1], flush=True)
+    rows += [{"recipe": name} | results for name, results in baselines(splits).items()]
+    table = pd.DataFrame(rows, columns=["recipe", "seed", *COLUMNS])
+    print(f"\n{describe_machine()}, {arguments.minutes:g} minutes each\n\n{as_markdown(table)}")
+    log(table, splits, arguments.data, arguments.minutes, files)
+
+
+if __name__ == "__main__":
+    main()

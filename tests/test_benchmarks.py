@@ -1,0 +1,78 @@
+"""What the benchmarks promise beside their figures: a clean table, a campaign that goes on."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+NOISY = """
+import subprocess
+from benchmarks.table import Row, print_table
+
+def rows():
+    yield Row("one", "1 s", "< 2 s")
+    print("said by what is measured")
+    subprocess.run(["echo", "said by its child"])
+    yield Row("two", "2 s")
+
+print_table(rows())
+"""
+
+CAMPAIGN = """
+import sys
+from benchmarks import quality
+
+small = {"filters": 4, "depth": 2}
+quality.CAMPAIGN = {
+    "narrow": quality.Recipe(quality.changed("naive_basic", **small).config, seeds=2),
+    "rgb": quality.changed("naive_basic", head="rgb", **small),
+}
+if __name__ == "__main__":
+    sys.argv[1:] = ["--data", sys.argv[1], "--minutes", "0.001"]
+    quality.main()
+"""
+
+
+def test_nothing_but_the_table_stands_in_the_output():
+    done = subprocess.run(
+        [sys.executable, "-c", NOISY], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    head, line, *rows = done.stdout.splitlines()
+    assert rows == ["| one | 1 s | < 2 s |", "| two | 2 s |  |"]
+    assert "said by what is measured" in done.stderr and "said by its child" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_campaign_goes_on_where_it_was_and_compares_with_no_model(paintings, cache, tmp_path):
+    def run():
+        (tmp_path / "campaign.py").write_text(CAMPAIGN)
+        environment = os.environ | {
+            "COLORIZATION_CACHE": str(cache),
+            "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",
+            "PYTHONPATH": str(ROOT),
+        }
+        command = [sys.executable, "campaign.py", paintings]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()[-6:]
+
+    table = run()
+    assert [line.split("|")[1].strip() for line in table[2:]] == [
+        *("narrow", "rgb", "plain gray", "mean chroma")
+    ]
+    assert table[2].split("|")[-2].strip() == "2"  # seeds
+    files = sorted((tmp_path / "quality").glob("*.json"))
+    assert [file.stem for file in files] == ["narrow, seed 0", "narrow, seed 1", "rgb, seed 0"]
+    kept = json.loads(files[0].read_text())
+    kept["results"]["psnr"] = 77.0  # so that reading it again can be told from training again
+    files[0].write_text(json.dumps(kept))
+    files[2].unlink()
+    again = run()
+    assert again[3] == table[3] and again[2] != table[2]
+    assert f"{(77.0 + json.loads(files[1].read_text())['results']['psnr']) / 2:.2f}" in again[2]
