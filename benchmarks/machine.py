@@ -1,7 +1,8 @@
-"""What stands beside figures: when and where they were measured."""
+"""What stands beside figures: when and where they were measured, and in how much memory."""
 
 import os
 import platform
+import re
 from datetime import date
 from pathlib import Path
 
@@ -9,6 +10,14 @@ from pathlib import Path
 def describe_machine() -> str:
     """Return today's date, and the cores that this process may use."""
     return f"{date.today():%-d %B %Y}, {len(os.sched_getaffinity(0))} cores of {processor()}"
+
+
+def peak_memory() -> float:
+    """Return the most memory that this process has held, in MiB, as Linux tells it.
+
+    `getrusage` would tell that of the process that started it, if it was larger.
+    """
+    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 2**10
 
 
 def processor() -> str:

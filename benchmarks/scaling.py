@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import resource
 import statistics
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
@@ -12,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from benchmarks.machine import peak_memory
 from benchmarks.table import Row, print_table
 
 SIZES = (250, 500, 1000, 2000)
@@ -36,8 +36,7 @@ def train(name: str, count: int, cores: int, epochs: int) -> tuple[float, float]
         config = dataclasses.replace(VARIANTS[name], epochs=epochs)
         result = training.train(config, SimpleNamespace(train=split, val=split))
     _, *after_the_first = result.history["images_per_second"]  # the first epoch compiles
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    return statistics.median(after_the_first), peak
+    return statistics.median(after_the_first), peak_memory()
 
 
 def apart(*arguments) -> tuple[float, float]:

@@ -7,7 +7,6 @@ an hour on two cores.
 import dataclasses
 import functools
 import os
-import resource
 import statistics
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -15,6 +14,7 @@ from multiprocessing import get_context
 
 import numpy as np
 
+from benchmarks.machine import peak_memory
 from benchmarks.table import Row, median_ratio, print_table, seconds_of, side_by_side
 
 STEPS = 24  # in each turn
@@ -183,7 +183,7 @@ def compare_settings(name: str, tried: dict, deterministic: bool) -> list[Row]:
     ]
 
 
-def peak_memory(name: str) -> list[Row]:
+def measure_memory(name: str) -> list[Row]:
     """Return the row of a whole training's peak memory; to be called in a process of its own."""
     from types import SimpleNamespace
 
@@ -194,9 +194,8 @@ def peak_memory(name: str) -> list[Row]:
     split = SimpleNamespace(images=images)
     config = dataclasses.replace(VARIANTS[name], epochs=1)
     training.train(config, SimpleNamespace(train=split, val=split))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     what = f"`{name}`: peak memory of a training, scoring and libraries included"
-    return [Row(what, f"{peak:.0f} MiB")]
+    return [Row(what, f"{peak_memory():.0f} MiB")]
 
 
 def measure() -> Iterator[Row]:
@@ -204,7 +203,7 @@ def measure() -> Iterator[Row]:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from colorization.config import VARIANTS
 
-    jobs = [(what, name) for name in VARIANTS for what in (compare, peak_memory)]
+    jobs = [(what, name) for name in VARIANTS for what in (compare, measure_memory)]
     for name in ("naive_basic", "pix2pix"):
         # Keras does not compile by XLA what is to be deterministic.
         jobs += [(compare_settings, name, XLA, False), (compare_settings, name, TRIED, True)]
