@@ -74,5 +74,6 @@ def test_a_campaign_goes_on_where_it_was_and_compares_with_no_model(paintings, c
     files[0].write_text(json.dumps(kept))
     files[2].unlink()
     again = run()
-    assert again[3] == table[3] and again[2] != table[2]
+    assert again[3].split("|")[:8] == table[3].split("|")[:8]  # trained again: as fast as may be
+    assert again[2] != table[2]
     assert f"{(77.0 + json.loads(files[1].read_text())['results']['psnr']) / 2:.2f}" in again[2]

@@ -57,7 +57,7 @@ def test_chroma_distance_sees_which_colors_there_are_and_not_where():
 
 def test_chroma_distance_of_two_flat_colors_is_their_distance_seen_from_all_sides():
     # Equal but for 10 units of b*: |10 sin(angle)| averages 20 / pi over all directions.
-    flat = [np.full((1, 8, 8, 3), lab2rgb([50, 20, b]) * 255) for b in (10, 20)]
+    flat = [np.full((1, 8, 8, 3), lab2rgb([50.0, 20.0, b]) * 255) for b in (10.0, 20.0)]
     assert metrics.chroma_distance(*flat) == pytest.approx(20 / np.pi, rel=0.02)
 
 
