@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.machine import describe_machine
-from colorization import evaluation
+from colorization import evaluation, metrics
 from colorization.config import VARIANTS
 
 PROBED = 160  # pictures on which a recipe's speed is measured first
@@ -65,7 +65,7 @@ def train(config, data, seconds):
     Returns:
         The results, by the keys of `COLUMNS`, and `SHOWN` colored test pictures.
     """
-    from colorization import metrics, pixels, training
+    from colorization import pixels, training
     from colorization.data import prepare, sources
 
     splits = prepare.prepare(sources.fetch(data))
@@ -74,8 +74,7 @@ def train(config, data, seconds):
     real = np.asarray(splits.test.images)
     gray = pixels.gray_input(real, config.gray_channels)
     predicted = pixels.to_uint8(training.as_function(result.colorizer)(gray))
-    results = evaluation.summary(evaluation.scores(real, predicted)) | {
-        "chroma_distance": metrics.chroma_distance(real, predicted),
+    results = score(real, predicted) | {
         "parameters": result.colorizer.count_params(),
         "images_per_second": float(np.median(result.history["images_per_second"])),
         "epochs": config.epochs,
@@ -84,6 +83,12 @@ def train(config, data, seconds):
         "history": {name: [float(v) for v in each] for name, each in result.history.items()},
     }
     return results, predicted[shown(len(real))]
+
+
+def score(real, predicted):
+    """Return the scores of all pictures together, their chroma's distance among them."""
+    distance = {"chroma_distance": metrics.chroma_distance(real, predicted)}
+    return evaluation.summary(evaluation.scores(real, predicted)) | distance
 
 
 def epochs_in(seconds, config, splits):
@@ -129,16 +134,12 @@ def run_campaign(campaign, data, digest, minutes, folder):
 
 def baselines(splits):
     """Return the results of no model at all, by name."""
-    from colorization import metrics, pixels
+    from colorization import pixels
 
     real = np.asarray(splits.test.images)
     chroma = evaluation.mean_chroma(splits.train.images)
     plain = evaluation.baselines(pixels.luma(real), chroma)
-    return {
-        evaluation.BASELINES[name]: evaluation.summary(evaluation.scores(real, each))
-        | {"chroma_distance": metrics.chroma_distance(real, each)}
-        for name, each in plain.items()
-    }
+    return {evaluation.BASELINES[name]: score(real, each) for name, each in plain.items()}
 
 
 def as_markdown(table):

@@ -15,6 +15,7 @@ import time
 
 from colorization import launcher
 from colorization.config import VARIANTS
+from sweeps import space
 from sweeps.plan import OBJECTIVES, Plan
 
 logger = logging.getLogger("sweeps")
@@ -45,7 +46,6 @@ def _main(argv, launched):
     launcher.start(_terminate)
 
     from colorization.data import prepare, sources
-    from sweeps import space
     from sweeps.storage import DEFAULT, Storage
 
     try:

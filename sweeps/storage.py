@@ -99,20 +99,15 @@ class _ServerLock:
 
     def acquire(self):
         try:
-            connection = self._engine.connect()
-        except SQLAlchemyError as error:
-            raise StorageInternalError(str(getattr(error, "orig", error))) from error
-        try:
+            self._connection = self._engine.connect()
             # Asked again and again: waiting inside the server, nothing would hear of Ctrl-C.
-            while not connection.scalar(self._taken):
+            while not self._connection.scalar(self._taken):
                 time.sleep(LOCK_POLL_SECONDS)
-        except SQLAlchemyError as error:
-            connection.close()
-            raise StorageInternalError(str(getattr(error, "orig", error))) from error
-        except BaseException:
-            connection.close()
+        except BaseException as error:
+            self.release()
+            if isinstance(error, SQLAlchemyError):
+                raise StorageInternalError(str(getattr(error, "orig", error))) from error
             raise
-        self._connection = connection
 
     def release(self):
         if self._connection:

@@ -35,8 +35,11 @@ def build(config, size, synchronized=False, fused=True):
     """
     generator = _build_generator(config, size, fused)
     _normalize_together(synchronized, generator)
-    make_trainer = {"naive": _compile_naive, "pix2pix": _build_gan}[config.family]
-    return Networks(make_trainer(config, generator, size, synchronized), build_colorizer(generator))
+    if config.family == "pix2pix":
+        trainer = _build_gan(config, generator, size, synchronized)
+    else:
+        trainer = _compile_naive(config, generator)
+    return Networks(trainer, build_colorizer(generator))
 
 
 def build_plain(config, size):
@@ -49,7 +52,11 @@ def build_plain(config, size):
 
 
 def _build_generator(config, size, fused):
-    _require_divisible(config, size)
+    if size % 2**config.depth:
+        raise ValueError(
+            f"`depth` halves the pictures too often. Expected {size} pixels to be divisible by "
+            f"2**depth. Received: depth={config.depth}"
+        )
     shape = (size, config.filters, config.depth, config.dropout)
     with computing_in(config.precision):
         if config.family == "pix2pix":
@@ -58,15 +65,7 @@ def _build_generator(config, size, fused):
         return build_autoencoder(*shape, batch_norm, head=config.head, fused=fused)
 
 
-def _require_divisible(config, size):
-    if size % 2**config.depth:
-        raise ValueError(
-            f"`depth` halves the pictures too often. Expected {size} pixels to be divisible by "
-            f"2**depth. Received: depth={config.depth}"
-        )
-
-
-def _compile_naive(config, generator, size, synchronized):
+def _compile_naive(config, generator):
     pixel_loss = {"l1": "mean_absolute_error", "mse": "mean_squared_error"}[config.loss]
     generator.compile(keras.optimizers.Adam(config.learning_rate), pixel_loss)
     return generator
