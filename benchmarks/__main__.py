@@ -1,6 +1,6 @@
 """All that the README says of speed, as one Markdown table: `python -m benchmarks`.
 
-About forty minutes on two cores. `benchmarks.serving`, `benchmarks.folder`,
+About three quarters of an hour on two cores. `benchmarks.serving`, `benchmarks.folder`,
 `benchmarks.sweep` and `benchmarks.quality` have tables of their own.
 """
 
