@@ -22,8 +22,8 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.machine import describe_machine
-from colorization import evaluation, metrics
-from colorization.config import VARIANTS
+from colorization import evaluation
+from colorization.config import FROM_SCRATCH, VARIANTS
 
 PROBED = 160  # pictures on which a recipe's speed is measured first
 SHOWN = 60  # test pictures kept of each training, from the first to the last
@@ -55,7 +55,8 @@ CAMPAIGN = {
     "naive_dropout, rgb": changed("naive_dropout", head="rgb"),
     "naive_deep, rgb": changed("naive_deep", head="rgb"),
     "pix2pix, rgb, 64 filters": changed("pix2pix", head="rgb", filters=64, batch_size=4),
-    **{name: Recipe(config, seeds=3) for name, config in VARIANTS.items()},
+    **{name: Recipe(VARIANTS[name], seeds=3) for name in FROM_SCRATCH},
+    "pix2pix_mobilenet, no weights": changed("pix2pix_mobilenet", encoder_weights="none"),
 }
 
 
@@ -74,7 +75,7 @@ def train(config, data, seconds):
     real = np.asarray(splits.test.images)
     gray = pixels.gray_input(real, config.gray_channels)
     predicted = pixels.to_uint8(training.as_function(result.colorizer)(gray))
-    results = score(real, predicted) | {
+    results = evaluation.measure(evaluation.scores(real, predicted), real, predicted) | {
         "parameters": result.colorizer.count_params(),
         "images_per_second": float(np.median(result.history["images_per_second"])),
         "epochs": config.epochs,
@@ -83,12 +84,6 @@ def train(config, data, seconds):
         "history": {name: [float(v) for v in each] for name, each in result.history.items()},
     }
     return results, predicted[shown(len(real))]
-
-
-def score(real, predicted):
-    """Return the scores of all pictures together, their chroma's distance among them."""
-    distance = {"chroma_distance": metrics.chroma_distance(real, predicted)}
-    return evaluation.summary(evaluation.scores(real, predicted)) | distance
 
 
 def epochs_in(seconds, config, splits):
@@ -139,7 +134,10 @@ def baselines(splits):
     real = np.asarray(splits.test.images)
     chroma = evaluation.mean_chroma(splits.train.images)
     plain = evaluation.baselines(pixels.luma(real), chroma)
-    return {evaluation.BASELINES[name]: score(real, each) for name, each in plain.items()}
+    return {
+        evaluation.BASELINES[name]: evaluation.measure(evaluation.scores(real, each), real, each)
+        for name, each in plain.items()
+    }
 
 
 def as_markdown(table):

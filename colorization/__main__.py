@@ -66,7 +66,9 @@ def parse(argv=None):
         configuration.add_arguments(variant, config)
     every = variants.add_parser(COMPARE, help="Train several and compare them.", allow_abbrev=False)
     _add_flags(every)
-    every.add_argument("--variants", default=",".join(configuration.VARIANTS), help="with commas")
+    every.add_argument(
+        "--variants", default=",".join(configuration.FROM_SCRATCH), help="with commas"
+    )
     every.add_argument("--epochs", default="12", help="of every training (default: 12)")
     return parser.parse_args(argv)
 
@@ -102,7 +104,7 @@ def run(config, splits, arguments):
         return _refuse(error)
     try:
         run_id, model = _train(config, splits, arguments, start_from=start_from)
-    except FloatingPointError as error:
+    except (FloatingPointError, ValueError) as error:
         return _refuse(error)
     command = registry.serve_command(model.model_uri)
     if arguments.register == "yes":
@@ -134,7 +136,7 @@ def compare(configs, splits, arguments):
             else:
                 try:
                     run_id, _ = _train(config, splits, arguments, opened.info.run_id)
-                except FloatingPointError as error:
+                except (FloatingPointError, ValueError) as error:
                     status = _refuse(error)
                     continue
                 finished = mlflow.get_run(run_id)

@@ -38,9 +38,10 @@ def find_finished(config, digest):
         f"tags.variant = '{config.variant}' and tags.dataset_digest = '{digest}' "
         "and attributes.status = 'FINISHED'"
     )
+    tested = {f"test_{evaluation.CRITERIA[config.family].metric}"}  # not by earlier releases
     experiment = mlflow.active_run().info.experiment_id
     for run in mlflow.search_runs([experiment], query, output_format="list"):
-        if _config_of(run) == config and _has_model(run):
+        if _config_of(run) == config and _has_model(run) and tested <= set(run.data.metrics):
             return run
     return None
 

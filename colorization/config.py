@@ -21,6 +21,10 @@ def _choice(default, choices, text):
     return field(default=default, metadata={"choices": choices, "help": text})
 
 
+def _text(default, expected, text):
+    return field(default=default, metadata={"expected": expected, "help": text})
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """What all variants share; validated on creation.
@@ -77,6 +81,31 @@ class Pix2PixConfig(Config):
     gan_loss: str = _choice("bce", ("bce", "lsgan"), "cross-entropy, or least squares")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Transfer(Config):
+    """What has an encoder that has learnt on other pictures before."""
+
+    encoder_weights: str = _text(
+        "imagenet", "imagenet, none, or a .weights.h5 file", "what the encoder begins with"
+    )
+    frozen_stages: int = _number(2, 0, 5, "of the encoder that stay as loaded, not with `none`")
+
+    @property
+    def encoder(self):
+        """Its name, the end of the variant's: `mobilenet` or `efficientnet`."""
+        return self.variant.split("_")[-1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferNaiveConfig(NaiveConfig, Transfer):
+    """A U-Net around an encoder that has learnt on other pictures, trained on a pixel loss."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferPix2PixConfig(Pix2PixConfig, Transfer):
+    """A conditional GAN whose generator's encoder has learnt on other pictures before."""
+
+
 def tunable_fields(config_class):
     """Return the dataclass fields that a user may set: all but the variant."""
     return [spec for spec in dataclasses.fields(config_class) if spec.name != "variant"]
@@ -124,6 +153,8 @@ def every_head(variants, epochs):
 
 
 def _expected(spec):
+    if "expected" in spec.metadata:
+        return spec.metadata["expected"]
     if "choices" in spec.metadata:
         return " or ".join(spec.metadata["choices"])
     kind = {int: "a whole number", float: "a number"}[spec.type]
@@ -146,6 +177,8 @@ def _checked(spec, value):
 
 
 def _in_range(spec, value):
+    if "expected" in spec.metadata:
+        return bool(value)
     if "choices" in spec.metadata:
         return value in spec.metadata["choices"]
     return spec.metadata["low"] <= value <= spec.metadata["high"]  # NaN is in no range
@@ -159,5 +192,12 @@ VARIANTS = {
         NaiveConfig(variant="naive_dropout", dropout=0.2),
         NaiveConfig(variant="naive_deep", depth=4),
         Pix2PixConfig(variant="pix2pix", filters=16, depth=7, dropout=0.5, epochs=16),
+        TransferNaiveConfig(variant="naive_efficientnet", filters=16, depth=5, dropout=0.1),
+        *(
+            TransferPix2PixConfig(variant=name, filters=16, depth=5, dropout=0.1, epochs=16)
+            for name in ("pix2pix_mobilenet", "pix2pix_efficientnet")
+        ),
     )
 }
+
+FROM_SCRATCH = [name for name, config in VARIANTS.items() if not isinstance(config, Transfer)]

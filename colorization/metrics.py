@@ -1,7 +1,7 @@
 """How near colors are to the real ones: arrays in, one number per picture out.
 
 Pictures are RGB levels 0..255, uint8 or float, (N, H, W, 3); each function returns float64 (N,),
-but for `chroma_distance`, which compares all pictures at once.
+but for `chroma_distance` and `hue_concentration`, which look at all pictures at once.
 """
 
 import numpy as np
@@ -57,6 +57,17 @@ def chroma_distance(real, predicted):
     axes = [np.cos(angles), np.sin(angles)]
     ours, theirs = (np.sort(_chroma_sample(each) @ axes, axis=0) for each in (predicted, real))
     return float(np.abs(ours - theirs).mean())
+
+
+def hue_concentration(images):
+    """Return how far all colors of all pictures are of one hue: 1 if they are, 0 if none prevails.
+
+    The length of the mean of all pixels' vectors (a*, b*) over the mean of their lengths, as
+    directional statistics have it (Mardia and Jupp 2000); 1 for gray pictures.
+    """
+    chroma = _chroma_sample(images)
+    length = np.hypot(*chroma.T).sum()
+    return float(np.hypot(*chroma.sum(axis=0)) / length) if length else 1.0
 
 
 def _chroma_sample(images):

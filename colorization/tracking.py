@@ -3,6 +3,7 @@
 import contextlib
 import importlib.metadata
 import io
+import logging
 import signal
 import tempfile
 import threading
@@ -26,6 +27,7 @@ SAMPLES = 8  # validation pictures that are shown while training
 SAMPLE_STEPS = 12  # about how often, over a whole training
 SHEET_ROWS = 8  # test pictures on the sheet, from the best to the worst
 CONTEXTS = {"train": "training", "val": "validation", "test": "testing"}
+logger = logging.getLogger(__name__)
 COLORIZER = Path(__file__).parent.parent / "serve" / "colorizer.py"
 
 
@@ -210,6 +212,10 @@ def log_colorizer(config, colorizer, splits, signature, requirements, origin):
         example = pixels.to_uint8(grays[0, ..., 0])
         model = _log_model(onnx, example, signature, requirements)
     mlflow.log_metrics(tested.metrics, model_id=model.model_id)
+    collapse = evaluation.collapse(splits.test.images, tested.predicted)
+    if collapse:
+        mlflow.set_tag("collapse", collapse)
+        logger.warning("%s has collapsed: all is %s", config.variant, collapse)
     mlflow.log_metric("parameters", colorizer.count_params())
     mlflow.log_table(tested.pictures, "test_pictures.json")
     mlflow.log_table(tested.per_species(), "test_species.json")
@@ -261,10 +267,8 @@ def _log_model(onnx, example, signature, requirements):
 
 
 def _test_sheet(config, split, tested):
-    """Draw test pictures from the best to the worst by the family's criterion."""
-    criterion = evaluation.CRITERIA[config.family]
-    order = tested.pictures[criterion.metric].argsort().to_numpy()
-    order = order[::-1] if criterion.higher_is_better else order
+    """Draw test pictures from the best to the worst by CIEDE2000."""
+    order = tested.pictures["delta_e"].argsort().to_numpy()
     chosen = order[np.linspace(0, len(order) - 1, min(SHEET_ROWS, len(order))).astype(int)]
     real = split.images[chosen]
     columns = {

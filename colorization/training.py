@@ -63,8 +63,8 @@ class Scoring(keras.callbacks.Callback):
 
     What is scored is what will be kept: a plain network with the weights of the one in training.
 
-    Adds `val_psnr`, `val_ssim`, `val_delta_e`, `val_colorfulness`, the learning rates and
-    `images_per_second` to the logs that the callbacks after this one receive.
+    Adds what `evaluation.measure` returns as `val_psnr`, `val_delta_e` and so on, the learning
+    rates and `images_per_second` to the logs that the callbacks after this one receive.
     """
 
     def __init__(self, config, in_training, colorizer, images, pictures_per_epoch):
@@ -93,7 +93,8 @@ class Scoring(keras.callbacks.Callback):
         weights = self.in_training.get_weights()
         self.colorizer.set_weights(weights)
         predicted = pixels.to_uint8(self.colorize(self.gray))
-        means = evaluation.summary(evaluation.scores(self.real, predicted))
+        scores = evaluation.scores(self.real, predicted)
+        means = evaluation.measure(scores, self.real, predicted)
         logs.update({f"val_{name}": value for name, value in means.items()})
         for name in learning_rates(self.config):
             logs[name] = float(optimizer_of(self.model, name).learning_rate.numpy())

@@ -55,6 +55,11 @@ class Candidate(NamedTuple):
         """Return the criterion on the test pictures, of the model or of `_gray`."""
         return self.run.data.metrics[f"test_{self.criterion.metric}{baseline}"]
 
+    @property
+    def is_scored(self):
+        """Whether it was tested by today's criterion, which runs of earlier releases were not."""
+        return f"test_{self.criterion.metric}" in self.run.data.metrics
+
 
 def require_answers(candidate):
     """Load the real pyfunc and let it color pictures of several kinds.
@@ -84,6 +89,7 @@ def require_answers(candidate):
 
 def require_better_than_gray(candidate):
     """Raise a Refusal unless the model beats plain gray on its test pictures."""
+    _require_scored(candidate)
     _require_better(candidate, candidate.score(), candidate.score("_gray"), "plain gray")
 
 
@@ -93,6 +99,7 @@ def require_better_than(champion, candidate):
     Logged scores are compared where both were tested on the same pictures; the champion is tested
     again where they were not. Paintings never beat photographs.
     """
+    _require_scored(candidate)
     if candidate.painted and not champion.painted:
         raise Refusal(
             "A model tested on painted birds does not replace one tested on photographs "
@@ -100,10 +107,18 @@ def require_better_than(champion, candidate):
         )
     if champion.painted and not candidate.painted:
         return  # nor does it stand in the way of one
-    same = champion.digest == candidate.digest
+    same = champion.digest == candidate.digest and champion.is_scored
     score = champion.score() if same else _score_again(champion, candidate)
     name = f"the champion of run {champion.run.info.run_id}"
     _require_better(candidate, candidate.score(), score, name)
+
+
+def _require_scored(candidate):
+    if not candidate.is_scored:
+        raise Refusal(
+            f"The run is of an earlier release, which did not test {candidate.criterion.metric}: "
+            "train it again."
+        )
 
 
 def _require_better(candidate, score, other, name):
@@ -140,5 +155,6 @@ def _score_again(champion, candidate):
         )
     colorize, real = load_colorizer(champion.model_uri), splits.test.images
     colored = colorize(pixels.gray_input(real, colorize.channels))
-    means = evaluation.summary(evaluation.scores(real, pixels.to_uint8(colored)))
+    predicted = pixels.to_uint8(colored)
+    means = evaluation.measure(evaluation.scores(real, predicted), real, predicted)
     return means[candidate.criterion.metric]

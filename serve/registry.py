@@ -95,7 +95,8 @@ def find_best(family):
     experiments = [each.experiment_id for each in mlflow.search_experiments()]
     query = f"tags.family = '{family}' and attributes.status = 'FINISHED'"
     runs = mlflow.search_runs(experiments, query, output_format="list")  # the latest first
-    candidates = [_candidate(run) for run in runs if _has_model(run) and "data" in run.data.tags]
+    found = [_candidate(run) for run in runs if _has_model(run) and "data" in run.data.tags]
+    candidates = [each for each in found if each.is_scored]
     if not candidates:
         raise Refusal(
             f"There is nothing to choose from. Expected a finished run of the family: train one "
@@ -220,7 +221,8 @@ def _settle(family, version, before):
         for each in client.search_model_versions(f"name = '{version.name}'")
         if int(each.version) > base and each.tags.get("gate") == "passed"
     ]
-    rivals = [each for each in rivals if each[1].digest == version.tags["dataset_digest"]]
+    digest = version.tags["dataset_digest"]
+    rivals = [each for each in rivals if each[1].digest == digest and each[1].is_scored]
     if version.tags.get("forced") or len(rivals) < 2:
         return version, CHAMPION
     best_run = _best([candidate for _, candidate in rivals]).run.info.run_id

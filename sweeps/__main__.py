@@ -45,6 +45,7 @@ def _main(argv, launched):
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     launcher.start(_terminate)
 
+    from colorization import evaluation
     from colorization.data import prepare, sources
     from sweeps.storage import DEFAULT, Storage
 
@@ -59,7 +60,7 @@ def _main(argv, launched):
         splits = prepare.prepare(pictures)
         plan = Plan(
             family=arguments.family,
-            objective=arguments.objective,
+            objective=arguments.objective or evaluation.CRITERIA[arguments.family].metric,
             fix=fix,
             epochs=config.epochs,
             seed=config.seed,
@@ -81,7 +82,12 @@ def parse(argv=None):
     add("--timeout", default="", help="seconds after which this process begins no other trial")
     add("--study", default="", help="its name (default: family, objective and data)")
     add("--storage", default="", help="sqlite:///file.db or postgresql://user@host/database")
-    add("--objective", choices=OBJECTIVES, default="delta_e", help="on validation pictures")
+    add(
+        "--objective",
+        choices=("", *OBJECTIVES),
+        default="",
+        help="on validation pictures (default: the family's criterion)",
+    )
     add("--fix", default="", help="what is not searched, such as variant=naive_deep,filters=32")
     add("--data", default="sample", help="sample, kaggle, or a folder or .zip of photographs")
     add("--epochs", default="8", help="of a trial that is not pruned")
@@ -166,7 +172,8 @@ def _offer(best, register):
 
 def _params(arguments, plan, storage):
     """Return the command line as the params of the study's run: no password among them."""
-    told = vars(arguments) | {"storage": storage.shown, "epochs": plan.epochs, "seed": plan.seed}
+    told = vars(arguments) | {"storage": storage.shown, "objective": plan.objective}
+    told |= {"epochs": plan.epochs, "seed": plan.seed}
     return {name: value for name, value in told.items() if name != "study"}
 
 

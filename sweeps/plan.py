@@ -5,7 +5,12 @@ from dataclasses import dataclass
 from sweeps import space
 
 # Each with its direction, as Optuna names it.
-OBJECTIVES = {"delta_e": "minimize", "psnr": "maximize", "ssim": "maximize"}
+OBJECTIVES = {
+    "color_error": "minimize",
+    "delta_e": "minimize",
+    "psnr": "maximize",
+    "ssim": "maximize",
+}
 
 
 @dataclass(frozen=True)

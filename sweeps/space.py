@@ -3,7 +3,7 @@
 import dataclasses
 from typing import NamedTuple
 
-from colorization.config import VARIANTS, tunable_fields
+from colorization.config import FROM_SCRATCH, VARIANTS, tunable_fields
 
 OWN_FLAGS = ("epochs", "seed")  # the same for all trials, or they could not be compared
 
@@ -104,8 +104,11 @@ def parse_fix(family, text):
 
 
 def of_family(family):
-    """Return the hand-made variants of a family: name to config."""
-    return {name: config for name, config in VARIANTS.items() if config.family == family}
+    """Return the hand-made variants of a family that have a space: name to config.
+
+    Those with an encoder that has learnt before have none: their shapes are given.
+    """
+    return {name: VARIANTS[name] for name in FROM_SCRATCH if VARIANTS[name].family == family}
 
 
 def handmade(family, fix, **flags):

@@ -60,6 +60,41 @@ def test_species_are_averaged_apart():
     assert table.loc["Robin", "delta_e"] == pytest.approx(robins["delta_e"].mean())
 
 
+def test_each_family_s_criterion_prefers_what_the_family_is_for():
+    """Half of the birds are red and half blue, and no gray tells which: dull is safe."""
+    rng = np.random.default_rng(1)
+    gray = rng.integers(90, 160, (40, 16, 16, 1)).astype("float32")
+    red, blue = np.array([-30, 50]), np.array([50, -30])
+    is_red = rng.random((40, 1, 1, 1)) < 0.5
+    real = pixels.join(gray, np.where(is_red, red, blue))
+    sepia = pixels.join(gray, (red + blue) / 2)
+    guessed = rng.random((40, 1, 1, 1)) < 0.2  # right in the others
+    lively = pixels.join(gray, np.where(is_red ^ guessed, red, blue))
+    muddled = pixels.join(gray, np.where(rng.random((40, 1, 1, 1)) < 0.5, red, blue))
+    tables = [
+        evaluation.measure(evaluation.scores(real, each), real, each)
+        for each in (sepia, lively, muddled)
+    ]
+    for means in tables:
+        assert means["color_error"] == means["delta_e"] + means["chroma_distance"]
+    naive, pix2pix = (evaluation.CRITERIA[family] for family in ("naive", "pix2pix"))
+    sepia, lively, muddled = ([means[c.metric] for c in (naive, pix2pix)] for means in tables)
+    assert pix2pix.better(lively[1], sepia[1]) and pix2pix.better(lively[1], muddled[1])
+    assert naive.better(sepia[0], muddled[0])
+
+
+def test_a_collapse_is_named():
+    rng = np.random.default_rng(2)
+    gray = rng.integers(90, 160, (8, 16, 16, 1)).astype("float32")
+    real = pixels.join(gray, rng.normal(0, 25, (8, 16, 16, 2)) + (-5, 10))
+    expected = {0.01: "gray", 0.3: "sepia", 1.0: "one hue"}
+    for strength, name in expected.items():
+        hue = strength * np.abs(rng.normal(0, 35, (8, 16, 16, 1))) * np.array([-0.5, 1])
+        assert evaluation.collapse(real, pixels.join(gray, hue)) == name
+    dull = pixels.join(gray, pixels.chroma(real) * 0.3)
+    assert evaluation.collapse(real, dull) == evaluation.collapse(real, real) == ""
+
+
 def test_a_criterion_knows_its_direction():
     lower = evaluation.Criterion("delta_e", higher_is_better=False)
     higher = evaluation.Criterion("psnr", higher_is_better=True)

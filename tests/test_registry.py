@@ -72,6 +72,7 @@ def served_run():
 
 def test_the_first_model_better_than_gray_becomes_champion_with_its_story(photographs):
     candidate = log_candidate(photographs, 1.0)
+    assert candidate.run.data.tags["collapse"] == "sepia"  # a tint: the alarm says so
     version, alias = registry.register(candidate)
     assert (version.name, alias) == (NAME, "champion")
     client = mlflow.MlflowClient()
@@ -153,6 +154,49 @@ def test_a_champion_of_other_pictures_is_scored_again_on_the_candidate_s(
     against = float(line.split("against ")[1].split(" ")[0].rstrip(","))
     assert against == pytest.approx(expected, rel=0.02)
     assert against != pytest.approx(champion.score(), rel=0.02)
+
+
+@pytest.fixture
+def earlier_release(monkeypatch):
+    """Log runs as a release did whose tests knew nothing of today's criterion."""
+    measure = evaluation.measure
+    criteria = {"naive": evaluation.Criterion("color_error", higher_is_better=False)}
+    monkeypatch.setattr(evaluation, "CRITERIA", criteria)
+
+    def log(splits, share):
+        def less(*arguments):
+            means = measure(*arguments)
+            del means["color_error"]
+            return means
+
+        monkeypatch.setattr(evaluation, "measure", less)
+        candidate = log_candidate(splits, share)
+        monkeypatch.setattr(evaluation, "measure", measure)
+        return candidate
+
+    return log
+
+
+def test_a_run_that_was_not_tested_by_today_s_criterion_is_to_be_trained_again(
+    photographs, earlier_release
+):
+    old = earlier_release(photographs, 1.0)
+    with pytest.raises(gate.Refusal, match="did not test color_error: train it again"):
+        registry.register(old)
+    with pytest.raises(gate.Refusal, match="nothing to choose from"):
+        registry.find_best("naive")
+
+
+def test_a_champion_that_was_not_tested_by_today_s_criterion_is_tested_again(
+    photographs, earlier_release
+):
+    champion = earlier_release(photographs, 0.6)
+    registry.register(champion, force=True)
+    worse, better = (log_candidate(photographs, share) for share in (0.3, 1.0))
+    version, alias = registry.register(worse)
+    assert alias == "challenger"
+    assert f"color_error {worse.score():.4f} against" in version.tags["gate"]
+    assert registry.register(better)[1] == "champion"
 
 
 def test_best_compares_equal_pictures_only_and_photographs_first(

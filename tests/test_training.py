@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from colorization import evaluation, pixels, tracking, training
-from colorization.config import VARIANTS
+from colorization.config import FROM_SCRATCH, VARIANTS
 from colorization.models.export import TOLERANCE, export_onnx
 from tests.conftest import ROOT
 
 
 def quick(variant, **changes):
-    return dataclasses.replace(VARIANTS[variant], **{"filters": 4, "epochs": 2, **changes})
+    own = {} if variant in FROM_SCRATCH else {"encoder_weights": "none"}
+    return dataclasses.replace(VARIANTS[variant], **{"filters": 4, "epochs": 2, **own, **changes})
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -39,17 +40,24 @@ def test_every_variant_trains_and_reports_its_story(variant, splits):
     assert all(np.isfinite(values).all() for values in result.history.values())
 
 
-def test_the_best_epoch_by_the_criterion_is_kept(splits):
+@pytest.mark.parametrize(
+    ("variant", "rate", "metric"),
+    [
+        ("naive_basic", "learning_rate", "delta_e"),
+        ("pix2pix", "generator_learning_rate", "color_error"),
+    ],
+)
+def test_the_best_epoch_by_the_criterion_is_kept(variant, rate, metric, splits):
     # So fast that the scores swing, and the best epoch is hardly the last.
-    config = quick("naive_basic", epochs=4, learning_rate=0.03)
+    config = quick(variant, epochs=4, **{rate: 0.03})
     result = training.train(config, splits)
-    history = result.history["val_delta_e"]
+    history = result.history[f"val_{metric}"]
     assert result.best_epoch == int(np.argmin(history))
     real = splits.val.images[: training.SCORED_PICTURES]
     colorize = training.as_function(result.colorizer)
-    predicted = pixels.to_uint8(colorize(pixels.gray_input(real, 1)))
-    kept = evaluation.summary(evaluation.scores(real, predicted))["delta_e"]
-    assert kept == pytest.approx(min(history), rel=1e-4)
+    predicted = pixels.to_uint8(colorize(pixels.gray_input(real, config.gray_channels)))
+    kept = evaluation.measure(evaluation.scores(real, predicted), real, predicted)
+    assert kept[metric] == pytest.approx(min(history), rel=1e-4)
 
 
 def test_callbacks_receive_the_scores(splits):
@@ -121,7 +129,7 @@ class Broken:
 REPRODUCE = """
 import dataclasses, json, sys
 from colorization import training
-from colorization.config import VARIANTS
+from colorization.config import FROM_SCRATCH, VARIANTS
 from colorization.data import prepare, sources
 
 config = dataclasses.replace(

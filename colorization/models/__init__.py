@@ -5,10 +5,12 @@ from typing import NamedTuple
 
 import keras
 
+from colorization.config import Transfer
 from colorization.models.heads import build_colorizer
 from colorization.models.naive import build_autoencoder
 from colorization.models.pix2pix import build_patchgan, build_unet
 from colorization.models.precision import computing_in
+from colorization.models.transfer import build_transfer_unet
 
 ADAM_BETA_1 = 0.5  # Isola et al. 2017, for both networks of the GAN
 
@@ -48,6 +50,8 @@ def build_plain(config, size):
     Its weights are of the same shapes and order as those of `build`.
     """
     plain = dataclasses.replace(config, precision="float32")
+    if isinstance(config, Transfer):
+        plain = dataclasses.replace(plain, encoder_weights="none")  # it is given other ones
     return build_colorizer(_build_generator(plain, size, fused=False))
 
 
@@ -59,6 +63,16 @@ def _build_generator(config, size, fused):
         )
     shape = (size, config.filters, config.depth, config.dropout)
     with computing_in(config.precision):
+        if isinstance(config, Transfer):
+            return build_transfer_unet(
+                config.encoder,
+                config.gray_channels,
+                *shape,
+                head=config.head,
+                encoder_weights=config.encoder_weights,
+                frozen_stages=config.frozen_stages,
+                fused=fused,
+            )
         if config.family == "pix2pix":
             return build_unet(*shape, head=config.head, fused=fused)
         batch_norm = config.variant == "naive_deep"

