@@ -46,6 +46,7 @@ def tell(splits):
         "replicas": replicas,
         "descents": [descend(variant, splits) for variant in ("naive_basic", "pix2pix")],
         "histories": [history(variant, splits) for variant in ("naive_deep", "pix2pix")],
+        "mixed": history("naive_deep", splits, precision="mixed_bfloat16")["loss"],
     }
 
 
@@ -78,9 +79,9 @@ def descend(variant, splits):
     return [weight.tolist() for weight in trainer.get_weights()]
 
 
-def history(variant, splits):
+def history(variant, splits, **changes):
     """Train, and return what is reported."""
-    result = training.train(small(variant), splits)
+    result = training.train(small(variant, **changes), splits)
     assert not any(getattr(layer, "synchronized", False) for layer in result.colorizer.layers)
     return {**result.history, "images_per_second": []}
 
@@ -103,6 +104,8 @@ def test_two_devices_share_a_batch_and_train_as_one_does(paintings, splits):
         assert alone.keys() == shared.keys()
         for name, expected in alone.items():
             np.testing.assert_allclose(shared[name], expected, rtol=2e-3, atol=2e-4, err_msg=name)
+    np.testing.assert_allclose(two["mixed"], one["mixed"], rtol=0.01)
+    assert two["mixed"] != two["histories"][0]["loss"]  # of the same network in float32
 
 
 def test_no_device_is_left_without_a_validation_picture():
