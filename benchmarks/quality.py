@@ -56,6 +56,8 @@ CAMPAIGN = {
     "naive_deep, rgb": changed("naive_deep", head="rgb"),
     "pix2pix, rgb, 64 filters": changed("pix2pix", head="rgb", filters=64, batch_size=4),
     **{name: Recipe(VARIANTS[name], seeds=3) for name in FROM_SCRATCH},
+    "naive_efficientnet": changed("naive_efficientnet"),
+    "pix2pix_efficientnet": changed("pix2pix_efficientnet"),
     "pix2pix_mobilenet, no weights": changed("pix2pix_mobilenet", encoder_weights="none"),
 }
 

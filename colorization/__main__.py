@@ -162,7 +162,7 @@ def _starting_weights(config, splits, reference):
     from serve import networks, weights
 
     found = networks.load(weights.fetch(reference)).get_weights()
-    colorizer = models.build(config, splits.train.images.shape[1]).colorizer
+    colorizer = models.build_plain(config, splits.train.images.shape[1])
     training.require_same_shapes(config, colorizer, found)
     return found
 

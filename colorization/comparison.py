@@ -38,7 +38,7 @@ def find_finished(config, digest):
         f"tags.variant = '{config.variant}' and tags.dataset_digest = '{digest}' "
         "and attributes.status = 'FINISHED'"
     )
-    tested = {f"test_{evaluation.CRITERIA[config.family].metric}"}  # not by earlier releases
+    tested = {f"test_{name}" for name in evaluation.SCORES_TOGETHER}  # earlier releases: not all
     experiment = mlflow.active_run().info.experiment_id
     for run in mlflow.search_runs([experiment], query, output_format="list"):
         if _config_of(run) == config and _has_model(run) and tested <= set(run.data.metrics):
@@ -84,8 +84,8 @@ def _best(contenders):
 def table(contenders):
     """Return the comparison as a DataFrame: a row each, and plain gray and mean chroma at the end.
 
-    Columns: model, psnr (dB), ssim, delta_e, colorfulness, parameters, seconds, images_per_second
-    and run_id; those of the baselines' training are missing.
+    Columns: model, psnr (dB), ssim, delta_e, colorfulness, color_error, parameters, seconds,
+    images_per_second and run_id; those of the baselines' training are missing.
     """
     rows = []
     for each in contenders:
@@ -104,7 +104,7 @@ def table(contenders):
 
 
 def _tested(metrics, suffix=""):
-    return {name: metrics[f"test_{name}{suffix}"] for name in evaluation.SCORES}
+    return {name: metrics[f"test_{name}{suffix}"] for name in evaluation.SCORES_TOGETHER}
 
 
 def log(contenders, splits):
@@ -122,10 +122,16 @@ def log(contenders, splits):
 
 def as_text(compared):
     """Return the table of `table` as Markdown, without the run ids."""
-    head = ["", *evaluation.headings(), "parameters", "seconds", "images/s"]
+    head = [
+        "",
+        *evaluation.headings(evaluation.SCORES_TOGETHER),
+        "parameters",
+        "seconds",
+        "images/s",
+    ]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for row in compared.to_dict("records"):
-        cells = [row["model"], *evaluation.cells(row)]
+        cells = [row["model"], *evaluation.cells(row, shown=evaluation.SCORES_TOGETHER)]
         if pd.notna(row["parameters"]):
             cells += [f"{row['parameters']:,.0f}", f"{row['seconds']:.0f}"]
             cells += [f"{row['images_per_second']:.0f}"]

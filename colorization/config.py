@@ -7,6 +7,7 @@ name in a sweep. Ranges and help stand beside the default, so that all of them a
 import argparse
 import dataclasses
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar
 
 HEADS = ("chroma", "rgb")  # the default first
@@ -85,8 +86,10 @@ class Pix2PixConfig(Config):
 class Transfer(Config):
     """What has an encoder that has learnt on other pictures before."""
 
+    filters: int = _number(16, 4, 256, "channels of the decoder's last stage")
+    depth: int = _number(5, 2, 5, "down-sampling stages, of the encoder's five")
     encoder_weights: str = _text(
-        "imagenet", "imagenet, none, or a .weights.h5 file", "what the encoder begins with"
+        "imagenet", "imagenet, none, or an existing .h5 file", "what the encoder begins with"
     )
     frozen_stages: int = _number(2, 0, 5, "of the encoder that stay as loaded, not with `none`")
 
@@ -97,12 +100,12 @@ class Transfer(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransferNaiveConfig(NaiveConfig, Transfer):
+class TransferNaiveConfig(Transfer, NaiveConfig):
     """A U-Net around an encoder that has learnt on other pictures, trained on a pixel loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransferPix2PixConfig(Pix2PixConfig, Transfer):
+class TransferPix2PixConfig(Transfer, Pix2PixConfig):
     """A conditional GAN whose generator's encoder has learnt on other pictures before."""
 
 
@@ -178,7 +181,7 @@ def _checked(spec, value):
 
 def _in_range(spec, value):
     if "expected" in spec.metadata:
-        return bool(value)
+        return value in ("imagenet", "none") or Path(value).is_file()
     if "choices" in spec.metadata:
         return value in spec.metadata["choices"]
     return spec.metadata["low"] <= value <= spec.metadata["high"]  # NaN is in no range
@@ -192,9 +195,9 @@ VARIANTS = {
         NaiveConfig(variant="naive_dropout", dropout=0.2),
         NaiveConfig(variant="naive_deep", depth=4),
         Pix2PixConfig(variant="pix2pix", filters=16, depth=7, dropout=0.5, epochs=16),
-        TransferNaiveConfig(variant="naive_efficientnet", filters=16, depth=5, dropout=0.1),
+        TransferNaiveConfig(variant="naive_efficientnet", dropout=0.1),
         *(
-            TransferPix2PixConfig(variant=name, filters=16, depth=5, dropout=0.1, epochs=16)
+            TransferPix2PixConfig(variant=name, dropout=0.1, epochs=16)
             for name in ("pix2pix_mobilenet", "pix2pix_efficientnet")
         ),
     )

@@ -37,17 +37,18 @@ SCORES = {  # metric -> its heading in a table, and its digits
     "delta_e": ("CIEDE2000", ".2f"),
     "colorfulness": ("colorfulness", ".2f"),
 }
+SCORES_TOGETHER = SCORES | {"color_error": ("color error", ".2f")}  # of `measure`
 BASELINES = {"gray": "plain gray", "mean_chroma": "mean chroma"}  # name -> title
 
 
-def headings():
+def headings(shown=SCORES):
     """Return the headings of a table of scores."""
-    return [heading for heading, _ in SCORES.values()]
+    return [heading for heading, _ in shown.values()]
 
 
-def cells(means, prefix="", suffix=""):
+def cells(means, prefix="", suffix="", shown=SCORES):
     """Return the scores as texts for a table, from the values that have their prefixed names."""
-    return [f"{means[prefix + name + suffix]:{digits}}" for name, (_, digits) in SCORES.items()]
+    return [f"{means[prefix + name + suffix]:{digits}}" for name, (_, digits) in shown.items()]
 
 
 def scores(real, predicted):
@@ -88,34 +89,35 @@ def measure(table, real, predicted):
         predicted: the same shape and range.
 
     Returns:
-        A dict of floats: `summary` of `scores`; `chroma_distance`, see `metrics`; `color_error`,
+        A dict of floats: `summary` of `scores`; `chroma_distance` and, of the predicted ones,
+        `hue_concentration`, see `metrics`; `color_error`,
         the sum of delta_e and chroma_distance, both distances in CIELAB: how wrong colors are
         where they are, and how unlike real ones wherever they are.
     """
     means = summary(table)
     means["chroma_distance"] = metrics.chroma_distance(real, predicted)
     means["color_error"] = means["delta_e"] + means["chroma_distance"]
+    means["hue_concentration"] = metrics.hue_concentration(predicted)
     return means
 
 
-def collapse(real, predicted):
+def collapse(means, real):
     """Name the way in which a colorizer has collapsed, or return an empty text.
 
     Args:
+        means: `measure` of what it has predicted.
         real: RGB levels 0..255, (N, S, S, 3), uint8 or float; of different birds.
-        predicted: the same shape and range.
 
     Returns:
         `gray`: hardly any color; `sepia`: dull colors, all of one hue; `one hue`: the same in
         lively ones.
     """
-    colorfulness = metrics.colorfulness(predicted).mean() / metrics.colorfulness(real).mean()
-    if colorfulness < GRAY_COLORFULNESS:
+    if means["colorfulness"] < GRAY_COLORFULNESS:
         return "gray"
-    variety = 1 - metrics.hue_concentration(predicted)
+    variety = 1 - means["hue_concentration"]
     if variety > LEAST_VARIETY * (1 - metrics.hue_concentration(real)):
         return ""
-    return "sepia" if colorfulness < LIVELY_COLORFULNESS else "one hue"
+    return "sepia" if means["colorfulness"] < LIVELY_COLORFULNESS else "one hue"
 
 
 def mean_chroma(images):

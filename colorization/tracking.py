@@ -212,7 +212,8 @@ def log_colorizer(config, colorizer, splits, signature, requirements, origin):
         example = pixels.to_uint8(grays[0, ..., 0])
         model = _log_model(onnx, example, signature, requirements)
     mlflow.log_metrics(tested.metrics, model_id=model.model_id)
-    collapse = evaluation.collapse(splits.test.images, tested.predicted)
+    means = {name.removeprefix("test_"): value for name, value in tested.metrics.items()}
+    collapse = evaluation.collapse(means, splits.test.images)
     if collapse:
         mlflow.set_tag("collapse", collapse)
         logger.warning("%s has collapsed: all is %s", config.variant, collapse)
@@ -239,16 +240,18 @@ def load_colorizer(model_uri):
 
 def describe(config, splits, metrics, model, origin):
     """Return the story of a run as Markdown: its test beside the baselines, and how to use it."""
+    shown = evaluation.SCORES_TOGETHER
     rows = {"": f"`{config.variant}`"}
     rows |= {f"_{name}": title for name, title in evaluation.BASELINES.items()}
     table = "\n".join(
-        f"| {title} | {' | '.join(evaluation.cells(metrics, 'test_', key))} |"
+        f"| {title} | {' | '.join(evaluation.cells(metrics, 'test_', key, shown))} |"
         for key, title in rows.items()
     )
+    head = ["", *evaluation.headings(shown)]
     return (
         f"**{config.variant}**, tested on {len(splits.test.images)} pictures of `{splits.name}` "
         f"(digest `{splits.digest}`), {origin}:\n\n"
-        f"| | {' | '.join(evaluation.headings())} |\n|---|---|---|---|---|\n"
+        f"| {' | '.join(head)} |\n{'|---' * len(head)}|\n"
         f"{table}\n\nServe it: `mlflow models serve -m {model.model_uri} --env-manager uv`\n"
     )
 

@@ -97,7 +97,7 @@ def require_better_than(champion, candidate):
     """Raise a Refusal unless the candidate beats the champion on the candidate's test pictures.
 
     Logged scores are compared where both were tested on the same pictures; the champion is tested
-    again where they were not. Paintings never beat photographs.
+    again where they were not, or it was by another criterion. Paintings never beat photographs.
     """
     _require_scored(candidate)
     if candidate.painted and not champion.painted:
@@ -145,8 +145,8 @@ def _score_again(champion, candidate):
         splits = prepare.prepare(sources.fetch(candidate.run.data.tags["data_source"]))
     except (ValueError, OSError) as error:
         raise Refusal(
-            "The champion was tested on other pictures, and those of the run cannot be read to "
-            f"test it again: {error}"
+            "The champion is to be tested again, on the run's pictures, and these cannot be read: "
+            f"{error}"
         ) from error
     if splits.digest != candidate.digest:
         raise Refusal(

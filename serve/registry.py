@@ -87,7 +87,7 @@ def find_best(family):
     Photographs come before paintings; of several sets, the one that was trained on last.
 
     Raises:
-        Refusal: the family is unknown, or has no finished run.
+        Refusal: the family is unknown, or has no finished run that today's criterion knows.
     """
     if family not in evaluation.CRITERIA:
         known = " or ".join(evaluation.CRITERIA)
@@ -97,6 +97,12 @@ def find_best(family):
     runs = mlflow.search_runs(experiments, query, output_format="list")  # the latest first
     found = [_candidate(run) for run in runs if _has_model(run) and "data" in run.data.tags]
     candidates = [each for each in found if each.is_scored]
+    if found and not candidates:
+        raise Refusal(
+            "No finished run was tested by "
+            f"{evaluation.CRITERIA[family].metric}, which earlier releases did not know: train "
+            f"again. Received: best={family!r}"
+        )
     if not candidates:
         raise Refusal(
             f"There is nothing to choose from. Expected a finished run of the family: train one "
@@ -187,7 +193,7 @@ def register(candidate, force=False):
 def _create(candidate, failed, force):
     """Create the version with its story; it serves nobody until it has an alias."""
     tags = dict(candidate.run.data.tags)
-    kept = ("variant", "family", "data", "data_kind", "dataset_digest")
+    kept = {"variant", "family", "data", "data_kind", "dataset_digest", "collapse"} & set(tags)
     metrics = {name: f"{value:.4f}" for name, value in candidate.run.data.metrics.items()}
     told = (
         {name: tags[name] for name in kept}

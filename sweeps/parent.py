@@ -53,7 +53,9 @@ def open_parent(study, plan, splits, launched, **flags):
             run_id = run.info.run_id
             tracking.log_flags(study=study.study_name, **flags)
             tracking.log_data(splits, used=("train", "val"))
-            mlflow.set_tags({"study": study.study_name, "family": plan.family, "sweep": "study"})
+            # As a param it may be the empty text that `mlflow run` was given.
+            tags = {"objective": plan.objective, "family": plan.family, "sweep": "study"}
+            mlflow.set_tags(tags | {"study": study.study_name})
             mlflow.log_table(pd.DataFrame(space.describe(plan.family, plan.fix)), "space.json")
         study.set_user_attr("run_id", run_id)
     client = mlflow.MlflowClient()

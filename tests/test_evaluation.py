@@ -87,12 +87,16 @@ def test_a_collapse_is_named():
     rng = np.random.default_rng(2)
     gray = rng.integers(90, 160, (8, 16, 16, 1)).astype("float32")
     real = pixels.join(gray, rng.normal(0, 25, (8, 16, 16, 2)) + (-5, 10))
+
+    def collapse(predicted):
+        means = evaluation.measure(evaluation.scores(real, predicted), real, predicted)
+        return evaluation.collapse(means, real)
+
     expected = {0.01: "gray", 0.3: "sepia", 1.0: "one hue"}
     for strength, name in expected.items():
         hue = strength * np.abs(rng.normal(0, 35, (8, 16, 16, 1))) * np.array([-0.5, 1])
-        assert evaluation.collapse(real, pixels.join(gray, hue)) == name
-    dull = pixels.join(gray, pixels.chroma(real) * 0.3)
-    assert evaluation.collapse(real, dull) == evaluation.collapse(real, real) == ""
+        assert collapse(pixels.join(gray, hue)) == name
+    assert collapse(pixels.join(gray, pixels.chroma(real) * 0.3)) == collapse(real) == ""
 
 
 def test_a_criterion_knows_its_direction():

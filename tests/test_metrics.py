@@ -74,3 +74,13 @@ def test_each_picture_gets_its_own_number():
         values = metric(REAL, worse)
         assert values.shape == (3,)
         assert values[0] == values[2] != values[1]
+
+
+def test_the_hue_concentration_of_one_hue_and_of_opposite_ones():
+    def flat(*colors):
+        return np.array(colors, "uint8")[:, None, None].repeat(8, 1).repeat(8, 2)
+
+    red, dark_red, teal = (200, 100, 100), (150, 50, 60), (70, 152, 152)
+    assert metrics.hue_concentration(flat(red, dark_red)) > 0.98
+    assert metrics.hue_concentration(flat(red, teal)) < 0.3
+    assert metrics.hue_concentration(flat((90, 90, 90))) == pytest.approx(1, abs=1e-2)

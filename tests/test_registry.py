@@ -183,7 +183,7 @@ def test_a_run_that_was_not_tested_by_today_s_criterion_is_to_be_trained_again(
     old = earlier_release(photographs, 1.0)
     with pytest.raises(gate.Refusal, match="did not test color_error: train it again"):
         registry.register(old)
-    with pytest.raises(gate.Refusal, match="nothing to choose from"):
+    with pytest.raises(gate.Refusal, match="No finished run was tested by color_error"):
         registry.find_best("naive")
 
 

@@ -303,7 +303,7 @@ def test_two_workers_share_a_fresh_sqlite_file_and_one_trains_the_winner(
 def check_the_story(client, parent, runs, study):
     best = study.best_trial
     assert parent.data.metrics["best_value"] == pytest.approx(best.value)
-    assert parent.data.params["objective"] == "delta_e"
+    assert parent.data.params["objective"] == parent.data.tags["objective"] == "delta_e"
     run_id = parent.info.run_id
     files = {each.path for each in client.list_artifacts(run_id)}
     assert {"trials.json", "space.json", "comparison.json", "test_pictures.png"} <= files

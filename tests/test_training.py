@@ -129,7 +129,7 @@ class Broken:
 REPRODUCE = """
 import dataclasses, json, sys
 from colorization import training
-from colorization.config import FROM_SCRATCH, VARIANTS
+from colorization.config import VARIANTS
 from colorization.data import prepare, sources
 
 config = dataclasses.replace(

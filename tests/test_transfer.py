@@ -169,15 +169,25 @@ def test_weights_of_another_network_are_refused(tmp_path):
 
 
 def test_a_sixth_stage_is_refused():
-    with pytest.raises(ValueError, match="Expected `depth` of 2 to 5. Received: depth=6"):
-        models.build(small(depth=6), 128)
+    with pytest.raises(
+        ValueError, match="`depth`. Expected a whole number from 2 to 5. Received: depth=6"
+    ):
+        small(depth=6)
 
 
-def test_a_file_that_is_not_there_is_refused_by_name(paintings, tmp_path, monkeypatch, caplog):
+def test_a_file_that_is_not_there_is_refused_by_name(
+    paintings, tmp_path, monkeypatch, caplog, capsys
+):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     flags = ["--data", str(paintings), "--encoder_weights", "nowhere.h5", "--epochs", "1"]
-    assert main(["pix2pix_mobilenet", *flags]) == 2
-    assert "Received: encoder_weights='nowhere.h5'" in caplog.text
+    with caplog.at_level("ERROR"):
+        try:
+            status = main(["pix2pix_mobilenet", *flags])
+        except SystemExit as stop:
+            status = stop.code
+    assert status == 2
+    assert "encoder_weights='nowhere.h5'" in caplog.text + capsys.readouterr().err
+    assert not (tmp_path / "mlflow.db").exists()
 
 
 DOWNLOAD = """
@@ -196,6 +206,7 @@ except ValueError as error:
 """
 
 
+@pytest.mark.slow
 def test_imagenet_s_weights_are_downloaded_once(tmp_path):
     """From a server of our own; where it is gone, the error says so."""
     theirs = mobilenet(128)
@@ -225,4 +236,4 @@ def test_imagenet_s_weights_are_downloaded_once(tmp_path):
     assert "kernel:" in first, first
     assert float(first.split("kernel:")[1]) == pytest.approx(expected, rel=1e-4)
     assert build("home").split("kernel:")[1] == first.split("kernel:")[1]  # the server is gone
-    assert "`none`, to learn them" in build("other")
+    assert "`none` learns them from nothing" in build("other")

@@ -49,9 +49,9 @@ def build_plain(config, size):
 
     Its weights are of the same shapes and order as those of `build`.
     """
-    plain = dataclasses.replace(config, precision="float32")
-    if isinstance(config, Transfer):
-        plain = dataclasses.replace(plain, encoder_weights="none")  # it is given other ones
+    # It is given its weights: those that an encoder begins with are not needed.
+    own = {"encoder_weights": "none"} if isinstance(config, Transfer) else {}
+    plain = dataclasses.replace(config, precision="float32", **own)
     return build_colorizer(_build_generator(plain, size, fused=False))
 
 

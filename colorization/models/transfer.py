@@ -9,8 +9,7 @@ from colorization.models.efficientnet import efficientnet_features, load_imagene
 from colorization.models.heads import add_head, scale_in
 from colorization.models.resizing import resize_and_convolve
 
-STAGES = 5  # sizes that an encoder has: 1/2, 1/4, 1/8, 1/16 and 1/32
-MOBILENET_FEATURES = (  # each size's widest layer, and the last one
+MOBILENET_FEATURES = (  # at 1/2, 1/4, ... 1/32 of the size: the widest layers, and the last one
     "block_1_expand_relu",
     "block_3_expand_relu",
     "block_6_expand_relu",
@@ -38,7 +37,7 @@ def build_transfer_unet(
         encoder: `mobilenet` (V2, Sandler et al. 2018) or `efficientnet` (Lite0, see there).
         channels: of the gray input: 1, or 3 for gray as RGB.
         size: width and height of the pictures, in pixels; divisible by 2**depth.
-        filters: channels of the decoder's last stage; doubled each stage towards the bottleneck.
+        filters: channels of the decoder's last stage; doubled with each smaller size.
         depth: down-sampling stages, 2 to 5.
         dropout: share of channels dropped in the decoder.
         head: `chroma` or `rgb`, see `heads`.
@@ -51,23 +50,19 @@ def build_transfer_unet(
         A `keras.Model`: gray levels (N, size, size, channels) to signed RGB (N, size, size, 3).
 
     Raises:
-        ValueError: there are no such stages, or no such weights.
+        ValueError: the weights cannot be loaded.
     """
-    if depth > STAGES:
-        raise ValueError(
-            f"The encoder halves the pictures {STAGES} times. Expected `depth` of 2 to {STAGES}. "
-            f"Received: depth={depth}"
-        )
     gray = keras.Input((size, size, channels), name="gray")
     signed = scale_in(gray)
     rgb = signed if channels == 3 else layers.Concatenate(name="gray_as_rgb")([signed] * 3)
     try:
         features = ENCODERS[encoder](gray, rgb, encoder_weights)
     except Exception as error:  # Keras raises a bare one where a download fails
-        reason = str(error).splitlines()[0].rstrip(".")
+        reason = (str(error) or repr(error)).splitlines()[0].rstrip(".")
         raise ValueError(
-            f"The encoder's weights cannot be loaded: {reason}. Expected `imagenet`; `none`, to "
-            f"learn them; or a .weights.h5 file. Received: encoder_weights={encoder_weights!r}"
+            f"The encoder's weights cannot be loaded: {reason}. Expected those of {encoder}; "
+            "`none` learns them from nothing, `imagenet` needs its download or package. "
+            f"Received: encoder_weights={encoder_weights!r}"
         ) from error
     for layer in keras.Model(gray, features).layers:
         if isinstance(layer, layers.BatchNormalization):
