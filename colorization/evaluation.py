@@ -26,8 +26,8 @@ CRITERIA = {
     "pix2pix": Criterion("color_error", higher_is_better=False),
 }
 
-# Of real photographs the hue concentration is 0.65; of networks that paint everything in sepia,
-# 0.97 to 1.00; of one that shows greens and browns 0.88, of a colorful and wrong one 0.73.
+# Of 230 photographs the hue concentration is 0.65; as naive networks color them, nearly all in
+# sepia, 0.97 to 1.00; as GANs do, 0.56 to 0.81.
 LEAST_VARIETY = 0.25
 GRAY_COLORFULNESS, LIVELY_COLORFULNESS = 0.1, 0.7
 
