@@ -77,7 +77,7 @@ def train(config, data, seconds):
     real = np.asarray(splits.test.images)
     gray = pixels.gray_input(real, config.gray_channels)
     predicted = pixels.to_uint8(training.as_function(result.colorizer)(gray))
-    results = evaluation.measure(evaluation.scores(real, predicted), real, predicted) | {
+    results = evaluation.measure(real, predicted) | {
         "parameters": result.colorizer.count_params(),
         "images_per_second": float(np.median(result.history["images_per_second"])),
         "epochs": config.epochs,
@@ -137,8 +137,7 @@ def baselines(splits):
     chroma = evaluation.mean_chroma(splits.train.images)
     plain = evaluation.baselines(pixels.luma(real), chroma)
     return {
-        evaluation.BASELINES[name]: evaluation.measure(evaluation.scores(real, each), real, each)
-        for name, each in plain.items()
+        evaluation.BASELINES[name]: evaluation.measure(real, each) for name, each in plain.items()
     }
 
 

@@ -41,7 +41,7 @@ def find_finished(config, digest):
     tested = {f"test_{name}" for name in evaluation.SCORES_TOGETHER}  # earlier releases: not all
     experiment = mlflow.active_run().info.experiment_id
     for run in mlflow.search_runs([experiment], query, output_format="list"):
-        if _config_of(run) == config and _has_model(run) and tested <= set(run.data.metrics):
+        if _config_of(run) == config and tested <= set(run.data.metrics) and _has_model(run):
             return run
     return None
 

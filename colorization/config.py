@@ -22,8 +22,8 @@ def _choice(default, choices, text):
     return field(default=default, metadata={"choices": choices, "help": text})
 
 
-def _text(default, expected, text):
-    return field(default=default, metadata={"expected": expected, "help": text})
+def _file(default, names, text):
+    return field(default=default, metadata={"names": names, "help": text})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,9 +88,7 @@ class Transfer(Config):
 
     filters: int = _number(16, 4, 256, "channels of the decoder's last stage")
     depth: int = _number(5, 2, 5, "down-sampling stages, of the encoder's five")
-    encoder_weights: str = _text(
-        "imagenet", "imagenet, none, or an existing .h5 file", "what the encoder begins with"
-    )
+    encoder_weights: str = _file("imagenet", ("imagenet", "none"), "what the encoder begins with")
     frozen_stages: int = _number(2, 0, 5, "of the encoder that stay as loaded, not with `none`")
 
     @property
@@ -156,8 +154,8 @@ def every_head(variants, epochs):
 
 
 def _expected(spec):
-    if "expected" in spec.metadata:
-        return spec.metadata["expected"]
+    if "names" in spec.metadata:
+        return f"{', '.join(spec.metadata['names'])}, or an existing .h5 file"
     if "choices" in spec.metadata:
         return " or ".join(spec.metadata["choices"])
     kind = {int: "a whole number", float: "a number"}[spec.type]
@@ -180,8 +178,8 @@ def _checked(spec, value):
 
 
 def _in_range(spec, value):
-    if "expected" in spec.metadata:
-        return value in ("imagenet", "none") or Path(value).is_file()
+    if "names" in spec.metadata:
+        return value in spec.metadata["names"] or Path(value).is_file()
     if "choices" in spec.metadata:
         return value in spec.metadata["choices"]
     return spec.metadata["low"] <= value <= spec.metadata["high"]  # NaN is in no range

@@ -80,21 +80,21 @@ def summary(table):
     return means
 
 
-def measure(table, real, predicted):
+def measure(real, predicted, table=None):
     """Return the scores of pictures together: `summary`, and what no single picture can tell.
 
     Args:
-        table: `scores(real, predicted)`.
         real: RGB levels 0..255, (N, S, S, 3), uint8 or float.
         predicted: the same shape and range.
+        table: `scores(real, predicted)`, if they are known already.
 
     Returns:
         A dict of floats: `summary` of `scores`; `chroma_distance` and, of the predicted ones,
-        `hue_concentration`, see `metrics`; `color_error`,
-        the sum of delta_e and chroma_distance, both distances in CIELAB: how wrong colors are
-        where they are, and how unlike real ones wherever they are.
+        `hue_concentration`, see `metrics`; `color_error`, the sum of delta_e and chroma_distance,
+        both distances in CIELAB: how wrong colors are where they are, and how unlike real ones
+        wherever they are.
     """
-    means = summary(table)
+    means = summary(scores(real, predicted) if table is None else table)
     means["chroma_distance"] = metrics.chroma_distance(real, predicted)
     means["color_error"] = means["delta_e"] + means["chroma_distance"]
     means["hue_concentration"] = metrics.hue_concentration(predicted)
@@ -139,11 +139,12 @@ def baselines(gray, chroma):
 
 
 class Evaluation(NamedTuple):
-    """A colorizer's test: `pictures` has a row each, `metrics` the means, ready for a log."""
+    """A colorizer's test: a row of `pictures` each, the means `metrics`, `collapse` by its name."""
 
     pictures: pd.DataFrame
     metrics: dict
     predicted: np.ndarray
+    collapse: str
 
     def per_species(self):
         """Return the means of each species as a DataFrame, with the number of its pictures."""
@@ -170,14 +171,13 @@ def evaluate(colorize, split, channels, chroma):
     pictures = scores(real, predicted)
     pictures.insert(0, "path", split.paths)
     pictures.insert(1, "species", split.species)
-    means = {
-        f"{split.name}_{name}": value for name, value in measure(pictures, real, predicted).items()
-    }
+    measured = measure(real, predicted, pictures)
+    means = {f"{split.name}_{name}": value for name, value in measured.items()}
     for baseline, plain in baselines(pixels.luma(real), chroma).items():
         table = scores(real, plain)
         pictures[[f"{name}_{baseline}" for name in ("psnr", "delta_e")]] = table[
             ["psnr", "delta_e"]
         ]
-        for name, value in measure(table, real, plain).items():
+        for name, value in measure(real, plain, table).items():
             means[f"{split.name}_{name}_{baseline}"] = value
-    return Evaluation(pictures, means, predicted)
+    return Evaluation(pictures, means, predicted, collapse(measured, real))

@@ -27,8 +27,9 @@ SAMPLES = 8  # validation pictures that are shown while training
 SAMPLE_STEPS = 12  # about how often, over a whole training
 SHEET_ROWS = 8  # test pictures on the sheet, from the best to the worst
 CONTEXTS = {"train": "training", "val": "validation", "test": "testing"}
-logger = logging.getLogger(__name__)
 COLORIZER = Path(__file__).parent.parent / "serve" / "colorizer.py"
+
+logger = logging.getLogger(__name__)
 
 
 def log_table(run_id, table, file):
@@ -212,11 +213,9 @@ def log_colorizer(config, colorizer, splits, signature, requirements, origin):
         example = pixels.to_uint8(grays[0, ..., 0])
         model = _log_model(onnx, example, signature, requirements)
     mlflow.log_metrics(tested.metrics, model_id=model.model_id)
-    means = {name.removeprefix("test_"): value for name, value in tested.metrics.items()}
-    collapse = evaluation.collapse(means, splits.test.images)
-    if collapse:
-        mlflow.set_tag("collapse", collapse)
-        logger.warning("%s has collapsed: all is %s", config.variant, collapse)
+    if tested.collapse:
+        mlflow.set_tag("collapse", tested.collapse)
+        logger.warning("%s has collapsed: all is %s", config.variant, tested.collapse)
     mlflow.log_metric("parameters", colorizer.count_params())
     mlflow.log_table(tested.pictures, "test_pictures.json")
     mlflow.log_table(tested.per_species(), "test_species.json")

@@ -93,8 +93,7 @@ class Scoring(keras.callbacks.Callback):
         weights = self.in_training.get_weights()
         self.colorizer.set_weights(weights)
         predicted = pixels.to_uint8(self.colorize(self.gray))
-        scores = evaluation.scores(self.real, predicted)
-        means = evaluation.measure(scores, self.real, predicted)
+        means = evaluation.measure(self.real, predicted)
         logs.update({f"val_{name}": value for name, value in means.items()})
         for name in learning_rates(self.config):
             logs[name] = float(optimizer_of(self.model, name).learning_rate.numpy())

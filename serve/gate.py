@@ -155,6 +155,4 @@ def _score_again(champion, candidate):
         )
     colorize, real = load_colorizer(champion.model_uri), splits.test.images
     colored = colorize(pixels.gray_input(real, colorize.channels))
-    predicted = pixels.to_uint8(colored)
-    means = evaluation.measure(evaluation.scores(real, predicted), real, predicted)
-    return means[candidate.criterion.metric]
+    return evaluation.measure(real, pixels.to_uint8(colored))[candidate.criterion.metric]

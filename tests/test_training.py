@@ -56,7 +56,7 @@ def test_the_best_epoch_by_the_criterion_is_kept(variant, rate, metric, splits):
     real = splits.val.images[: training.SCORED_PICTURES]
     colorize = training.as_function(result.colorizer)
     predicted = pixels.to_uint8(colorize(pixels.gray_input(real, config.gray_channels)))
-    kept = evaluation.measure(evaluation.scores(real, predicted), real, predicted)
+    kept = evaluation.measure(real, predicted)
     assert kept[metric] == pytest.approx(min(history), rel=1e-4)
 
 
