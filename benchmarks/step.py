@@ -101,7 +101,7 @@ def tutorial_loop(config):
 
 
 def our_loop(config, settings=None, fused=True):
-    """Return the function that trains on pairs as `training.train` does.
+    """Return the function that trains on pairs as `training.train` does, less its callbacks.
 
     Args:
         config: of the variant.

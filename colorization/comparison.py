@@ -94,7 +94,7 @@ def table(contenders):
         rows[-1] |= {
             "parameters": int(metrics["parameters"]),
             "seconds": metrics["training_seconds"],
-            "images_per_second": np.median(_history(each.run, "images_per_second")),
+            "images_per_second": 1 / np.mean(1 / np.array(_history(each.run, "images_per_second"))),
             "run_id": each.run.info.run_id,
         }
     metrics = contenders[0].run.data.metrics  # the baselines are the same for all

@@ -44,6 +44,8 @@ class Config:
     dropout: float = _number(0.0, 0.0, 0.9, "share of activations dropped while training")
     epochs: int = _number(20, 1, 10_000, "passes over the training pictures")
     batch_size: int = _number(8, 1, 512, "pictures per step")
+    warmup_ratio: float = _number(0.05, 0.0, 0.9, "share of the steps in which the rates rise")
+    ema_momentum: float = _number(0.998, 0.0, 0.99999, "of the average of weights that is kept")
     seed: int = _number(0, 0, 2**31 - 1, "of weights, order, augmentation and dropout")
     precision: str = _choice(PRECISIONS[0], PRECISIONS, "of training; mixed is for a GPU")
 
@@ -76,10 +78,17 @@ class Pix2PixConfig(Config):
     family: ClassVar[str] = "pix2pix"
     gray_channels: ClassVar[int] = 3
 
+    pretrain_ratio: float = _number(0.5, 0.0, 1.0, "share of epochs of L1 alone, the first")
+    pretrain_learning_rate: float = _number(1e-3, 1e-7, 1.0, "of the generator's Adam in them")
     generator_learning_rate: float = _number(2e-4, 1e-7, 1.0, "of the generator's Adam")
     discriminator_learning_rate: float = _number(2e-4, 1e-7, 1.0, "of the discriminator's Adam")
     l1_weight: float = _number(100.0, 0.0, 10_000.0, "lambda: weight of L1 beside the GAN loss")
     gan_loss: str = _choice("bce", ("bce", "lsgan"), "cross-entropy, or least squares")
+
+    @property
+    def pretrain_epochs(self):
+        """How many epochs, from the first one on, are of L1 alone."""
+        return round(self.pretrain_ratio * self.epochs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,9 +96,9 @@ class Transfer(Config):
     """What has an encoder that has learnt on other pictures before."""
 
     filters: int = _number(16, 4, 256, "channels of the decoder's last stage")
-    depth: int = _number(5, 2, 5, "down-sampling stages, of the encoder's five")
+    depth: int = _number(5, 3, 5, "down-sampling stages, of the encoder's five")
     encoder_weights: str = _file("imagenet", ("imagenet", "none"), "what the encoder begins with")
-    frozen_stages: int = _number(2, 0, 5, "of the encoder that stay as loaded, not with `none`")
+    frozen_stages: int = _number(5, 0, 5, "of the encoder that stay as loaded, not with `none`")
 
     @property
     def encoder(self):

@@ -13,8 +13,8 @@ import tensorflow as tf
 from tensorflow.python.framework import ops
 
 from colorization import evaluation, models, pixels
-from colorization.config import tunable_fields
 from colorization.data import pipeline
+from colorization.schedule import LEARNING_RATES, CosineSchedule, optimizer_of
 
 SCORED_PICTURES = 64  # CIEDE2000 costs 28 ms a picture: each epoch is scored on a fixed few
 SCORING_BATCH = 16
@@ -40,38 +40,56 @@ class Result(NamedTuple):
     seconds: float
 
 
-class LinearDecay(keras.callbacks.Callback):
-    """Holds the learning rates for the first half of the epochs, then lets them fall to zero.
+class WeightAveraging(keras.callbacks.Callback):
+    """Gives a network the moving average of another's weights, which is steadier than they are.
 
-    The schedule of the code that Isola et al. published with pix2pix (2017).
+    Exponential, over about a tenth of the steps so far, so that untrained weights are soon
+    forgotten, and at most over the config's; Keras's own average, of an optimizer, is of one
+    length, and knows neither the running means of normalizations nor two optimizers.
+
+    Args:
+        config: with `ema_momentum`: averages reach back 1 / (1 - momentum) steps; 0 keeps the last
+            weights instead.
+        in_training: whose weights are averaged after each step.
+        colorizer: which gets the average; its weights are of the same shapes and order.
     """
 
-    def __init__(self, config):
+    def __init__(self, config, in_training, colorizer):
         super().__init__()
-        self.config = config
+        changing = [layer for layer in in_training.layers if layer.trainable]
+        known = {id(weight) for layer in changing for weight in layer.weights}
+        pairs = zip(colorizer.weights, in_training.weights, strict=True)
+        self.pairs = [(mine, theirs) for mine, theirs in pairs if id(theirs) in known]
+        self.momentum = config.ema_momentum
+        self.step = 0
 
-    def on_epoch_begin(self, epoch, logs=None):
-        """Set the rates for this epoch, counted from 0."""
-        held = self.config.epochs / 2
-        share = min(1, (self.config.epochs - epoch) / (held + 1))
-        for name in learning_rates(self.config):
-            optimizer_of(self.model, name).learning_rate = share * getattr(self.config, name)
+    def on_train_batch_end(self, batch, logs=None):
+        """Move the average towards the weights."""
+        self.step += 1
+        momentum = min(self.momentum, self.step / (self.step + 10))
+        self._move(tf.constant(1 - momentum, "float32"))
+
+    @tf.function
+    def _move(self, share):
+        for mine, theirs in self.pairs:
+            mine.value.assign_add(share * (theirs.value - mine.value))
 
 
 class Scoring(keras.callbacks.Callback):
     """Scores the colorizer after each epoch and keeps the weights of the best one.
 
-    What is scored is what will be kept: a plain network with the weights of the one in training.
+    What is scored is what will be kept: a plain network with the average of the trained weights.
+
+    The losses in the logs are those of the network in training.
 
     Adds what `evaluation.measure` returns as `val_psnr`, `val_delta_e` and so on, the learning
     rates and `images_per_second` to the logs that the callbacks after this one receive.
     """
 
-    def __init__(self, config, in_training, colorizer, images, pictures_per_epoch):
+    def __init__(self, config, colorizer, images, pictures_per_epoch):
         super().__init__()
         self.config = config
         self.criterion = evaluation.CRITERIA[config.family]
-        self.in_training = in_training
         self.colorizer = colorizer
         self.colorize = as_function(self.colorizer)
         self.real = np.asarray(images[:SCORED_PICTURES])
@@ -90,18 +108,16 @@ class Scoring(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Add the scores to `logs`; raise FloatingPointError if a loss is no longer finite."""
         _require_finite(logs, epoch)
-        weights = self.in_training.get_weights()
-        self.colorizer.set_weights(weights)
         predicted = pixels.to_uint8(self.colorize(self.gray))
         means = evaluation.measure(self.real, predicted)
         logs.update({f"val_{name}": value for name, value in means.items()})
-        for name in learning_rates(self.config):
+        for name in LEARNING_RATES[self.config.family]:
             logs[name] = float(optimizer_of(self.model, name).learning_rate.numpy())
         logs["images_per_second"] = self.pictures_per_epoch / (self.stopped - self.started)
         score = means[self.criterion.metric]
         if self.best_epoch is None or self.criterion.better(score, self.best_score):
             self.best_score, self.best_epoch = score, epoch
-            self.best_weights = weights
+            self.best_weights = self.colorizer.get_weights()
 
     def on_train_end(self, logs=None):
         """Give the colorizer its best weights."""
@@ -139,9 +155,10 @@ def train(config, splits, callbacks=(), start_from=None):
     if start_from is not None:
         require_same_shapes(config, colorizer, start_from)
         in_training.set_weights(start_from)
+    colorizer.set_weights(in_training.get_weights())
     pairs = pipeline.training_pairs(train_images, config.gray_channels, batch_size, config.seed)
-    pictures_per_epoch = pairs.cardinality().numpy() * batch_size
-    scoring = Scoring(config, in_training, colorizer, val_images, pictures_per_epoch)
+    steps = int(pairs.cardinality())
+    scoring = Scoring(config, colorizer, val_images, steps * batch_size)
     started = time.perf_counter()
     history = trainer.fit(
         pairs,
@@ -151,7 +168,12 @@ def train(config, splits, callbacks=(), start_from=None):
             config.gray_channels,
             SCORING_BATCH * replicas,
         ),
-        callbacks=[LinearDecay(config), scoring, *callbacks],
+        callbacks=[
+            CosineSchedule(config, steps),
+            WeightAveraging(config, in_training, colorizer),
+            scoring,
+            *callbacks,
+        ],
         shuffle=False,  # the pipeline does
         verbose=2,
     )
@@ -222,16 +244,6 @@ def as_function(colorizer):
         return np.concatenate([step(grays[start : start + SCORING_BATCH]) for start in starts])
 
     return colorize
-
-
-def learning_rates(config):
-    """Return the names of a config's learning rates."""
-    return [spec.name for spec in tunable_fields(config) if spec.name.endswith("learning_rate")]
-
-
-def optimizer_of(trainer, learning_rate):
-    """Return the optimizer that a learning rate of the config is for."""
-    return getattr(trainer, learning_rate.replace("learning_rate", "optimizer"))
 
 
 def _require_finite(logs, epoch):

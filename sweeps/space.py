@@ -55,6 +55,7 @@ SPACES = {
         "filters": Range(8, 32, "what two cores train in minutes; pin it to 64 on a GPU", step=8),
         "depth": Range(4, 7, "7 reach the paper's bottleneck of one pixel; fewer are quicker"),
         "dropout": Range(0.0, 0.7, "around the paper's 0.5, and none at all"),
+        "pretrain_learning_rate": Range(1e-4, 1e-2, _RATE, log=True),
         "generator_learning_rate": Range(5e-5, 2e-3, _RATE, log=True),
         "discriminator_learning_rate": Range(2e-5, 2e-3, _RATE, log=True),
         "l1_weight": Range(10.0, 1000.0, "from lively to exact, around the paper's 100", log=True),

@@ -60,13 +60,14 @@ def test_a_campaign_goes_on_where_it_was_and_compares_with_no_model(paintings, c
             command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
         )
         assert done.returncode == 0, done.stderr
-        return done.stdout.splitlines()[-6:]
+        return done.stdout.splitlines()[-8:]
 
     table = run()
     assert [line.split("|")[1].strip() for line in table[2:]] == [
-        *("narrow", "rgb", "plain gray", "mean chroma")
+        *("narrow", "narrow, TTA", "rgb", "rgb, TTA", "plain gray", "mean chroma")
     ]
     assert table[2].split("|")[-2].strip() == "2"  # seeds
+    assert table[2].split("|")[2] != table[3].split("|")[2]  # TTA changes what is scored
     files = sorted((tmp_path / "quality").glob("*.json"))
     assert [file.stem for file in files] == ["narrow, seed 0", "narrow, seed 1", "rgb, seed 0"]
     kept = json.loads(files[0].read_text())
@@ -74,6 +75,6 @@ def test_a_campaign_goes_on_where_it_was_and_compares_with_no_model(paintings, c
     files[0].write_text(json.dumps(kept))
     files[2].unlink()
     again = run()
-    assert again[3].split("|")[:8] == table[3].split("|")[:8]  # trained again: as fast as may be
+    assert again[4].split("|")[:8] == table[4].split("|")[:8]  # trained again: as fast as may be
     assert again[2] != table[2]
     assert f"{(77.0 + json.loads(files[1].read_text())['results']['psnr']) / 2:.2f}" in again[2]

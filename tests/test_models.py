@@ -7,6 +7,7 @@ import pytest
 from colorization import models, pixels, training
 from colorization.config import FROM_SCRATCH, PRECISIONS, VARIANTS
 from colorization.models.export import TOLERANCE, export_onnx, load_onnx
+from colorization.models.pix2pix import build_patchgan
 from colorization.models.precision import computing_in
 from colorization.models.resizing import resize_and_convolve
 
@@ -174,20 +175,19 @@ def test_the_default_pix2pix_is_the_paper_s_scaled_to_128_pixels():
         assert optimizer.beta_1 == 0.5
 
 
-def test_each_patch_score_sees_70_pixels():
+@pytest.mark.parametrize(("halved", "pixels_seen"), [(False, 70), (True, 68)])
+def test_each_patch_score_sees_70_pixels(halved, pixels_seen):
     """Isola et al. 2017: change one pixel, and only the scores within 35 pixels of it may move."""
-    trainer = models.build(dataclasses.replace(VARIANTS["pix2pix"], filters=4), 128).trainer
-    plain = trainer.discriminator
+    discriminator = build_patchgan(128, 4, halved)
+    assert discriminator.output_shape == (None, 16, 16, 1)
     # Normalization looks at the whole picture; the receptive field is that of the convolutions.
-    kernels = [
-        (layer.kernel_size[0], layer.strides[0])
-        for layer in plain.layers
-        if isinstance(layer, keras.layers.Conv2D)
-    ]
     field = 1
-    for kernel, stride in reversed(kernels):
-        field = (field - 1) * stride + kernel
-    assert field == 70
+    for layer in reversed(discriminator.layers):
+        if isinstance(layer, keras.layers.Conv2D):
+            field = (field - 1) * layer.strides[0] + layer.kernel_size[0]
+        elif isinstance(layer, keras.layers.AveragePooling2D):
+            field = (field - 1) * layer.strides[0] + layer.pool_size[0]
+    assert field == pixels_seen
 
 
 def test_a_discriminator_is_conditional():
@@ -224,6 +224,31 @@ def test_the_generator_s_step_leaves_the_discriminator_alone():
     trainer.train_on_batch(pixels.gray_input(RGB, 3), pixels.to_signed(RGB.astype("float32")))
     for old, new in zip(before, trainer.discriminator.trainable_weights, strict=True):
         np.testing.assert_array_equal(old, new.value)
+
+
+def test_while_pretraining_the_generator_learns_from_l1_alone():
+    trainer = models.build(small("pix2pix"), 32).trainer
+    gray, real = pixels.gray_input(RGB, 3), pixels.to_signed(RGB.astype("float32"))
+
+    def moved_by_a_step():
+        networks = (trainer.generator, trainer.discriminator)
+        before = [network.get_weights() for network in networks]
+        losses = trainer.train_on_batch(gray, real, return_dict=True)
+        pairs = zip(networks, before, strict=True)
+        return losses, [
+            any(not np.array_equal(a, b) for a, b in zip(old, network.get_weights(), strict=True))
+            for network, old in pairs
+        ]
+
+    trainer.pretrain(True)
+    losses, moved = moved_by_a_step()
+    assert moved == [True, False]
+    assert losses["discriminator_loss"] == losses["adversarial_loss"] == 0
+    assert losses["generator_loss"] == pytest.approx(100 * losses["l1_loss"])
+    trainer.pretrain(False)
+    losses, moved = moved_by_a_step()
+    assert moved == [True, True]
+    assert losses["discriminator_loss"] > 0 and losses["adversarial_loss"] > 0
 
 
 @pytest.mark.parametrize("variant", ["naive_deep", "pix2pix"])

@@ -10,7 +10,7 @@ import mlflow
 import numpy as np
 import pytest
 
-from colorization import evaluation, pixels, tracking, training
+from colorization import evaluation, models, pixels, tracking, training
 from colorization.config import FROM_SCRATCH, VARIANTS
 from colorization.models.export import TOLERANCE, export_onnx
 from tests.conftest import ROOT
@@ -49,7 +49,7 @@ def test_every_variant_trains_and_reports_its_story(variant, splits):
 )
 def test_the_best_epoch_by_the_criterion_is_kept(variant, rate, metric, splits):
     # So fast that the scores swing, and the best epoch is hardly the last.
-    config = quick(variant, epochs=4, **{rate: 0.03})
+    config = quick(variant, epochs=4, ema_momentum=0, **{rate: 0.03})
     result = training.train(config, splits)
     history = result.history[f"val_{metric}"]
     assert result.best_epoch == int(np.argmin(history))
@@ -58,6 +58,16 @@ def test_the_best_epoch_by_the_criterion_is_kept(variant, rate, metric, splits):
     predicted = pixels.to_uint8(colorize(pixels.gray_input(real, config.gray_channels)))
     kept = evaluation.measure(real, predicted)
     assert kept[metric] == pytest.approx(min(history), rel=1e-4)
+
+
+def test_what_is_frozen_is_kept_as_it_was_loaded(splits):
+    config = quick("naive_efficientnet", epochs=1, encoder_weights="imagenet")
+    keep = training.train(config, splits).colorizer
+    loaded = models.build(config, 128).colorizer
+    for name in ("stem", "block15_project", "block15_project_normalize"):
+        weights = [network.get_layer(name).get_weights() for network in (keep, loaded)]
+        for kept, expected in zip(*weights, strict=True):
+            np.testing.assert_array_equal(kept, expected)
 
 
 def test_callbacks_receive_the_scores(splits):
@@ -70,9 +80,10 @@ def test_callbacks_receive_the_scores(splits):
     assert {name: [value] for name, value in seen.logs.items()} == result.history
 
 
-def test_a_training_leaves_no_graph_in_memory(splits):
+@pytest.mark.parametrize("variant", ["naive_basic", "pix2pix"])
+def test_a_training_leaves_no_graph_in_memory(variant, splits):
     def train_and_count():
-        training.train(quick("naive_basic", epochs=1), splits)
+        training.train(quick(variant, depth=3), splits)
         training.forget_trainings()
         gc.collect()
         return sum(type(each).__name__ == "FuncGraph" for each in gc.get_objects())
@@ -94,13 +105,59 @@ def test_a_loss_that_is_not_finite_ends_the_run_failed(splits, tmp_path, monkeyp
     assert "in epoch 1" in run.data.tags["error"]
 
 
-def test_learning_rates_are_held_and_then_fall_towards_zero(splits):
-    config = quick("pix2pix", epochs=4, discriminator_learning_rate=1e-4)
+def test_learning_rates_rise_and_then_fall_to_zero_along_a_cosine(splits):
+    seen = []
+
+    class Rates(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            optimizers = (self.model.generator_optimizer, self.model.discriminator_optimizer)
+            seen.append([float(each.learning_rate) for each in optimizers])
+
+    rates = {"generator_learning_rate": 2e-3, "discriminator_learning_rate": 1e-3}
+    config = quick("pix2pix", epochs=4, pretrain_ratio=0, warmup_ratio=0.25, **rates)
+    history = training.train(config, splits, [Rates()]).history
+    generator, discriminator = np.array(seen).T
+    np.testing.assert_allclose(generator, 2 * discriminator, rtol=1e-5)
+    rising = len(generator) // 4
+    assert (np.diff(generator[: rising + 1]) > 0).all()
+    assert generator[rising] == pytest.approx(2e-3)
+    falling = np.linspace(0, np.pi, len(generator) - rising, endpoint=False)
+    np.testing.assert_allclose(generator[rising:], 1e-3 * (1 + np.cos(falling)), atol=1e-8)
+    assert history["generator_learning_rate"] == list(generator[rising - 1 :: rising])
+
+
+def test_pix2pix_learns_from_l1_alone_before_the_gan_at_a_rate_of_its_own(splits):
+    rates = {"pretrain_learning_rate": 3e-3, "generator_learning_rate": 1e-4}
+    config = quick("pix2pix", epochs=4, pretrain_ratio=0.5, warmup_ratio=0, **rates)
     history = training.train(config, splits).history
-    shares = [1, 1, 2 / 3, 1 / 3]
-    for name in training.learning_rates(config):
-        expected = [share * getattr(config, name) for share in shares]
-        np.testing.assert_allclose(history[name], expected, rtol=1e-5)
+    for name in ("discriminator_loss", "val_discriminator_loss", "discriminator_learning_rate"):
+        assert [value > 0 for value in history[name]] == [False, False, True, True]
+    first, second, third, fourth = history["generator_learning_rate"]
+    assert 3e-3 > first > 1e-3 > second > 0
+    assert 1e-4 > third > 3e-5 > fourth > 0
+
+
+def test_what_is_kept_is_the_average_of_the_weights_in_training(splits):
+    seen = []
+
+    class Weights(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            seen.append(self.model.get_weights())
+
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append(self.model.get_weights())
+
+    config = quick("naive_deep", epochs=1, ema_momentum=0.3)
+    kept = training.train(config, splits, [Weights()]).colorizer.get_weights()
+    average, *steps = seen
+    assert len(steps) > 5  # so many that the momentum has grown to the config's
+    for step, weights in enumerate(steps, 1):
+        momentum = min(0.3, step / (step + 10))
+        pairs = zip(average, weights, strict=True)
+        average = [momentum * mine + (1 - momentum) * theirs for mine, theirs in pairs]
+    for mine, expected in zip(kept, average, strict=True):
+        np.testing.assert_allclose(mine, expected, rtol=1e-4, atol=1e-6)
+    assert any(np.abs(a - b).max() > 1e-4 for a, b in zip(kept, steps[-1], strict=True))
 
 
 @pytest.mark.parametrize("variant", ["naive_deep", "pix2pix"])

@@ -26,7 +26,8 @@ RGB = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), "uint8")
 
 def small(variant="pix2pix_mobilenet", **changes):
     return dataclasses.replace(
-        VARIANTS[variant], **{"filters": 4, "encoder_weights": "none", **changes}
+        VARIANTS[variant],
+        **{"filters": 4, "encoder_weights": "none", **changes},
     )
 
 
@@ -106,6 +107,19 @@ def test_frozen_stages_keep_their_weights_and_their_statistics(
     assert all(moved[end : names.index(last_used) + 1])
 
 
+@pytest.mark.parametrize(("head", "width"), [("chroma", 8), ("rgb", 32)])
+def test_chroma_comes_at_a_quarter_of_the_size_and_rgb_at_all_of_it(head, width):
+    colorizer = models.build(small("naive_efficientnet", head=head), 32).colorizer
+    assert colorizer.get_layer(head).output.shape[1:3] == (width, width)
+
+
+@pytest.mark.parametrize(("head", "layer_count"), [("chroma", 4), ("rgb", 5)])
+def test_chroma_of_a_quarter_of_the_size_is_judged_at_half_of_it(head, layer_count):
+    discriminator = models.build(small("pix2pix_efficientnet", head=head), 32).trainer.discriminator
+    convolutions = [e for e in discriminator.layers if isinstance(e, keras.layers.Conv2D)]
+    assert len(convolutions) == layer_count
+
+
 def test_an_encoder_without_weights_learns_all_of_them():
     generator = models.build(small(frozen_stages=5), 32).trainer.generator
     assert all(each.trainable for each in generator.layers)
@@ -170,7 +184,7 @@ def test_weights_of_another_network_are_refused(tmp_path):
 
 def test_a_sixth_stage_is_refused():
     with pytest.raises(
-        ValueError, match="`depth`. Expected a whole number from 2 to 5. Received: depth=6"
+        ValueError, match="`depth`. Expected a whole number from 3 to 5. Received: depth=6"
     ):
         small(depth=6)
 

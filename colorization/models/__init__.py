@@ -89,7 +89,8 @@ def _build_gan(config, generator, size, synchronized):
     from colorization.models.adversarial import Pix2Pix  # needs TensorFlow, the networks do not
 
     with computing_in(config.precision):
-        discriminator = build_patchgan(size, config.filters)
+        coarse = isinstance(config, Transfer) and config.head == "chroma"
+        discriminator = build_patchgan(size, config.filters, halved=coarse)
     _normalize_together(synchronized, discriminator)
     trainer = Pix2Pix(generator, discriminator)
     trainer.compile(

@@ -24,19 +24,17 @@ def add_head(head, features, signed_gray):
         head: `chroma`: two planes at the features' size, upsampled and joined with the input's
             luma by BT.601's fixed weights, so that luminance is never guessed; or `rgb`: three
             free planes, as in the original notebooks.
-        features: (N, h, w, F), where h is the output's size or half of it.
+        features: (N, h, w, F), of any size.
         signed_gray: (N, S, S, C), in [-1, 1].
 
     Returns:
         (N, S, S, 3), about [-1, 1].
     """
     if head == "rgb":
-        return _planes(3, "rgb")(features)
+        return _at_size_of(signed_gray, _planes(3, "rgb")(features))
     # From zero weights a chroma head starts as plain gray, and learns color from there.
     color = _planes(2, "chroma", kernel_initializer="zeros")(features)
-    factor = signed_gray.shape[1] // color.shape[1]
-    if factor > 1:
-        color = layers.UpSampling2D(factor, interpolation="bilinear", name="full_size")(color)
+    color = _at_size_of(signed_gray, color)
     # Gray repeated over three channels has its own value as luma: one formula for C = 1 and C = 3.
     luma = signed_gray[..., :1]
     return ops.matmul(layers.Concatenate(name="y_cb_cr")([luma, color]), YCBCR_TO_RGB)
@@ -53,6 +51,12 @@ def build_colorizer(generator):
     levels = layers.Rescaling(HALF_RANGE, offset=HALF_RANGE, name="to_levels")(generator.output)
     clipped = layers.ReLU(max_value=MAX_LEVEL, name="clip")(levels)
     return keras.Model(generator.input, clipped, name="colorizer")
+
+
+def _at_size_of(picture, planes):
+    if planes.shape[1] == picture.shape[1]:
+        return planes
+    return layers.Resizing(*picture.shape[1:3], interpolation="bilinear", name="full_size")(planes)
 
 
 def _planes(count, name, **options):

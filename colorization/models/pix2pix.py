@@ -47,12 +47,14 @@ def build_unet(size, filters, depth, dropout, head, fused=True):
     return keras.Model(gray, add_head(head, x, signed), name="unet")
 
 
-def build_patchgan(size, filters):
+def build_patchgan(size, filters, halved=False):
     """Build the conditional PatchGAN: each score judges a 70x70 patch of gray and color together.
 
     Args:
         size: width and height of the pictures, in pixels.
         filters: channels of the first stage (the paper: 64).
+        halved: judge pictures of half the size, by a stage less: patches of 68x68 pixels instead,
+            for a quarter of the work, where chroma is coarser still.
 
     Returns:
         A `keras.Model`: [gray levels (N, size, size, 3), signed RGB (N, size, size, 3)] to logits
@@ -61,7 +63,8 @@ def build_patchgan(size, filters):
     gray = keras.Input((size, size, 3), name="gray")
     rgb = keras.Input((size, size, 3), name="rgb")
     x = layers.Concatenate()([scale_in(gray), rgb])
-    for stage, strides in enumerate((2, 2, 2, 1)):
+    x = layers.AveragePooling2D(2)(x) if halved else x
+    for stage, strides in enumerate((2, 2, 1) if halved else (2, 2, 2, 1)):
         x = _conv(x, filters * 2**stage, strides=strides)
         x = _normalize(x) if stage > 0 else x
         x = layers.LeakyReLU(LEAK)(x)
