@@ -96,7 +96,7 @@ class Transfer(Config):
     """What has an encoder that has learnt on other pictures before."""
 
     filters: int = _number(16, 4, 256, "channels of the decoder's last stage")
-    depth: int = _number(5, 3, 5, "down-sampling stages, of the encoder's five")
+    depth: int = _number(5, 2, 5, "down-sampling stages, of the encoder's five")
     encoder_weights: str = _file("imagenet", ("imagenet", "none"), "what the encoder begins with")
     frozen_stages: int = _number(5, 0, 5, "of the encoder that stay as loaded, not with `none`")
 

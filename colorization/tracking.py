@@ -128,6 +128,8 @@ def log_data(splits, used=tuple(CONTEXTS)):
 class EpochLog(keras.callbacks.Callback):
     """Logs all metrics after each epoch, and the same validation pictures every few epochs.
 
+    The pictures are colored with the weights in training; those that are kept are an average.
+
     Args:
         config: of the training.
         split: with validation pictures, `images` uint8 (N, S, S, 3); eight of them are shown.

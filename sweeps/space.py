@@ -3,7 +3,7 @@
 import dataclasses
 from typing import NamedTuple
 
-from colorization.config import FROM_SCRATCH, VARIANTS, tunable_fields
+from colorization.config import VARIANTS, tunable_fields
 
 OWN_FLAGS = ("epochs", "seed")  # the same for all trials, or they could not be compared
 
@@ -40,9 +40,9 @@ _RATE = "a factor of ten or so to either side of the default; what works spans o
 SPACES = {
     "naive": {
         "variant": Choice(
-            ("naive_dropout", "naive_deep"),
-            "with batch normalization or without; naive_basic is naive_dropout at dropout 0, and "
-            "one network under two names would be searched twice",
+            ("naive_dropout", "naive_deep", "naive_efficientnet"),
+            "with batch normalization or without, or an encoder that knows ImageNet; naive_basic "
+            "is naive_dropout at dropout 0: one network under two names would be searched twice",
         ),
         "filters": Range(
             16, 48, "what two cores train in minutes; pin it higher on a GPU", step=16
@@ -52,8 +52,15 @@ SPACES = {
         "learning_rate": Range(1e-4, 1e-2, _RATE, log=True),
     },
     "pix2pix": {
+        "variant": Choice(
+            ("pix2pix", "pix2pix_efficientnet"),
+            "the paper's generator, or one around an encoder that knows ImageNet; the other one of "
+            "these would be a download",
+        ),
         "filters": Range(8, 32, "what two cores train in minutes; pin it to 64 on a GPU", step=8),
-        "depth": Range(4, 7, "7 reach the paper's bottleneck of one pixel; fewer are quicker"),
+        "depth": Range(
+            4, 7, "7 reach the paper's bottleneck of one pixel; fewer are quicker; an encoder has 5"
+        ),
         "dropout": Range(0.0, 0.7, "around the paper's 0.5, and none at all"),
         "pretrain_learning_rate": Range(1e-4, 1e-2, _RATE, log=True),
         "generator_learning_rate": Range(5e-5, 2e-3, _RATE, log=True),
@@ -105,11 +112,15 @@ def parse_fix(family, text):
 
 
 def of_family(family):
-    """Return the hand-made variants of a family that have a space: name to config.
+    """Return the hand-made variants of a family that are searched: name to config.
 
-    Those with an encoder that has learnt before have none: their shapes are given.
+    All but `pix2pix_mobilenet`, whose weights have to be downloaded.
     """
-    return {name: VARIANTS[name] for name in FROM_SCRATCH if VARIANTS[name].family == family}
+    return {
+        name: config
+        for name, config in VARIANTS.items()
+        if config.family == family and not name.endswith("mobilenet")
+    }
 
 
 def handmade(family, fix, **flags):
@@ -124,7 +135,7 @@ def handmade(family, fix, **flags):
     """
     names, networks = {}, set()
     for name, config in of_family(family).items():
-        config = dataclasses.replace(config, **fix, **flags)
+        config = _replace(config, **fix, **flags)
         network = dataclasses.replace(config, variant=_SEARCHED_AS.get(name, name))
         if fix.get("variant", name) == name and network not in networks:
             names[name] = config
@@ -162,7 +173,15 @@ def config_of(params, family, fix, **flags):
     """
     fields = {**params, **fix, **flags}
     variant = fields.pop("variant", next(iter(of_family(family))))
-    return dataclasses.replace(VARIANTS[variant], **fields)
+    return _replace(VARIANTS[variant], **fields)
+
+
+def _replace(config, **fields):
+    """Change fields of a config; as deep as its network can be, where that is less."""
+    if "depth" in fields:
+        (depth,) = (spec for spec in tunable_fields(config) if spec.name == "depth")
+        fields["depth"] = min(fields["depth"], depth.metadata["high"])
+    return dataclasses.replace(config, **fields)
 
 
 def describe(family, fix):

@@ -3,7 +3,7 @@
 import optuna
 import pytest
 
-from colorization.config import FROM_SCRATCH, VARIANTS
+from colorization.config import VARIANTS
 from sweeps import space
 
 FLAGS = {"epochs": 3, "seed": 1}
@@ -28,7 +28,9 @@ def test_every_bound_and_name_is_a_valid_config_of_the_family(family):
     assert all(part.reason for part in space.SPACES[family].values())
 
 
-@pytest.mark.parametrize("name", FROM_SCRATCH)
+@pytest.mark.parametrize(
+    "name", [name for family in space.SPACES for name in space.of_family(family)]
+)
 def test_every_hand_made_variant_lies_in_its_space_and_is_the_same_network_there(name):
     variant = VARIANTS[name]
     params = space.params_of(variant, {})
@@ -36,7 +38,7 @@ def test_every_hand_made_variant_lies_in_its_space_and_is_the_same_network_there
     again = space.config_of(params, variant.family, {}, epochs=variant.epochs, seed=0)
     same = {field: getattr(variant, field) for field in params if field != "variant"}
     assert {field: getattr(again, field) for field in same} == same
-    assert (again.variant == "naive_deep") == (name == "naive_deep")  # batch normalization
+    assert again.variant == {"naive_basic": "naive_dropout"}.get(name, name)
 
 
 @pytest.mark.parametrize("family", space.SPACES)
@@ -52,6 +54,13 @@ def test_what_optuna_draws_lies_in_the_space(family):
         assert all(lies_in(part, getattr(config, field)) for field, part in parts)
 
 
+def test_an_encoder_is_not_asked_for_more_stages_than_it_has():
+    deep = {"variant": "pix2pix_efficientnet", "depth": 7}
+    assert space.config_of(deep, "pix2pix", {}, **FLAGS).depth == 5
+    depths = {name: each.depth for name, each in space.handmade("pix2pix", {"depth": 6}).items()}
+    assert depths == {"pix2pix": 6, "pix2pix_efficientnet": 5}
+
+
 def test_a_fix_is_typed_and_not_searched():
     fix = space.parse_fix("naive", "variant=naive_deep, filters=16,learning_rate=2e-3")
     assert fix == {"variant": "naive_deep", "filters": 16, "learning_rate": 0.002}
@@ -61,7 +70,8 @@ def test_a_fix_is_typed_and_not_searched():
 
 
 def test_hand_made_variants_that_a_fix_makes_the_same_network_are_tried_once():
-    assert list(space.handmade("naive", {"dropout": 0.1}, **FLAGS)) == ["naive_basic", "naive_deep"]
+    networks = ["naive_basic", "naive_deep", "naive_efficientnet"]
+    assert list(space.handmade("naive", {"dropout": 0.1}, **FLAGS)) == networks
     fix = {"variant": "naive_dropout", "dropout": 0.1}
     assert list(space.handmade("naive", fix, **FLAGS)) == ["naive_dropout"]
 

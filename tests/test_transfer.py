@@ -184,7 +184,7 @@ def test_weights_of_another_network_are_refused(tmp_path):
 
 def test_a_sixth_stage_is_refused():
     with pytest.raises(
-        ValueError, match="`depth`. Expected a whole number from 3 to 5. Received: depth=6"
+        ValueError, match="`depth`. Expected a whole number from 2 to 5. Received: depth=6"
     ):
         small(depth=6)
 

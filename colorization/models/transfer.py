@@ -41,7 +41,7 @@ def build_transfer_unet(
         channels: of the gray input: 1, or 3 for gray as RGB.
         size: width and height of the pictures, in pixels; divisible by 2**depth.
         filters: channels of the decoder's last stage; doubled with each smaller size.
-        depth: down-sampling stages, 3 to 5.
+        depth: down-sampling stages, 2 to 5; with 2, chroma is read from the encoder at once.
         dropout: share of channels dropped in the decoder.
         head: `chroma` or `rgb`, see `heads`.
         encoder_weights: `imagenet`, which Keras downloads for MobileNetV2 and a package holds for
