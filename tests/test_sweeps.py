@@ -123,8 +123,11 @@ def postgres():
 
 def load(storage, name):
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    # A look must not create the tables: the workers do that, under their lock.
+    # A look must not create the tables or note their version, as Optuna does where it is missing:
+    # the workers do that, under their lock.
     options = {"poolclass": sqlalchemy.pool.NullPool}  # looks are many
+    with sqlalchemy.create_engine(storage, **options).connect() as connection:
+        connection.execute(sqlalchemy.text("SELECT version_num FROM alembic_version")).one()
     opened = optuna.storages.RDBStorage(storage, options, skip_table_creation=True)
     return optuna.load_study(study_name=name, storage=opened)
 
