@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 import json
 import os
+import statistics
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -89,7 +90,7 @@ def train(config, data, seconds):
     results = evaluation.measure(real, predicted) | {
         "tta": evaluation.measure(real, pixels.to_uint8((levels + mirrored) / 2)),
         "parameters": result.colorizer.count_params(),
-        "images_per_second": 1 / np.mean(1 / np.array(result.history["images_per_second"])),
+        "images_per_second": statistics.harmonic_mean(result.history["images_per_second"]),
         "epochs": config.epochs,
         "best_epoch": result.best_epoch + 1,
         "minutes": result.seconds / 60,

@@ -1,6 +1,7 @@
 """Every variant beside every other, on the same splits: what is trained, and what is told of it."""
 
 import argparse
+import statistics
 from typing import NamedTuple
 
 import mlflow
@@ -94,7 +95,7 @@ def table(contenders):
         rows[-1] |= {
             "parameters": int(metrics["parameters"]),
             "seconds": metrics["training_seconds"],
-            "images_per_second": 1 / np.mean(1 / np.array(_history(each.run, "images_per_second"))),
+            "images_per_second": statistics.harmonic_mean(_history(each.run, "images_per_second")),
             "run_id": each.run.info.run_id,
         }
     metrics = contenders[0].run.data.metrics  # the baselines are the same for all

@@ -94,18 +94,8 @@ def test_a_package_is_imported_only_where_the_design_allows_it(package):
 
 # The way of the data: a module imports only what stands before it.
 ORDER = (
-    *(
-        "pixels",
-        "config",
-        "metrics",
-        "figures",
-        "data",
-        "models",
-        "evaluation",
-        "schedule",
-        "training",
-    ),
-    *("tracking", "comparison", "launcher", "__main__"),
+    *("pixels", "config", "metrics", "figures", "data", "models", "evaluation", "schedule"),
+    *("training", "tracking", "comparison", "launcher", "__main__"),
 )
 
 

@@ -26,8 +26,7 @@ RGB = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), "uint8")
 
 def small(variant="pix2pix_mobilenet", **changes):
     return dataclasses.replace(
-        VARIANTS[variant],
-        **{"filters": 4, "encoder_weights": "none", **changes},
+        VARIANTS[variant], **{"filters": 4, "encoder_weights": "none", **changes}
     )
 
 
