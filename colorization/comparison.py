@@ -148,10 +148,11 @@ def _history(run, metric):
 
 
 def _curves(contender):
-    """Return the L1 losses (on [-1, 1]) and CIEDE2000 of each epoch, by the panel's title."""
-    loss = L1_LOSS[contender.config.family]
-    names = {"training L1": loss, "validation L1": f"val_{loss}"}
-    names["validation CIEDE2000"] = "val_delta_e"
+    """Return CIEDE2000 and the L1 losses (on [-1, 1]) of each epoch, by the panel's title."""
+    names = {"validation CIEDE2000": "val_delta_e"}
+    family, head = contender.config.family, contender.config.head
+    if (family, head) != ("naive", "histogram"):  # which learns from cross-entropy alone
+        names |= {"training L1": L1_LOSS[family], "validation L1": f"val_{L1_LOSS[family]}"}
     return {title: _history(contender.run, name) for title, name in names.items()}
 
 

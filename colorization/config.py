@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-HEADS = ("chroma", "rgb")  # the default first
-PRECISIONS = ("float32", "mixed_bfloat16")  # likewise
+HEADS = ("chroma", "histogram", "rgb")
+HEADS_HELP = "predict two planes of color, how likely each color is, or free RGB"
+PRECISIONS = ("float32", "mixed_bfloat16")  # the default first
 
 
 def _number(default, low, high, text):
@@ -38,7 +39,7 @@ class Config:
     gray_channels: ClassVar[int]
 
     variant: str
-    head: str = _choice(HEADS[0], HEADS, "predict two chroma planes, or free RGB")
+    head: str = _choice("chroma", HEADS, HEADS_HELP)
     filters: int = _number(32, 4, 256, "channels of the first stage")
     depth: int = _number(3, 2, 7, "down-sampling stages")
     dropout: float = _number(0.0, 0.0, 0.9, "share of activations dropped while training")
@@ -56,19 +57,19 @@ class Config:
 
     @property
     def label(self):
-        """What tables and figures call it: the variant, and its head where that is not chroma."""
-        return self.variant if self.head == HEADS[0] else f"{self.variant} {self.head}"
+        """What tables and figures call it: the variant, and its head where it was changed."""
+        return self.variant if self.head == type(self).head else f"{self.variant} {self.head}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class NaiveConfig(Config):
-    """An autoencoder, gray (1 channel) to RGB, trained on a pixel loss."""
+    """An autoencoder, gray (1 channel) to RGB, trained on one loss: of pixels, by default."""
 
     family: ClassVar[str] = "naive"
     gray_channels: ClassVar[int] = 1
 
     learning_rate: float = _number(1e-3, 1e-7, 1.0, "of Adam")
-    loss: str = _choice("l1", ("l1", "mse"), "pixel loss on [-1, 1]")
+    loss: str = _choice("l1", ("l1", "mse"), "of chroma and rgb: pixel loss on [-1, 1]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +79,7 @@ class Pix2PixConfig(Config):
     family: ClassVar[str] = "pix2pix"
     gray_channels: ClassVar[int] = 3
 
-    pretrain_ratio: float = _number(0.5, 0.0, 1.0, "share of epochs of L1 alone, the first")
+    pretrain_ratio: float = _number(0.5, 0.0, 1.0, "share of epochs without the GAN, the first")
     pretrain_learning_rate: float = _number(1e-3, 1e-7, 1.0, "of the generator's Adam in them")
     generator_learning_rate: float = _number(2e-4, 1e-7, 1.0, "of the generator's Adam")
     discriminator_learning_rate: float = _number(2e-4, 1e-7, 1.0, "of the discriminator's Adam")
@@ -87,7 +88,7 @@ class Pix2PixConfig(Config):
 
     @property
     def pretrain_epochs(self):
-        """How many epochs, from the first one on, are of L1 alone."""
+        """How many epochs, from the first one on, know no discriminator."""
         return round(self.pretrain_ratio * self.epochs)
 
 
@@ -95,6 +96,7 @@ class Pix2PixConfig(Config):
 class Transfer(Config):
     """What has an encoder that has learnt on other pictures before."""
 
+    head: str = _choice("histogram", HEADS, HEADS_HELP)
     filters: int = _number(16, 4, 256, "channels of the decoder's last stage")
     depth: int = _number(5, 2, 5, "down-sampling stages, of the encoder's five")
     encoder_weights: str = _file("imagenet", ("imagenet", "none"), "what the encoder begins with")
@@ -108,12 +110,14 @@ class Transfer(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class TransferNaiveConfig(Transfer, NaiveConfig):
-    """A U-Net around an encoder that has learnt on other pictures, trained on a pixel loss."""
+    """A U-Net around an encoder that has learnt on other pictures, trained on likely colors."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TransferPix2PixConfig(Transfer, Pix2PixConfig):
     """A conditional GAN whose generator's encoder has learnt on other pictures before."""
+
+    l1_weight: float = _number(5.0, 0.0, 10_000.0, "lambda: weight of L1 beside the GAN loss")
 
 
 def tunable_fields(config_class):
@@ -140,7 +144,7 @@ def from_arguments(config, arguments: argparse.Namespace):
 
 
 def every_head(variants, epochs):
-    """Return the configs of a comparison: every named variant with each head, equally long.
+    """Return the configs of a comparison: every named variant, and with free RGB, equally long.
 
     Args:
         variants: names, separated by commas.
@@ -158,7 +162,7 @@ def every_head(variants, epochs):
     return [
         dataclasses.replace(VARIANTS[name], head=head, epochs=epochs)
         for name in dict.fromkeys(names)
-        for head in HEADS
+        for head in (VARIANTS[name].head, "rgb")
     ]
 
 

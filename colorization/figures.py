@@ -50,15 +50,16 @@ def convergence(curves):
     """Draw the curves of several trainings over each other, a panel per quantity.
 
     Args:
-        curves: training's label to panel title to its values, one an epoch; the panels are the
-            same for all.
+        curves: training's label to panel title to its values, one an epoch; all are in the first
+            panel, not all in every other.
     """
-    titles = list(next(iter(curves.values())))
+    titles = list(dict.fromkeys(title for panels in curves.values() for title in panels))
     figure = Figure(figsize=(4.2 * len(titles), 4.2), layout="constrained")
     for axes, title in zip(np.atleast_1d(figure.subplots(1, len(titles))), titles, strict=True):
-        for label, panels in curves.items():
-            epochs = np.arange(1, len(panels[title]) + 1)
-            axes.plot(epochs, panels[title], marker=".", label=label)
+        for number, (label, panels) in enumerate(curves.items()):
+            values = panels.get(title, [])
+            epochs = np.arange(1, len(values) + 1)
+            axes.plot(epochs, values, color=f"C{number}", marker=".", label=label)
         axes.set(title=title, xlabel="epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.spines[["top", "right"]].set_visible(False)

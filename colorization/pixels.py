@@ -14,6 +14,7 @@ LUMA = np.array([0.299, 0.587, 0.114], "float32")
 
 # Rows Y, Cb, Cr; columns R, G, B; chroma without offset, in the units of its input (ITU-T T.871).
 YCBCR_TO_RGB = np.array([[1, 1, 1], [0, -0.344136, 1.772], [1.402, -0.714136, 0]], "float32")
+RGB_TO_CHROMA = np.linalg.inv(YCBCR_TO_RGB)[:, 1:]
 
 
 def to_signed(levels):
@@ -45,10 +46,7 @@ def gray_input(images, channels):
 
 def chroma(images):
     """Return Cb and Cr of RGB levels (..., 3) as float32 (..., 2), in levels, 0 being gray."""
-    images = np.asarray(images, "float32")
-    y = images @ LUMA
-    blue, red = images[..., 2] - y, images[..., 0] - y
-    return np.stack([blue / YCBCR_TO_RGB[1, 2], red / YCBCR_TO_RGB[2, 0]], axis=-1)
+    return np.asarray(images, "float32") @ RGB_TO_CHROMA
 
 
 def join(gray, cb_cr):

@@ -54,7 +54,7 @@ class CosineSchedule(keras.callbacks.Callback):
 
 
 def phases(config):
-    """Return the `Phase`s of a training: one, or for pix2pix one of L1 alone before it."""
+    """Return the `Phase`s of a training: one, or for pix2pix one without the GAN before it."""
     rates = {name: getattr(config, name) for name in LEARNING_RATES[config.family]}
     if config.family == "naive":
         return [Phase(range(config.epochs), rates)]

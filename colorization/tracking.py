@@ -128,7 +128,7 @@ def log_data(splits, used=tuple(CONTEXTS)):
 class EpochLog(keras.callbacks.Callback):
     """Logs all metrics after each epoch, and the same validation pictures every few epochs.
 
-    The pictures are colored with the weights in training; those that are kept are an average.
+    The pictures are colored by what is scored: `colorizer`, which `training.train` sets.
 
     Args:
         config: of the training.
@@ -156,7 +156,7 @@ class EpochLog(keras.callbacks.Callback):
 
     def _log_pictures(self, step):
         gray = pixels.to_uint8(np.repeat(self.gray[..., :1], 3, axis=-1))
-        predicted = pixels.to_uint8(pixels.to_levels(self.model(self.gray, training=False)))
+        predicted = pixels.to_uint8(self.colorizer(self.gray, training=False))
         picture = figures.strip(gray, predicted, self.real)
         # Not in the background: the run's end would wait up to a second for MLflow's thread.
         mlflow.log_image(picture, key="validation/pictures", step=step, synchronous=True)

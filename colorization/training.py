@@ -130,7 +130,8 @@ def train(config, splits, callbacks=(), start_from=None):
     Args:
         config: a `NaiveConfig` or `Pix2PixConfig`.
         splits: with `train` and `val`, whose `images` are uint8 (N, S, S, 3).
-        callbacks: Keras callbacks; their logs hold everything that `Result.history` does.
+        callbacks: Keras callbacks; their logs hold everything that `Result.history` does. Each is
+            given what the logs' scores are of, as its `colorizer`.
         start_from: weights that the colorizer begins with, as `get_weights` of one of the same
             shapes gives them; a discriminator begins anew all the same.
 
@@ -159,6 +160,8 @@ def train(config, splits, callbacks=(), start_from=None):
     pairs = pipeline.training_pairs(train_images, config.gray_channels, batch_size, config.seed)
     steps = int(pairs.cardinality())
     scoring = Scoring(config, colorizer, val_images, steps * batch_size)
+    for callback in callbacks:
+        callback.colorizer = colorizer
     started = time.perf_counter()
     history = trainer.fit(
         pairs,

@@ -20,6 +20,7 @@ from mlflow.exceptions import MlflowException
 from tqdm import tqdm
 
 from colorization import evaluation, figures, launcher, pixels
+from colorization.config import VARIANTS
 from colorization.data import manifest, sources
 from serve import registry, unseen
 
@@ -34,8 +35,8 @@ logger = logging.getLogger("serve.evaluate")  # __name__ is __main__ for `python
 def label(candidates):
     """Return label -> `Candidate`, each model once.
 
-    A label is the variant, with its head where that is not chroma, and with the run where two
-    models would have the same.
+    A label is the variant, with its head where that is not the variant's own, and with the run
+    where two models would have the same.
     """
     found = list({candidate.model_uri: candidate for candidate in candidates}.values())
     labels = [_variant(candidate.run) for candidate in found]
@@ -46,8 +47,10 @@ def label(candidates):
 
 
 def _variant(run):
-    head = run.data.params.get("head", "chroma").strip("'")
-    return run.data.tags["variant"] + ("" if head == "chroma" else f"_{head}")
+    variant = run.data.tags["variant"]
+    own = VARIANTS[variant].head if variant in VARIANTS else "chroma"  # one that was imported
+    head = run.data.params.get("head", own).strip("'")
+    return variant if head == own else f"{variant}_{head}"
 
 
 def color(colorizers, real):

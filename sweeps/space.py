@@ -1,6 +1,8 @@
 """What is searched in each family, and how a trial becomes a config."""
 
 import dataclasses
+import hashlib
+import json
 from typing import NamedTuple
 
 from colorization.config import VARIANTS, tunable_fields
@@ -65,7 +67,9 @@ SPACES = {
         "pretrain_learning_rate": Range(1e-4, 1e-2, _RATE, log=True),
         "generator_learning_rate": Range(5e-5, 2e-3, _RATE, log=True),
         "discriminator_learning_rate": Range(2e-5, 2e-3, _RATE, log=True),
-        "l1_weight": Range(10.0, 1000.0, "from lively to exact, around the paper's 100", log=True),
+        "l1_weight": Range(
+            2.0, 500.0, "from lively to exact: the paper's 100, or 5 around an encoder", log=True
+        ),
     },
 }
 
@@ -121,6 +125,12 @@ def of_family(family):
         for name, config in VARIANTS.items()
         if config.family == family and not name.endswith("mobilenet")
     }
+
+
+def recipe(family):
+    """Return what stands for all that is not searched: a digest of the hand-made variants."""
+    configs = [dataclasses.asdict(config) for config in of_family(family).values()]
+    return hashlib.sha256(json.dumps(configs).encode()).hexdigest()[:8]
 
 
 def handmade(family, fix, **flags):

@@ -28,7 +28,7 @@ def open_study(storage, name, plan):
         pruner=pruner(plan),
         load_if_exists=True,
     )
-    mine = dataclasses.asdict(plan)
+    mine = dataclasses.asdict(plan) | {"recipe": space.recipe(plan.family)}
     known = study.user_attrs.get("plan", {} if study.get_trials(deepcopy=False) else mine)
     if known != mine:
         expected, received = (

@@ -9,11 +9,14 @@ from colorization import comparison, figures
 from colorization.config import VARIANTS, every_head
 
 
-def test_every_named_variant_is_compared_once_with_both_heads():
+def test_every_named_variant_is_compared_once_with_its_own_head_and_rgb():
     configs = every_head("naive_deep, pix2pix,naive_deep", "3")
     labels = ["naive_deep", "naive_deep rgb", "pix2pix", "pix2pix rgb"]
     assert [config.label for config in configs] == labels
     assert {config.epochs for config in configs} == {3}
+    (own, rgb) = every_head("naive_efficientnet", "3")
+    assert (own.label, own.head) == ("naive_efficientnet", "histogram")
+    assert rgb.label == "naive_efficientnet rgb"
 
 
 @pytest.mark.parametrize(
@@ -44,11 +47,14 @@ def test_a_run_from_before_there_was_a_choice_of_precision_had_the_default(ready
 
 
 def test_curves_of_different_length_share_their_panels():
-    curves = {"long": {"L1": [3, 2, 1], "dE": [9, 8, 7]}, "short": {"L1": [3], "dE": [9]}}
-    figure = figures.convergence(curves)
+    long, short = {"dE": [9, 8, 7], "L1": [3, 2, 1]}, {"dE": [9], "L1": [3]}
+    figure = figures.convergence({"no L1": {"dE": [5, 4]}, "long": long, "short": short})
     first, second = figure.axes
-    assert (first.get_title(), second.get_title()) == ("L1", "dE")
-    assert [list(line.get_xdata()) for line in first.lines] == [[1, 2, 3], [1]]
+    assert (first.get_title(), second.get_title()) == ("dE", "L1")
+    assert [list(line.get_xdata()) for line in first.lines] == [[1, 2], [1, 2, 3], [1]]
+    assert [list(line.get_ydata()) for line in second.lines] == [[], [3, 2, 1], [3]]
+    colors = [[line.get_color() for line in axes.lines] for axes in figure.axes]
+    assert colors[0] == colors[1]  # the legend is of both
 
 
 @pytest.mark.slow

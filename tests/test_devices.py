@@ -45,7 +45,11 @@ def tell(splits):
     return {
         "replicas": replicas,
         "descents": [descend(variant, splits) for variant in ("naive_basic", "pix2pix")],
-        "histories": [history(variant, splits) for variant in ("naive_deep", "pix2pix")],
+        "histories": [
+            history(variant, splits, head=head)
+            for variant in ("naive_deep", "pix2pix")
+            for head in ("chroma", "histogram")
+        ],
         "mixed": history("naive_deep", splits, precision="mixed_bfloat16")["loss"],
     }
 

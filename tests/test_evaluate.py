@@ -160,13 +160,13 @@ def test_tta_is_the_mean_of_a_picture_and_its_mirror_image():
     assert (colored["a_tta"][..., 0] == 130).all() and (colored["a_tta"][..., 1:] == 100).all()
 
 
-def log_training(rows, tmp_path, trained=True, **params):
+def log_training(rows, tmp_path, trained=True, variant="pix2pix", **params):
     """Log what a training tells of its pictures; `rows` is SHA-256 to split."""
     path = tmp_path / "manifest.csv"
     manifest.write(path, [Row(f"{sha}.jpg", sha, "", split, "") for sha, split in rows.items()])
     with mlflow.start_run() as run:
         mlflow.log_params(params)
-        mlflow.set_tag("variant", "pix2pix")
+        mlflow.set_tag("variant", variant)
         mlflow.log_artifact(path, "data")
         data = mlflow.data.from_numpy(np.zeros(1), digest="0")
         mlflow.log_input(data, context="training" if trained else "testing")
@@ -270,6 +270,15 @@ def test_labels_tell_models_of_one_variant_apart(store, tmp_path):
     assert list(evaluate.label([a, c, a])) == ["pix2pix", "pix2pix_rgb"]
     apart = [f"pix2pix_{each.run.info.run_id[:8]}" for each in (a, b)]
     assert evaluate.label([a, b, c]) == dict(zip([*apart, "pix2pix_rgb"], (a, b, c), strict=True))
+
+
+def test_labels_name_a_head_that_is_not_the_variant_s_own(store, tmp_path):
+    own, other = (
+        log_training({}, tmp_path, variant="naive_efficientnet", head=head)
+        for head in ("histogram", "chroma")
+    )
+    other = other._replace(model_uri="models:/other")
+    assert list(evaluate.label([own, other])) == ["naive_efficientnet", "naive_efficientnet_chroma"]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Weights of others: brought from real servers, loaded without their code, read by a probe."""
 
 import contextlib
+import dataclasses
 import datetime
 import gzip
 import hashlib
@@ -27,7 +28,7 @@ from keras import layers
 
 from colorization import evaluation, models, pixels, training
 from colorization.__main__ import main
-from colorization.config import VARIANTS
+from colorization.config import HEADS, VARIANTS
 from serve import networks, reading, weights
 from tests.conftest import ROOT
 
@@ -292,10 +293,10 @@ def test_a_network_of_stock_layers_loads_as_it_was_saved_whatever_its_name(suffi
     np.testing.assert_array_equal(loaded(grays), network(grays))
 
 
-@pytest.mark.parametrize("variant", ["naive_deep", "pix2pix"])
+@pytest.mark.parametrize("variant", ["naive_deep", "pix2pix", "naive_efficientnet"])
 def test_what_our_own_runs_log_loads(variant, tmp_path):
-    config = VARIANTS[variant]
-    colorizer = models.build_plain(type(config)(variant=variant, filters=4), 128)
+    config = dataclasses.replace(VARIANTS[variant], filters=4)
+    colorizer = models.build_plain(config, 128)
     colorizer.save(tmp_path / "generator.keras")
     loaded = networks.load(tmp_path / "generator.keras")
     grays = np.full((1, 128, 128, config.gray_channels), 99, "float32")
@@ -424,7 +425,7 @@ def test_a_network_of_any_range_is_wrapped_into_the_contract(channels, value_ran
     np.testing.assert_allclose(colored, expected, atol=0.51)
 
 
-@pytest.mark.parametrize("head", ["chroma", "rgb"])
+@pytest.mark.parametrize("head", HEADS)
 def test_our_own_networks_hold_their_levels(head):
     config = type(VARIANTS["naive_basic"])(variant="naive_basic", filters=4, head=head)
     colorizer = models.build_plain(config, 128)

@@ -1,5 +1,6 @@
 """Sweeps as a user meets them: real processes, real storages, real deaths."""
 
+import dataclasses
 import json
 import os
 import pwd
@@ -19,6 +20,7 @@ import pytest
 import sqlalchemy
 from optuna.trial import TrialState
 
+from colorization.config import VARIANTS
 from sweeps import space
 from sweeps.plan import Plan
 from sweeps.storage import Storage
@@ -397,6 +399,15 @@ def prepared(tmp_path, splits):
         return open_study(storage, name, plan(splits.digest, **flags))
 
     return create
+
+
+def test_a_study_of_other_hand_made_variants_is_another_one(prepared, monkeypatch):
+    prepared("june")
+    prepared("june")
+    others = {"naive_basic": dataclasses.replace(VARIANTS["naive_basic"], ema_momentum=0.9)}
+    monkeypatch.setattr(space, "VARIANTS", VARIANTS | others)
+    with pytest.raises(ValueError, match="another study of this name.*recipe="):
+        prepared("june")
 
 
 def test_a_trial_whose_process_dies_is_tried_again_but_not_forever(prepared):

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from colorization import figures, pixels, tracking
 from colorization.config import VARIANTS, tunable_fields
 
 METRICS = ("psnr", "ssim", "delta_e", "colorfulness")
@@ -95,6 +96,26 @@ def test_sample_pictures_carry_their_epoch_for_the_slider(trained, artifacts):
     assert steps == [0, 1, 2]
     with Image.open(artifacts(pictures[0])) as picture:
         assert picture.width > 6 * 128 and picture.height > 2 * 128  # gray | predicted | real
+
+
+def test_sample_pictures_are_colored_by_what_is_scored_and_kept(trained, splits, artifacts):
+    import keras
+
+    client, run = trained
+    step = f"step%2B{run.data.metrics['best_epoch']:.0f}%2B"
+    (file,) = [
+        each.path
+        for each in client.list_artifacts(run.info.run_id, "images")
+        if step in each.path.replace("+", "%2B") and each.path.endswith(".png")
+    ]
+    colorizer = keras.models.load_model(artifacts("keras/generator.keras"))
+    count = len(splits.val.images)
+    shown = np.linspace(0, count - 1, min(tracking.SAMPLES, count)).astype(int)
+    real = splits.val.images[shown]
+    gray = pixels.gray_input(real, 3)
+    expected = figures.strip(pixels.to_uint8(gray), pixels.to_uint8(colorizer(gray[..., :1])), real)
+    with Image.open(artifacts(file)) as picture:
+        assert np.abs(np.asarray(picture, int) - expected).max() <= 1
 
 
 def test_figures_are_pictures(artifacts):

@@ -70,14 +70,21 @@ def test_what_is_frozen_is_kept_as_it_was_loaded(splits):
             np.testing.assert_array_equal(kept, expected)
 
 
-def test_callbacks_receive_the_scores(splits):
+@pytest.mark.parametrize("head", ["chroma", "histogram"])
+def test_callbacks_receive_the_scores_and_what_they_are_of(head, splits):
+    real = splits.val.images[: training.SCORED_PICTURES]
+
     class Seen(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
             self.logs = dict(logs)
+            colorize = training.as_function(self.colorizer)
+            self.predicted = pixels.to_uint8(colorize(pixels.gray_input(real, 1)))
 
     seen = Seen()
-    result = training.train(quick("naive_basic", epochs=1), splits, [seen])
+    result = training.train(quick("naive_basic", epochs=1, head=head), splits, [seen])
     assert {name: [value] for name, value in seen.logs.items()} == result.history
+    measured = evaluation.measure(real, seen.predicted)
+    assert measured["psnr"] == pytest.approx(seen.logs["val_psnr"])
 
 
 @pytest.mark.parametrize("variant", ["naive_basic", "pix2pix"])

@@ -106,17 +106,30 @@ def test_frozen_stages_keep_their_weights_and_their_statistics(
     assert all(moved[end : names.index(last_used) + 1])
 
 
-@pytest.mark.parametrize(("head", "width"), [("chroma", 8), ("rgb", 32)])
-def test_chroma_comes_at_a_quarter_of_the_size_and_rgb_at_all_of_it(head, width):
+@pytest.mark.parametrize(
+    ("head", "layer", "width"),
+    [("histogram", "color_scores", 8), ("chroma", "chroma", 8), ("rgb", "rgb", 32)],
+)
+def test_chroma_comes_at_a_quarter_of_the_size_and_rgb_at_all_of_it(head, layer, width):
     colorizer = models.build(small("naive_efficientnet", head=head), 32).colorizer
-    assert colorizer.get_layer(head).output.shape[1:3] == (width, width)
+    assert colorizer.get_layer(layer).output.shape[1:3] == (width, width)
 
 
-@pytest.mark.parametrize(("head", "layer_count"), [("chroma", 4), ("rgb", 5)])
+@pytest.mark.parametrize(("head", "layer_count"), [("histogram", 4), ("chroma", 4), ("rgb", 5)])
 def test_chroma_of_a_quarter_of_the_size_is_judged_at_half_of_it(head, layer_count):
     discriminator = models.build(small("pix2pix_efficientnet", head=head), 32).trainer.discriminator
     convolutions = [e for e in discriminator.layers if isinstance(e, keras.layers.Conv2D)]
     assert len(convolutions) == layer_count
+
+
+def test_batches_are_not_normalized_where_that_would_hide_how_dull_they_are():
+    trainer = models.build(small("pix2pix_efficientnet"), 32).trainer
+    gray, real = pixels.gray_input(RGB, 3), pixels.to_signed(RGB.astype("float32"))
+    judged = trainer.discriminator([gray, real], training=True)
+    alone = [
+        trainer.discriminator([gray[i : i + 1], real[i : i + 1]], training=True) for i in range(4)
+    ]
+    np.testing.assert_allclose(judged, np.concatenate(alone), rtol=1e-3, atol=1e-5)
 
 
 def test_an_encoder_without_weights_learns_all_of_them():

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import keras
 
 from colorization.config import Transfer
+from colorization.models import histogram
 from colorization.models.heads import build_colorizer
 from colorization.models.naive import build_autoencoder
 from colorization.models.pix2pix import build_patchgan, build_unet
@@ -80,8 +81,13 @@ def _build_generator(config, size, fused):
 
 
 def _compile_naive(config, generator):
+    optimizer = keras.optimizers.Adam(config.learning_rate)
+    if config.head == "histogram":
+        trainer = keras.Model(generator.input, histogram.scores_of(generator))
+        trainer.compile(optimizer, histogram.cross_entropy)
+        return trainer
     pixel_loss = {"l1": "mean_absolute_error", "mse": "mean_squared_error"}[config.loss]
-    generator.compile(keras.optimizers.Adam(config.learning_rate), pixel_loss)
+    generator.compile(optimizer, pixel_loss)
     return generator
 
 
@@ -89,10 +95,15 @@ def _build_gan(config, generator, size, synchronized):
     from colorization.models.adversarial import Pix2Pix  # needs TensorFlow, the networks do not
 
     with computing_in(config.precision):
-        coarse = isinstance(config, Transfer) and config.head == "chroma"
-        discriminator = build_patchgan(size, config.filters, halved=coarse)
+        known = isinstance(config, Transfer)
+        coarse = known and config.head != "rgb"
+        discriminator = build_patchgan(size, config.filters, halved=coarse, normalized=not known)
     _normalize_together(synchronized, discriminator)
-    trainer = Pix2Pix(generator, discriminator)
+    scored = None
+    if config.head == "histogram":
+        both = [generator.output, histogram.scores_of(generator)]
+        scored = keras.Model(generator.input, both)
+    trainer = Pix2Pix(generator, discriminator, scored)
     trainer.compile(
         keras.optimizers.Adam(config.generator_learning_rate, ADAM_BETA_1),
         keras.optimizers.Adam(config.discriminator_learning_rate, ADAM_BETA_1),

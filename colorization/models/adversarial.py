@@ -4,12 +4,15 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from colorization.models.histogram import cross_entropy
+
 
 class Pix2Pix(keras.Model):
     """A conditional GAN with an L1 term (Isola et al. 2017), updated alternately.
 
-    While `pretraining` is True the generator learns from L1 alone: a discriminator teaches better
-    what knows most colors already (as DeOldify's "NoGAN" found). To change it, call `pretrain`.
+    While `pretraining` is True the generator learns without the discriminator, which teaches
+    better what knows most colors already (as DeOldify's "NoGAN" found): from L1, or from the
+    cross-entropy of its scores of colors where it has such. To change it, call `pretrain`.
 
     Where a `tf.distribute.Strategy` shares a batch among replicas, each one's losses are its
     share of the batch's: Keras's optimizers add up the gradients.
@@ -17,12 +20,15 @@ class Pix2Pix(keras.Model):
     Args:
         generator: gray levels (N, S, S, 3) to signed RGB (N, S, S, 3).
         discriminator: [gray levels, signed RGB] to logits (N, h, w, 1).
+        scored: the generator once more, which returns its scores of colors as well, if it has
+            such; see `histogram`.
     """
 
-    def __init__(self, generator, discriminator):
+    def __init__(self, generator, discriminator, scored=None):
         super().__init__(name="pix2pix")
         self.generator = generator
         self.discriminator = discriminator
+        self.scored = scored
         names = ("generator_loss", "adversarial_loss", "l1_loss", "discriminator_loss")
         self.trackers = {name: keras.metrics.Mean(name=name) for name in names}
         self.pretraining = False
@@ -54,7 +60,7 @@ class Pix2Pix(keras.Model):
         return self.generator(gray, training=training)
 
     def pretrain(self, pretraining):
-        """Let the generator learn from L1 alone, or from both from the next step on."""
+        """Let the generator learn alone, or against the discriminator, from the next step on."""
         if pretraining != self.pretraining:
             self.pretraining = pretraining
             self.make_train_function(force=True)
@@ -82,23 +88,28 @@ class Pix2Pix(keras.Model):
     def test_step(self, data):
         """Return the same losses, without updates."""
         gray, real, _ = keras.utils.unpack_x_y_sample_weight(data)
-        fake = self.generator(gray, training=False)
         if self.pretraining:
-            return self._track(self._l1_alone(real, fake))
+            return self._track(self._learn_alone(gray, real, training=False))
+        fake = self.generator(gray, training=False)
         judged = self._judge_both(gray, real, fake, training=False)
         losses = self._judge_fake(gray, real, fake, training=False)
         return self._track({**losses, "discriminator_loss": judged})
 
     def _pretrain_step(self, gray, real):
         with tf.GradientTape() as tape:
-            losses = self._l1_alone(real, self.generator(gray, training=True))
-        self._apply(tape, losses["l1_loss"], self.generator, self.generator_optimizer)
+            losses = self._learn_alone(gray, real, training=True)
+        self._apply(tape, losses["generator_loss"], self.generator, self.generator_optimizer)
         return self._track(losses)
 
-    def _l1_alone(self, real, fake):
-        l1 = self._l1(real, fake)
+    def _learn_alone(self, gray, real, training):
+        if self.scored:
+            fake, scores = self.scored(gray, training=training)
+            l1 = self._l1(real, fake)
+            loss = ops.mean(cross_entropy(real, scores)) / _replicas()
+        else:
+            loss = l1 = self._l1(real, self.generator(gray, training=training))
         nothing = dict.fromkeys(self.trackers, 0.0)
-        return nothing | {"generator_loss": self.l1_weight * l1, "l1_loss": l1}
+        return nothing | {"generator_loss": loss, "l1_loss": l1}
 
     def _judge_both(self, gray, real, fake, training):
         """Return the discriminator's loss, halved as in the paper to slow it down."""

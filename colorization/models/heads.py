@@ -1,4 +1,4 @@
-"""Where every generator begins and ends: ranges in and out, and the two ways to predict color.
+"""Where every generator begins and ends: ranges in and out, and the ways to predict color.
 
 All of it computes in float32, whatever the layers between do: bfloat16 holds 8 bits of a luma.
 """
@@ -6,6 +6,7 @@ All of it computes in float32, whatever the layers between do: bfloat16 holds 8 
 import keras
 from keras import layers, ops
 
+from colorization.models.histogram import color_scores, likely_color
 from colorization.models.precision import computing_in
 from colorization.pixels import HALF_RANGE, MAX_LEVEL, YCBCR_TO_RGB
 
@@ -22,8 +23,9 @@ def add_head(head, features, signed_gray):
 
     Args:
         head: `chroma`: two planes at the features' size, upsampled and joined with the input's
-            luma by BT.601's fixed weights, so that luminance is never guessed; or `rgb`: three
-            free planes, as in the original notebooks.
+            luma by BT.601's fixed weights, so that luminance is never guessed; `histogram`: the
+            same two planes, from a distribution over colors; or `rgb`: three free planes, as in
+            the original notebooks.
         features: (N, h, w, F), of any size.
         signed_gray: (N, S, S, C), in [-1, 1].
 
@@ -32,8 +34,11 @@ def add_head(head, features, signed_gray):
     """
     if head == "rgb":
         return _at_size_of(signed_gray, _planes(3, "rgb")(features))
-    # From zero weights a chroma head starts as plain gray, and learns color from there.
-    color = _planes(2, "chroma", kernel_initializer="zeros")(features)
+    if head == "histogram":
+        color = likely_color(color_scores(features))
+    else:
+        # From zero weights a chroma head starts as plain gray, and learns color from there.
+        color = _planes(2, "chroma", kernel_initializer="zeros")(features)
     color = _at_size_of(signed_gray, color)
     # Gray repeated over three channels has its own value as luma: one formula for C = 1 and C = 3.
     luma = signed_gray[..., :1]

@@ -1,4 +1,4 @@
-"""The naive colorizers: convolutional autoencoders, gray in, RGB out, one pixel loss."""
+"""The naive colorizers: convolutional autoencoders, gray in, RGB out, one loss."""
 
 import keras
 from keras import layers
@@ -16,7 +16,7 @@ def build_autoencoder(size, filters, depth, dropout, batch_norm, head, fused=Tru
         depth: down-sampling stages.
         dropout: share of activations dropped at the bottleneck and in the decoder.
         batch_norm: normalize after each convolution.
-        head: `chroma` or `rgb`, see `heads`.
+        head: `chroma`, `histogram` or `rgb`, see `heads`.
         fused: see `resizing`.
 
     Returns:
@@ -28,7 +28,7 @@ def build_autoencoder(size, filters, depth, dropout, batch_norm, head, fused=Tru
     for stage in range(depth):  # size / 2**depth
         x = _block(x, filters * min(2**stage, 8), batch_norm, strides=2)
     x = _drop(_block(x, filters * min(2**depth, 8), batch_norm), dropout)
-    last = 1 if head == "chroma" else 0  # chroma stays at half size
+    last = 0 if head == "rgb" else 1  # chroma stays at half size
     for stage in reversed(range(last, depth)):
         features = filters * min(2**stage, 8)
         x = resize_and_convolve(x, features, fused, use_bias=not batch_norm)

@@ -20,7 +20,7 @@ def build_unet(size, filters, depth, dropout, head, fused=True):
         filters: channels of the first stage (the paper: 64); doubled each stage, up to eight times.
         depth: down-sampling stages (the paper's 8 reach 1x1 from 256; 7 do from 128).
         dropout: share of activations dropped in the first three blocks of the decoder.
-        head: `chroma` or `rgb`, see `heads`.
+        head: `chroma`, `histogram` or `rgb`, see `heads`.
         fused: see `resizing`.
 
     Returns:
@@ -30,12 +30,12 @@ def build_unet(size, filters, depth, dropout, head, fused=True):
     signed = scale_in(gray)
     x, skips = signed, []
     for stage in range(depth):
-        x = _conv(x, filters * min(2**stage, 8), strides=2)
+        x = _conv(x, filters * min(2**stage, 8), 2, _weights())
         # Neither the first stage (the paper) nor a 1x1 map, which has hardly any statistics.
         x = _normalize(x) if 0 < stage < depth - 1 else x
         skips.append(x)
         x = layers.LeakyReLU(LEAK)(x)
-    last = 1 if head == "chroma" else 0  # chroma stays at half size
+    last = 0 if head == "rgb" else 1  # chroma stays at half size
     for stage in reversed(range(last, depth)):
         features = filters * min(2 ** max(stage - 1, 0), 8)
         x = _normalize(resize_and_convolve(x, features, fused, kernel_initializer=_weights()))
@@ -47,7 +47,7 @@ def build_unet(size, filters, depth, dropout, head, fused=True):
     return keras.Model(gray, add_head(head, x, signed), name="unet")
 
 
-def build_patchgan(size, filters, halved=False):
+def build_patchgan(size, filters, halved=False, normalized=True):
     """Build the conditional PatchGAN: each score judges a 70x70 patch of gray and color together.
 
     Args:
@@ -55,6 +55,8 @@ def build_patchgan(size, filters, halved=False):
         filters: channels of the first stage (the paper: 64).
         halved: judge pictures of half the size, by a stage less: patches of 68x68 pixels instead,
             for a quarter of the work, where chroma is coarser still.
+        normalized: by the batch, as in the paper. Real and generated pictures are batches of their
+            own, so that this hides from the discriminator that all of one are duller.
 
     Returns:
         A `keras.Model`: [gray levels (N, size, size, 3), signed RGB (N, size, size, 3)] to logits
@@ -64,16 +66,17 @@ def build_patchgan(size, filters, halved=False):
     rgb = keras.Input((size, size, 3), name="rgb")
     x = layers.Concatenate()([scale_in(gray), rgb])
     x = layers.AveragePooling2D(2)(x) if halved else x
+    weights = _weights if normalized else keras.initializers.HeNormal  # the paper's would fade
     for stage, strides in enumerate((2, 2, 1) if halved else (2, 2, 2, 1)):
-        x = _conv(x, filters * 2**stage, strides=strides)
-        x = _normalize(x) if stage > 0 else x
+        x = _conv(x, filters * 2**stage, strides, weights())
+        x = _normalize(x) if normalized and stage > 0 else x
         x = layers.LeakyReLU(LEAK)(x)
     with computing_in("float32"):
-        return keras.Model([gray, rgb], _conv(x, 1), name="patchgan")
+        return keras.Model([gray, rgb], _conv(x, 1, 1, weights()), name="patchgan")
 
 
-def _conv(x, filters, strides=1):
-    return layers.Conv2D(filters, 4, strides, padding="same", kernel_initializer=_weights())(x)
+def _conv(x, filters, strides, weights):
+    return layers.Conv2D(filters, 4, strides, padding="same", kernel_initializer=weights)(x)
 
 
 def _weights():

@@ -43,7 +43,7 @@ def build_transfer_unet(
         filters: channels of the decoder's last stage; doubled with each smaller size.
         depth: down-sampling stages, 2 to 5; with 2, chroma is read from the encoder at once.
         dropout: share of channels dropped in the decoder.
-        head: `chroma` or `rgb`, see `heads`.
+        head: `histogram`, `chroma` or `rgb`, see `heads`.
         encoder_weights: `imagenet`, which Keras downloads for MobileNetV2 and a package holds for
             EfficientNet; `none`; or a .weights.h5 file of the encoder.
         frozen_stages: of the encoder, that keep the weights as they were loaded.
@@ -74,7 +74,7 @@ def build_transfer_unet(
         for layer in keras.Model(gray, features[:frozen_stages]).layers:
             layer.trainable = False
     *skips, x = features[:depth]
-    last = CHROMA_STAGE if head == "chroma" else 0
+    last = 0 if head == "rgb" else CHROMA_STAGE
     for stage in reversed(range(last, depth)):
         x = resize_and_convolve(x, filters * 2 ** max(stage - 1, 0), fused, use_bias=False)
         x = layers.ReLU()(layers.BatchNormalization(momentum=MOMENTUM)(x))
