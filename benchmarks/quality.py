@@ -55,7 +55,6 @@ CAMPAIGN = {
     "naive_efficientnet": Recipe(VARIANTS["naive_efficientnet"], seeds=3),
     "pix2pix_efficientnet": Recipe(VARIANTS["pix2pix_efficientnet"], seeds=3),
     "pix2pix": Recipe(VARIANTS["pix2pix"], seeds=3),
-    "naive_basic": Recipe(VARIANTS["naive_basic"]),
     # What the notebooks did: free RGB; and the sizes of TensorFlow's pix2pix tutorial. Only the
     # schedule of the learning rates is ours.
     "naive_basic, rgb": changed("naive_basic", **NOTEBOOK),
