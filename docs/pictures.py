@@ -1,6 +1,6 @@
 """Make the README's pictures from the store's latest finished runs on painted birds.
 
-    mlflow run . -e pix2pix && mlflow run . && mlflow run . -e evaluate
+    mlflow run . -e pix2pix_efficientnet && mlflow run . && mlflow run . -e evaluate
     mlflow run . -e pretrained -P naive=<id of a naive run>
     python docs/pictures.py            # needs Chromium
 
@@ -35,6 +35,7 @@ from colorization.data.sample import paint  # noqa: E402
 
 DOCS = ROOT / "docs"
 STORE = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{ROOT}/mlflow.db")
+FIRST = "pix2pix_efficientnet"  # what the README's first command trains
 SHOWN = {  # seeds that the sample does not reach
     "Robin": 81,
     "Bluetit": 81,
@@ -56,10 +57,10 @@ SHEET_WIDTH = 1400
 def main():
     """Write docs/*.jpg but app.jpg, and docs/*.png."""
     client = mlflow.MlflowClient(STORE)
-    query = "tags.variant = 'pix2pix' and params.data = 'sample' and attributes.status = 'FINISHED'"
+    query = f"tags.variant = '{FIRST}' and params.data = 'sample' and attributes.status = 'FINISHED'"
     run = next(filter(has_defaults, client.search_runs(["0"], query)), None)
     if run is None:
-        sys.exit(f"No such run in {STORE}. Expected a finished one: `mlflow run . -e pix2pix`.")
+        sys.exit(f"No such run in {STORE}. Expected a finished one: `mlflow run . -e {FIRST}`.")
     paint_lead(client, run).save(DOCS / "birds.jpg", quality=90)
     for name, artifact in SHEETS.items():
         shrink_sheet(client, name, artifact).save(DOCS / f"{name}.jpg", quality=85)
@@ -73,7 +74,7 @@ def main():
 
 def has_defaults(run):
     """Tell whether a run is what the README's first command makes."""
-    config = VARIANTS["pix2pix"]
+    config = VARIANTS[FIRST]
     defaults = {spec.name: str(getattr(config, spec.name)) for spec in tunable_fields(config)}
     return defaults.items() <= run.data.params.items()
 
