@@ -57,7 +57,8 @@ SHEET_WIDTH = 1400
 def main():
     """Write docs/*.jpg but app.jpg, and docs/*.png."""
     client = mlflow.MlflowClient(STORE)
-    query = f"tags.variant = '{FIRST}' and params.data = 'sample' and attributes.status = 'FINISHED'"
+    query = f"tags.variant = '{FIRST}' and params.data = 'sample'"
+    query += " and attributes.status = 'FINISHED'"
     run = next(filter(has_defaults, client.search_runs(["0"], query)), None)
     if run is None:
         sys.exit(f"No such run in {STORE}. Expected a finished one: `mlflow run . -e {FIRST}`.")
