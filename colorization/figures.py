@@ -56,10 +56,10 @@ def convergence(curves):
     titles = list(dict.fromkeys(title for panels in curves.values() for title in panels))
     figure = Figure(figsize=(4.2 * len(titles), 4.2), layout="constrained")
     for axes, title in zip(np.atleast_1d(figure.subplots(1, len(titles))), titles, strict=True):
-        for number, (label, panels) in enumerate(curves.items()):
-            values = panels.get(title, [])
+        for label, panels in curves.items():
+            values = panels.get(title, [])  # an empty curve as well takes its turn of the colors
             epochs = np.arange(1, len(values) + 1)
-            axes.plot(epochs, values, color=f"C{number}", marker=".", label=label)
+            axes.plot(epochs, values, marker=".", label=label)
         axes.set(title=title, xlabel="epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.spines[["top", "right"]].set_visible(False)
