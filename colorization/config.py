@@ -97,7 +97,7 @@ class Transfer(Config):
     """What has an encoder that has learnt on other pictures before."""
 
     head: str = _choice("histogram", HEADS, HEADS_HELP)
-    filters: int = _number(16, 4, 256, "channels of the decoder's last stage")
+    filters: int = _number(32, 4, 256, "channels of the decoder's last stage")
     depth: int = _number(5, 2, 5, "down-sampling stages, of the encoder's five")
     encoder_weights: str = _file("imagenet", ("imagenet", "none"), "what the encoder begins with")
     frozen_stages: int = _number(5, 0, 5, "of the encoder that stay as loaded, not with `none`")

@@ -65,12 +65,13 @@ def features(network, names, pictures):
 )
 def test_the_encoder_begins_with_the_weights_of_a_file(variant, make, names, tmp_path):
     file = tmp_path / "encoder.weights.h5"
-    theirs = make()
+    theirs = make(48)
     theirs.save_weights(file)
     config = small(variant, encoder_weights=str(file))
     colorizer = models.build(config, 32).colorizer
     gray = pixels.gray_input(RGB, config.gray_channels)
-    expected = features(theirs, names, pixels.to_signed(pixels.gray_input(RGB, 3)))
+    enlarged = keras.layers.Resizing(48, 48)(pixels.to_signed(pixels.gray_input(RGB, 3)))
+    expected = features(theirs, names, enlarged)
     for ours, their in zip(features(colorizer, names, gray), expected, strict=True):
         np.testing.assert_allclose(ours, their, rtol=1e-3, atol=1e-3)
 
@@ -104,6 +105,31 @@ def test_frozen_stages_keep_their_weights_and_their_statistics(
     ]
     assert not any(moved[:end])
     assert all(moved[end : names.index(last_used) + 1])
+
+
+@pytest.mark.parametrize(
+    ("variant", "make"), [("pix2pix_mobilenet", mobilenet), ("naive_efficientnet", efficient)]
+)
+def test_of_an_encoder_frozen_as_a_whole_nothing_moves_and_behind_it_all(variant, make, tmp_path):
+    encoder = make(48)
+    encoder.save_weights(tmp_path / "encoder.weights.h5")
+    weights = str(tmp_path / "encoder.weights.h5")
+    config = small(variant, encoder_weights=weights, frozen_stages=5)
+    trainer, colorizer = models.build(config, 32)
+    before = {each.name: each.get_weights() for each in colorizer.layers if each.weights}
+    real = pixels.to_signed(RGB.astype("f4"))
+    for _ in range(3):
+        trainer.train_on_batch(pixels.gray_input(RGB, config.gray_channels), real)
+    moved = {
+        name
+        for name, arrays in before.items()
+        if any(
+            not np.array_equal(*pair)
+            for pair in zip(arrays, colorizer.get_layer(name).get_weights(), strict=True)
+        )
+    }
+    assert moved == set(before) - {each.name for each in encoder.layers}
+    assert "summary" in moved
 
 
 @pytest.mark.parametrize(
@@ -235,8 +261,8 @@ except ValueError as error:
 @pytest.mark.slow
 def test_imagenet_s_weights_are_downloaded_once(tmp_path):
     """From a server of our own; where it is gone, the error says so."""
-    theirs = mobilenet(128)
-    name = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_128_no_top.h5"
+    theirs = mobilenet(192)
+    name = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_192_no_top.h5"
     theirs.save_weights(tmp_path / "mobilenet.weights.h5")
     served = tmp_path / "served"
     served.mkdir()

@@ -40,10 +40,16 @@ STAGES = (
     Stage(1, 3, 1, 6, 320),
 )
 LAST_OF_ITS_SIZE = (0, 1, 2, 4, 6)  # among the stages: 1/2, 1/4, 1/8, 1/16 and 1/32
+TOP = 1280  # channels from which classes are told
 
 
 def efficientnet_features(signed):
-    """Return what EfficientNet-Lite0 makes of signed pictures (N, S, S, 3) at five sizes."""
+    """Return what EfficientNet-Lite0 makes of signed pictures (N, S, S, 3).
+
+    Returns:
+        Its features at five sizes, 1/2 to 1/32 of S, and (N, S / 32, S / 32, 1280): those whose
+        mean tells what a picture shows.
+    """
     x = _activate(_convolve(signed, STEM, 3, "stem", strides=2))
     outputs, block = [], 0
     for stage in STAGES:
@@ -51,7 +57,8 @@ def efficientnet_features(signed):
             x = _block(x, stage, first, f"block{block}")
             block += 1
         outputs.append(x)
-    return [outputs[index] for index in LAST_OF_ITS_SIZE]
+    top = _activate(_convolve(x, TOP, 1, "top"))
+    return [*(outputs[index] for index in LAST_OF_ITS_SIZE), top]
 
 
 def _block(x, stage, first, name):

@@ -15,11 +15,16 @@ MOBILENET_FEATURES = (  # at 1/2, 1/4, ... 1/32 of the size: the widest layers, 
     "block_6_expand_relu",
     "block_13_expand_relu",
     "block_16_project_BN",
+    "out_relu",  # at 1/32 as well: of its mean, ImageNet's classes are told
 )
 MOMENTUM = 0.9  # of running means; the encoders' own are for trainings of days
 # Chroma of a quarter of the size: photographs with theirs shrunk so and enlarged again are 36.9 dB
 # from themselves, far above what any network guesses, and a decoder's finest stages cost most.
 CHROMA_STAGE = 2
+# The encoders have learnt from pictures of 224 pixels: enlarged, ours show things of such a size.
+ENLARGED = 1.5
+SUMMARY = 32  # channels: few, and often dropped, or pictures are known by heart
+SUMMARY_DROPOUT = 0.5
 
 
 def build_transfer_unet(
@@ -41,7 +46,8 @@ def build_transfer_unet(
         channels: of the gray input: 1, or 3 for gray as RGB.
         size: width and height of the pictures, in pixels; divisible by 2**depth.
         filters: channels of the decoder's last stage; doubled with each smaller size.
-        depth: down-sampling stages, 2 to 5; with 2, chroma is read from the encoder at once.
+        depth: stages of the encoder that the decoder begins behind, 2 to 5; with 2, chroma is read
+            from the encoder at once.
         dropout: share of channels dropped in the decoder.
         head: `histogram`, `chroma` or `rgb`, see `heads`.
         encoder_weights: `imagenet`, which Keras downloads for MobileNetV2 and a package holds for
@@ -58,8 +64,10 @@ def build_transfer_unet(
     gray = keras.Input((size, size, channels), name="gray")
     signed = scale_in(gray)
     rgb = signed if channels == 3 else layers.Concatenate(name="gray_as_rgb")([signed] * 3)
+    large = round(ENLARGED * size)
+    rgb = layers.Resizing(large, large, interpolation="bilinear", name="enlarged")(rgb)
     try:
-        features = ENCODERS[encoder](gray, rgb, encoder_weights)
+        *features, top = ENCODERS[encoder](gray, rgb, encoder_weights)
     except Exception as error:  # Keras raises a bare one where a download fails
         reason = (str(error) or repr(error)).splitlines()[0].rstrip(".")
         raise ValueError(
@@ -67,13 +75,18 @@ def build_transfer_unet(
             "`none` learns them from nothing, `imagenet` needs its download or package. "
             f"Received: encoder_weights={encoder_weights!r}"
         ) from error
-    for layer in keras.Model(gray, features).layers:
+    for layer in keras.Model(gray, [*features, top]).layers:
         if isinstance(layer, layers.BatchNormalization):
             layer.momentum = MOMENTUM
     if encoder_weights != "none" and frozen_stages:
-        for layer in keras.Model(gray, features[:frozen_stages]).layers:
+        frozen = [*features, top] if frozen_stages == len(features) else features[:frozen_stages]
+        for layer in keras.Model(gray, frozen).layers:
             layer.trainable = False
-    *skips, x = features[:depth]
+    *skips, x = [
+        layers.Resizing(size // 2**stage, size // 2**stage, interpolation="bilinear")(each)
+        for stage, each in enumerate(features[:depth], start=1)
+    ]
+    x = layers.Concatenate()([x, _summary(top, x.shape[1])])
     last = 0 if head == "rgb" else CHROMA_STAGE
     for stage in reversed(range(last, depth)):
         x = resize_and_convolve(x, filters * 2 ** max(stage - 1, 0), fused, use_bias=False)
@@ -83,6 +96,18 @@ def build_transfer_unet(
         x = layers.SpatialDropout2D(dropout)(x) if dropout else x
     x = layers.Conv2D(filters, 3, padding="same", activation="relu")(x)
     return keras.Model(gray, add_head(head, x, signed), name=f"{encoder}_unet")
+
+
+def _summary(top, size):
+    """Return what the whole picture shows, the same at each place, (N, size, size, SUMMARY).
+
+    A sky is blue, and so is what lies behind a twig before it (Iizuka et al. 2016, in whose network
+    global features are also added to those of each place).
+    """
+    x = layers.GlobalAveragePooling2D(keepdims=True)(top)
+    x = layers.Dropout(SUMMARY_DROPOUT)(x)
+    x = layers.Conv2D(SUMMARY, 1, activation="relu", name="summary")(x)
+    return layers.UpSampling2D(size)(x)
 
 
 def _mobilenet(gray, rgb, encoder_weights):
