@@ -117,7 +117,7 @@ class TransferNaiveConfig(Transfer, NaiveConfig):
 class TransferPix2PixConfig(Transfer, Pix2PixConfig):
     """A conditional GAN whose generator's encoder has learnt on other pictures before."""
 
-    l1_weight: float = _number(10.0, 0.0, 10_000.0, "lambda: weight of L1 beside the GAN loss")
+    l1_weight: float = _number(20.0, 0.0, 10_000.0, "lambda: weight of L1 beside the GAN loss")
 
 
 def tunable_fields(config_class):
