@@ -20,11 +20,20 @@ def small(variant, **changes):
 
 
 def shaken(colorizer):
-    """Give all weights random values: fresh ones would hide what a trained network does."""
+    """Give all weights random values: fresh ones would hide what a trained network does.
+
+    Kernels such that values stay about as large as they are: growing, they magnify rounding.
+    """
     rng = np.random.default_rng(1)
-    weights = [np.abs(rng.normal(0, 0.3, w.shape)) + 0.01 for w in colorizer.get_weights()]
-    weights = [w * rng.choice([-1, 1], w.shape) if w.ndim == 4 else w for w in weights]
-    colorizer.set_weights(weights)
+
+    def random_like(array):
+        if array.ndim < 4:
+            return np.abs(rng.normal(0, 0.3, array.shape)) + 0.01
+        depthwise = array.shape[-1] == 1
+        inputs = np.prod(array.shape[: 2 if depthwise else 3])
+        return rng.normal(0, inputs**-0.5, array.shape)
+
+    colorizer.set_weights([random_like(each) for each in colorizer.get_weights()])
     if "color_scores" in [layer.name for layer in colorizer.layers]:
         _doubt(colorizer)
     return colorizer
