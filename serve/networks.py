@@ -35,7 +35,7 @@ _FUNCTIONAL = {
 }
 _SEQUENTIAL = {"module": "keras", "class_name": "Sequential", "registered_name": None}
 MODELS = {"Functional": _FUNCTIONAL, "Model": _FUNCTIONAL, "Sequential": _SEQUENTIAL}
-OPERATIONS = r"keras\.src\.ops\.(numpy|nn|image)"  # what `x * 2` becomes between layers
+OPERATIONS = r"keras\.src\.ops\.(numpy|nn|image)"  # of `x * 2` and the like between layers
 VALUES = frozenset("__keras_tensor__ __tensor__ __numpy__ __slice__ __ellipsis__ __tuple__".split())
 # Of no use without training; initial values are overwritten.
 TRAINING_ONLY = re.compile("(_initializer|_regularizer|_constraint|compile_config)$")

@@ -8,6 +8,7 @@ from keras import layers, ops
 
 from colorization.models.histogram import color_scores, likely_color
 from colorization.models.precision import computing_in
+from colorization.models.resizing import resize
 from colorization.pixels import HALF_RANGE, MAX_LEVEL, YCBCR_TO_RGB
 
 
@@ -61,7 +62,7 @@ def build_colorizer(generator):
 def _at_size_of(picture, planes):
     if planes.shape[1] == picture.shape[1]:
         return planes
-    return layers.Resizing(*picture.shape[1:3], interpolation="bilinear", name="full_size")(planes)
+    return resize(planes, picture.shape[1])
 
 
 def _planes(count, name, **options):

@@ -5,6 +5,15 @@ from keras import layers, ops
 KERNEL = 3
 
 
+def resize(x, size):
+    """Resize (N, H, W, C) to (N, size, size, C), bilinearly.
+
+    By an operation: Keras's layer for it tells all behind it, normalizations too, that this is
+    training, wherever the network is called without saying so (Keras 3.15).
+    """
+    return ops.image.resize(x, (size, size), interpolation="bilinear")
+
+
 def resize_and_convolve(x, filters, fused, **options):
     """Double width and height by nearest neighbors, and convolve 3x3.
 

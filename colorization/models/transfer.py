@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import keras
-from keras import layers, ops
+from keras import layers
 
 from colorization.models.efficientnet import efficientnet_features, load_imagenet
 from colorization.models.heads import add_head, scale_in
-from colorization.models.resizing import resize_and_convolve
+from colorization.models.resizing import resize, resize_and_convolve
 
 MOBILENET_FEATURES = (  # at 1/2, 1/4, ... 1/32 of the size: the widest layers, and the last one
     "block_1_expand_relu",
@@ -64,7 +64,7 @@ def build_transfer_unet(
     gray = keras.Input((size, size, channels), name="gray")
     signed = scale_in(gray)
     rgb = signed if channels == 3 else layers.Concatenate(name="gray_as_rgb")([signed] * 3)
-    rgb = _resize(rgb, round(ENLARGED * size))
+    rgb = resize(rgb, round(ENLARGED * size))
     try:
         *features, top = ENCODERS[encoder](gray, rgb, encoder_weights)
     except Exception as error:  # Keras raises a bare one where a download fails
@@ -82,7 +82,7 @@ def build_transfer_unet(
         for layer in keras.Model(gray, frozen).layers:
             layer.trainable = False
     *skips, x = [
-        _resize(each, size // 2**stage) for stage, each in enumerate(features[:depth], start=1)
+        resize(each, size // 2**stage) for stage, each in enumerate(features[:depth], start=1)
     ]
     x = layers.Concatenate()([x, _summary(top, x.shape[1])])
     last = 0 if head == "rgb" else CHROMA_STAGE
@@ -94,15 +94,6 @@ def build_transfer_unet(
         x = layers.SpatialDropout2D(dropout)(x) if dropout else x
     x = layers.Conv2D(filters, 3, padding="same", activation="relu")(x)
     return keras.Model(gray, add_head(head, x, signed), name=f"{encoder}_unet")
-
-
-def _resize(x, size):
-    """Resize (N, H, W, C) to (N, size, size, C).
-
-    By an operation: Keras's layer for it tells all behind it, normalizations too, that this is
-    training, wherever the network is called without saying so (Keras 3.15).
-    """
-    return ops.image.resize(x, (size, size), interpolation="bilinear")
 
 
 def _summary(top, size):
