@@ -27,6 +27,7 @@ from colorization import evaluation
 from colorization.config import VARIANTS
 
 PROBED = 160  # pictures on which a recipe's speed is measured first
+MANY = 1000  # epochs, of which each phase has its share
 SHOWN = 60  # test pictures kept of each training, from the first to the last
 SHEET_ROWS = 12
 COLUMNS = evaluation.SCORES | {
@@ -102,20 +103,30 @@ def epochs_in(seconds, config, splits):
     import keras
 
     from colorization import training
+    from colorization.schedule import phases
 
     few = dataclasses.replace(splits.train, images=splits.train.images[:PROBED])
     ends = []
     clock = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: ends.append(time.perf_counter())
     )
-    # Two epochs of each phase, if there are two; the first one of each compiles.
-    two_phases = getattr(config, "pretrain_ratio", 0) > 0
-    probe = dataclasses.replace(config, epochs=4, **({"pretrain_ratio": 0.5} if two_phases else {}))
+    shares = [
+        len(phase.epochs) / MANY for phase in phases(dataclasses.replace(config, epochs=MANY))
+    ]
+    # Two epochs of each phase; the first one of each compiles.
+    alone, finetuning, adversarial = (2 * (share > 0) for share in shares)
+    ratios = {
+        "pretrain_ratio": (alone + finetuning) / (alone + finetuning + adversarial),
+        "finetune_ratio": finetuning / ((alone + finetuning) or 1),
+    }
+    own = {name: value for name, value in ratios.items() if hasattr(config, name)}
+    probe = dataclasses.replace(config, epochs=alone + finetuning + adversarial, **own)
     result = training.train(probe, dataclasses.replace(splits, train=few), [clock])
-    _, early, _, late = (1 / speed for speed in result.history["images_per_second"])  # s a picture
-    scoring = ends[1] - ends[0] - PROBED * early
-    share = config.pretrain_ratio if two_phases else 0
-    a_picture = share * early + (1 - share) * late
+    speeds = result.history["images_per_second"]
+    scoring = ends[1] - ends[0] - PROBED / speeds[1]
+    a_picture = sum(
+        share / speed for share, speed in zip(filter(None, shares), speeds[1::2], strict=True)
+    )
     return max(1, int(seconds / (len(splits.train.images) * a_picture + scoring)))
 
 

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 HEADS = ("chroma", "histogram", "rgb")
 HEADS_HELP = "predict two planes of color, how likely each color is, or free RGB"
+ENCODER_STAGES = 5
 PRECISIONS = ("float32", "mixed_bfloat16")  # the default first
 
 
@@ -50,6 +51,16 @@ class Config:
     seed: int = _number(0, 0, 2**31 - 1, "of weights, order, augmentation and dropout")
     precision: str = _choice(PRECISIONS[0], PRECISIONS, "of training; mixed is for a GPU")
 
+    @property
+    def generator_epochs(self):
+        """How many epochs, from the first one on, know no discriminator."""
+        return self.epochs
+
+    @property
+    def finetune_epochs(self):
+        """How many of `generator_epochs`, the last ones, are for an encoder to learn as well."""
+        return 0
+
     def __post_init__(self):
         """Check every field against its declared type and range."""
         for spec in tunable_fields(type(self)):
@@ -87,7 +98,7 @@ class Pix2PixConfig(Config):
     gan_loss: str = _choice("bce", ("bce", "lsgan"), "cross-entropy, or least squares")
 
     @property
-    def pretrain_epochs(self):
+    def generator_epochs(self):
         """How many epochs, from the first one on, know no discriminator."""
         return round(self.pretrain_ratio * self.epochs)
 
@@ -100,7 +111,18 @@ class Transfer(Config):
     filters: int = _number(32, 4, 256, "channels of the decoder's last stage")
     depth: int = _number(5, 2, 5, "down-sampling stages, of the encoder's five")
     encoder_weights: str = _file("imagenet", ("imagenet", "none"), "what the encoder begins with")
-    frozen_stages: int = _number(5, 0, 5, "of the encoder that stay as loaded, not with `none`")
+    frozen_stages: int = _number(
+        3, 0, ENCODER_STAGES, "of the encoder that stay as loaded, not with `none`"
+    )
+    finetune_ratio: float = _number(0.25, 0.0, 1.0, "share of epochs, the last, for the others")
+    finetune_learning_rate: float = _number(1e-4, 1e-7, 1.0, "of Adam in them")
+
+    @property
+    def finetune_epochs(self):
+        """How many of `generator_epochs`, the last ones, are for the encoder to learn as well."""
+        if self.encoder_weights == "none" or self.frozen_stages == ENCODER_STAGES:
+            return 0
+        return round(self.finetune_ratio * self.generator_epochs)
 
     @property
     def encoder(self):

@@ -1,9 +1,10 @@
-"""How learning rates rise and fall over a training, and when a GAN's two networks meet."""
+"""How learning rates rise and fall over a training, and who learns when."""
 
 import math
 from typing import NamedTuple
 
 import keras
+from keras import ops
 
 LEARNING_RATES = {  # of each family; each is that of the optimizer of the same name
     "naive": ("learning_rate",),
@@ -12,10 +13,19 @@ LEARNING_RATES = {  # of each family; each is that of the optimizer of the same 
 
 
 class Phase(NamedTuple):
-    """Epochs in a row, counted from 0, with the highest learning rate of each optimizer."""
+    """Epochs in a row, counted from 0, and what is particular to them.
+
+    Attributes:
+        epochs: their numbers.
+        rates: the highest learning rate of each optimizer.
+        finetuning: whether an encoder that has learnt before learns as well.
+        adversarial: whether a GAN's two networks have met.
+    """
 
     epochs: range
     rates: dict
+    finetuning: bool = False
+    adversarial: bool = False
 
 
 class CosineSchedule(keras.callbacks.Callback):
@@ -26,25 +36,39 @@ class CosineSchedule(keras.callbacks.Callback):
     Args:
         config: with the rates, and `warmup_ratio`, the share of a phase's steps in which they rise.
         steps: of an epoch.
+        finetuned: layers that learn only in the phase for that.
     """
 
-    def __init__(self, config, steps):
+    def __init__(self, config, steps, finetuned=()):
         super().__init__()
         self.config = config
         self.steps = steps
+        self.finetuned = finetuned
 
     def on_epoch_begin(self, epoch, logs=None):
         """Enter the epoch's phase."""
         self.phase = next(each for each in phases(self.config) if epoch in each.epochs)
         self.done = self.phase.epochs.index(epoch) * self.steps
         if self.config.family == "pix2pix":
-            self.model.pretrain(epoch < self.config.pretrain_epochs)
+            self.model.pretrain(not self.phase.adversarial)
+        if any(layer.trainable != self.phase.finetuning for layer in self.finetuned):
+            self._finetune(self.phase.finetuning)
 
     def on_train_batch_begin(self, batch, logs=None):
         """Set the rates for this step."""
         share = self._share(self.done + batch, len(self.phase.epochs) * self.steps)
         for name, rate in self.phase.rates.items():
             optimizer_of(self.model, name).learning_rate = share * rate
+
+    def _finetune(self, finetuning):
+        for layer in self.finetuned:
+            layer.trainable = finetuning
+        self.model.make_train_function(force=True)
+        if finetuning:
+            # Adam begins anew, or its first steps for what has not moved yet would be far too long.
+            optimizer = optimizer_of(self.model, LEARNING_RATES[self.config.family][0])
+            for variable in optimizer.variables:
+                variable.assign(ops.zeros_like(variable))
 
     def _share(self, step, steps):
         rising = self.config.warmup_ratio * steps
@@ -54,16 +78,28 @@ class CosineSchedule(keras.callbacks.Callback):
 
 
 def phases(config):
-    """Return the `Phase`s of a training: one, or for pix2pix one without the GAN before it."""
+    """Return the `Phase`s of a training: some may have no epochs.
+
+    First the generator learns alone, then its encoder with it; last, for pix2pix, all against the
+    discriminator.
+    """
+    end = config.generator_epochs
+    start = end - config.finetune_epochs
     rates = {name: getattr(config, name) for name in LEARNING_RATES[config.family]}
-    if config.family == "naive":
-        return [Phase(range(config.epochs), rates)]
-    alone = {
-        "generator_learning_rate": config.pretrain_learning_rate,
-        "discriminator_learning_rate": 0.0,
-    }
-    start = config.pretrain_epochs
-    return [Phase(range(start), alone), Phase(range(start, config.epochs), rates)]
+    alone = rates
+    if config.family == "pix2pix":
+        alone = {
+            "generator_learning_rate": config.pretrain_learning_rate,
+            "discriminator_learning_rate": 0.0,
+        }
+    slow = alone
+    if start < end:
+        slow = alone | {LEARNING_RATES[config.family][0]: config.finetune_learning_rate}
+    return [
+        Phase(range(start), alone),
+        Phase(range(start, end), slow, finetuning=True),
+        Phase(range(end, config.epochs), rates, adversarial=True),
+    ]
 
 
 def optimizer_of(trainer, learning_rate):

@@ -150,7 +150,7 @@ def train(config, splits, callbacks=(), start_from=None):
     strategy = strategy_for(batch_size)
     replicas = strategy.num_replicas_in_sync
     with strategy.scope():
-        trainer, in_training = models.build(config, train_images.shape[1], replicas > 1)
+        trainer, in_training, finetuned = models.build(config, train_images.shape[1], replicas > 1)
     colorizer = models.build_plain(config, train_images.shape[1])
     logger.info("%s: %s weights", config.variant, f"{colorizer.count_params():,}")
     if start_from is not None:
@@ -172,7 +172,7 @@ def train(config, splits, callbacks=(), start_from=None):
             SCORING_BATCH * replicas,
         ),
         callbacks=[
-            CosineSchedule(config, steps),
+            CosineSchedule(config, steps, finetuned),
             WeightAveraging(config, in_training, colorizer),
             scoring,
             *callbacks,

@@ -94,7 +94,7 @@ def test_a_colorizer_survives_saving_and_onnx(variant, tmp_path):
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("variant", ["naive_deep", "pix2pix"])
 def test_mixed_precision_is_for_the_inner_layers_only(variant, head):
-    trainer, colorizer = models.build(small(variant, head=head, precision="mixed_bfloat16"), 32)
+    trainer, colorizer, _ = models.build(small(variant, head=head, precision="mixed_bfloat16"), 32)
     networks = [trainer.generator, trainer.discriminator] if variant == "pix2pix" else [trainer]
     for network in networks:
         layers = [each for each in network.layers if isinstance(each, keras.layers.Conv2D)]
@@ -285,7 +285,7 @@ def test_validation_and_serving_compute_the_same(variant, tmp_path):
     training with dropout.
     """
     config = small(variant, dropout=0.5)
-    trainer, colorizer = models.build(config, 32)
+    trainer, colorizer, _ = models.build(config, 32)
     gray, real = pixels.gray_input(RGB, config.gray_channels), pixels.to_signed(RGB.astype("f4"))
     trainer.train_on_batch(gray, real)
     export_onnx(colorizer, tmp_path / "generator.onnx", gray)

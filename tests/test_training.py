@@ -1,5 +1,6 @@
 import dataclasses
 import gc
+import itertools
 import json
 import os
 import subprocess
@@ -61,13 +62,74 @@ def test_the_best_epoch_by_the_criterion_is_kept(variant, rate, metric, splits):
 
 
 def test_what_is_frozen_is_kept_as_it_was_loaded(splits):
-    config = quick("naive_efficientnet", epochs=1, encoder_weights="imagenet")
+    config = quick("naive_efficientnet", epochs=1, encoder_weights="imagenet", finetune_ratio=1.0)
     keep = training.train(config, splits).colorizer
     loaded = models.build(config, 128).colorizer
-    for name in ("stem", "block15_project", "block15_project_normalize"):
+    for name in ("stem", "block4_project", "block15_project_normalize"):
         weights = [network.get_layer(name).get_weights() for network in (keep, loaded)]
         for kept, expected in zip(*weights, strict=True):
             np.testing.assert_array_equal(kept, expected)
+
+
+@pytest.mark.parametrize(
+    ("variant", "rate", "own", "moving"),
+    [
+        ("naive_efficientnet", "learning_rate", {"epochs": 2}, [False, True]),
+        (
+            "pix2pix_efficientnet",
+            "generator_learning_rate",
+            {"epochs": 3, "pretrain_ratio": 2 / 3},
+            [False, True, False],
+        ),
+    ],
+)
+def test_an_encoder_learns_in_the_epochs_for_it_alone(variant, rate, own, moving, splits):
+    config = quick(
+        variant,
+        encoder_weights="imagenet",
+        finetune_ratio=0.5,
+        finetune_learning_rate=1e-5,
+        ema_momentum=0.0,
+        **own,
+    )
+    names = ("stem", "block5_expand", "top", "summary")
+    seen = [[models.build(config, 128).colorizer.get_layer(name).get_weights() for name in names]]
+
+    class Seen(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append([self.colorizer.get_layer(name).get_weights() for name in names])
+
+    history = training.train(config, splits, [Seen()]).history
+    moved = [
+        [not np.array_equal(a[0], b[0]) for a, b in zip(*pair, strict=True)]
+        for pair in itertools.pairwise(seen)
+    ]
+    assert moved == [[False, tuned, tuned, True] for tuned in moving]
+    assert [value <= 1e-5 for value in history[rate][:2]] == [False, True]
+
+
+def test_fine_tuning_begins_with_short_steps(splits):
+    """Adam's memory would make the first ones longer than the learning rate."""
+    config = quick(
+        "naive_efficientnet",
+        encoder_weights="imagenet",
+        finetune_ratio=0.5,
+        warmup_ratio=0.0,
+        ema_momentum=0.0,
+    )
+    weights = []
+
+    class Seen(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.epoch = epoch
+
+        def on_train_batch_end(self, batch, logs=None):
+            if self.epoch == 1 and batch < 2:
+                weights.append(self.colorizer.get_layer("top").get_weights()[0])
+
+    training.train(config, splits, [Seen()])
+    loaded = models.build(config, 128).colorizer.get_layer("top").get_weights()[0]
+    assert 0 < np.abs(weights[0] - loaded).max() <= 1.01 * config.finetune_learning_rate
 
 
 @pytest.mark.parametrize("head", ["chroma", "histogram"])

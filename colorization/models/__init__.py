@@ -17,10 +17,17 @@ ADAM_BETA_1 = 0.5  # Isola et al. 2017, for both networks of the GAN
 
 
 class Networks(NamedTuple):
-    """What `fit` trains, and over the same weights what makes RGB levels of gray levels."""
+    """What `fit` trains, and over the same weights what makes RGB levels of gray levels.
+
+    Attributes:
+        trainer: compiled, its optimizers built for all that ever learns.
+        colorizer: gray levels to RGB levels.
+        finetuned: layers of both that are to learn in some epochs only, see `schedule`.
+    """
 
     trainer: keras.Model
     colorizer: keras.Model
+    finetuned: list
 
 
 def build(config, size, synchronized=False, fused=True):
@@ -36,13 +43,13 @@ def build(config, size, synchronized=False, fused=True):
     Raises:
         ValueError: `depth` halves the pictures further than down to one pixel.
     """
-    generator = _build_generator(config, size, fused)
+    generator, finetuned = _build_generator(config, size, fused)
     _normalize_together(synchronized, generator)
     if config.family == "pix2pix":
         trainer = _build_gan(config, generator, size, synchronized)
     else:
         trainer = _compile_naive(config, generator)
-    return Networks(trainer, build_colorizer(generator))
+    return Networks(trainer, build_colorizer(generator), finetuned)
 
 
 def build_plain(config, size):
@@ -53,7 +60,8 @@ def build_plain(config, size):
     # It is given its weights: those that an encoder begins with are not needed.
     own = {"encoder_weights": "none"} if isinstance(config, Transfer) else {}
     plain = dataclasses.replace(config, precision="float32", **own)
-    return build_colorizer(_build_generator(plain, size, fused=False))
+    generator, _ = _build_generator(plain, size, fused=False)
+    return build_colorizer(generator)
 
 
 def _build_generator(config, size, fused):
@@ -75,18 +83,20 @@ def _build_generator(config, size, fused):
                 fused=fused,
             )
         if config.family == "pix2pix":
-            return build_unet(*shape, head=config.head, fused=fused)
+            return build_unet(*shape, head=config.head, fused=fused), []
         batch_norm = config.variant == "naive_deep"
-        return build_autoencoder(*shape, batch_norm, head=config.head, fused=fused)
+        return build_autoencoder(*shape, batch_norm, head=config.head, fused=fused), []
 
 
 def _compile_naive(config, generator):
     optimizer = keras.optimizers.Adam(config.learning_rate)
     if config.head == "histogram":
         trainer = keras.Model(generator.input, histogram.scores_of(generator))
+        optimizer.build(trainer.trainable_variables)
         trainer.compile(optimizer, histogram.cross_entropy)
         return trainer
     pixel_loss = {"l1": "mean_absolute_error", "mse": "mean_squared_error"}[config.loss]
+    optimizer.build(generator.trainable_variables)
     generator.compile(optimizer, pixel_loss)
     return generator
 
