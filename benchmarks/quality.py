@@ -103,31 +103,38 @@ def epochs_in(seconds, config, splits):
     import keras
 
     from colorization import training
-    from colorization.schedule import phases
 
     few = dataclasses.replace(splits.train, images=splits.train.images[:PROBED])
     ends = []
     clock = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: ends.append(time.perf_counter())
     )
-    shares = [
-        len(phase.epochs) / MANY for phase in phases(dataclasses.replace(config, epochs=MANY))
-    ]
-    # Two epochs of each phase; the first one of each compiles.
-    alone, finetuning, adversarial = (2 * (share > 0) for share in shares)
-    ratios = {
-        "pretrain_ratio": (alone + finetuning) / (alone + finetuning + adversarial),
-        "finetune_ratio": finetuning / ((alone + finetuning) or 1),
-    }
-    own = {name: value for name, value in ratios.items() if hasattr(config, name)}
-    probe = dataclasses.replace(config, epochs=alone + finetuning + adversarial, **own)
-    result = training.train(probe, dataclasses.replace(splits, train=few), [clock])
+    result = training.train(probe_of(config), dataclasses.replace(splits, train=few), [clock])
     speeds = result.history["images_per_second"]
     scoring = ends[1] - ends[0] - PROBED / speeds[1]
-    a_picture = sum(
-        share / speed for share, speed in zip(filter(None, shares), speeds[1::2], strict=True)
-    )
+    present = filter(None, shares(config))
+    a_picture = sum(share / speed for share, speed in zip(present, speeds[1::2], strict=True))
     return max(1, int(seconds / (len(splits.train.images) * a_picture + scoring)))
+
+
+def shares(config):
+    """Return which share of a config's epochs each of its phases has; 0 for one that it has not."""
+    from colorization.schedule import phases
+
+    lasting = dataclasses.replace(config, epochs=MANY)
+    return [len(each.epochs) / MANY for each in phases(lasting)]
+
+
+def probe_of(config):
+    """Return a config with two epochs of each of its phases, the first of which compiles."""
+    alone, finetuning, adversarial = (2 * (share > 0) for share in shares(config))
+    before = alone + finetuning
+    ratios = {
+        "pretrain_ratio": before / (before + adversarial),
+        "finetune_ratio": finetuning / (before or 1),
+    }
+    own = {name: value for name, value in ratios.items() if hasattr(config, name)}
+    return dataclasses.replace(config, epochs=before + adversarial, **own)
 
 
 def shown(count):

@@ -1,5 +1,6 @@
 """What the benchmarks promise beside their figures: a clean table, a campaign that goes on."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -7,6 +8,8 @@ import sys
 
 import pytest
 
+from benchmarks import quality
+from colorization import schedule
 from tests.conftest import ROOT
 
 NOISY = """
@@ -44,6 +47,17 @@ def test_nothing_but_the_table_stands_in_the_output():
     head, line, *rows = done.stdout.splitlines()
     assert rows == ["| one | 1 s | < 2 s |", "| two | 2 s |  |"]
     assert "said by what is measured" in done.stderr and "said by its child" in done.stderr
+
+
+@pytest.mark.parametrize("name", quality.CAMPAIGN)
+def test_a_probe_has_two_epochs_of_each_phase_of_its_recipe(name):
+    config = quality.CAMPAIGN[name].config
+    recipe, probe = (
+        [len(each.epochs) for each in schedule.phases(each)]
+        for each in (dataclasses.replace(config, epochs=16), quality.probe_of(config))
+    )
+    assert probe == [2 * bool(epochs) for epochs in recipe]
+    assert quality.shares(config) == [epochs / 16 for epochs in recipe]
 
 
 @pytest.mark.slow
