@@ -112,29 +112,28 @@ def epochs_in(seconds, config, splits):
     result = training.train(probe_of(config), dataclasses.replace(splits, train=few), [clock])
     speeds = result.history["images_per_second"]
     scoring = ends[1] - ends[0] - PROBED / speeds[1]
-    present = filter(None, shares(config))
-    a_picture = sum(share / speed for share, speed in zip(present, speeds[1::2], strict=True))
+    shares = [len(each.epochs) / MANY for each in phases_of(config)]
+    a_picture = sum(share / speed for share, speed in zip(shares, speeds[1::2], strict=True))
     return max(1, int(seconds / (len(splits.train.images) * a_picture + scoring)))
 
 
-def shares(config):
-    """Return which share of a config's epochs each of its phases has; 0 for one that it has not."""
-    from colorization.schedule import phases
+def phases_of(config):
+    """Return the phases of a config that lasts for `MANY` epochs."""
+    from colorization import schedule
 
-    lasting = dataclasses.replace(config, epochs=MANY)
-    return [len(each.epochs) / MANY for each in phases(lasting)]
+    return schedule.phases(dataclasses.replace(config, epochs=MANY))
 
 
 def probe_of(config):
     """Return a config with two epochs of each of its phases, the first of which compiles."""
-    alone, finetuning, adversarial = (2 * (share > 0) for share in shares(config))
-    before = alone + finetuning
+    phases = phases_of(config)
+    alone = sum(not each.adversarial for each in phases)
     ratios = {
-        "pretrain_ratio": before / (before + adversarial),
-        "finetune_ratio": finetuning / (before or 1),
+        "pretrain_ratio": alone / len(phases),
+        "finetune_ratio": sum(each.finetuning for each in phases) / (alone or 1),
     }
     own = {name: value for name, value in ratios.items() if hasattr(config, name)}
-    return dataclasses.replace(config, epochs=before + adversarial, **own)
+    return dataclasses.replace(config, epochs=2 * len(phases), **own)
 
 
 def shown(count):

@@ -78,10 +78,10 @@ class CosineSchedule(keras.callbacks.Callback):
 
 
 def phases(config):
-    """Return the `Phase`s of a training: some may have no epochs.
+    """Return the `Phase`s of a training, one to three.
 
-    First the generator learns alone, then its encoder with it; last, for pix2pix, all against the
-    discriminator.
+    First the generator learns alone, then its encoder with it; last, for pix2pix, the generator
+    without its encoder against the discriminator.
     """
     end = config.generator_epochs
     start = end - config.finetune_epochs
@@ -95,11 +95,12 @@ def phases(config):
     slow = alone
     if start < end:
         slow = alone | {LEARNING_RATES[config.family][0]: config.finetune_learning_rate}
-    return [
+    possible = (
         Phase(range(start), alone),
         Phase(range(start, end), slow, finetuning=True),
         Phase(range(end, config.epochs), rates, adversarial=True),
-    ]
+    )
+    return [each for each in possible if each.epochs]
 
 
 def optimizer_of(trainer, learning_rate):
