@@ -16,9 +16,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-
 import numpy as np
 import pandas as pd
 
@@ -218,6 +215,9 @@ def main():
     parser.add_argument("--minutes", type=float, default=30, help="of each training")
     parser.add_argument("--folder", type=Path, default=Path("quality"), help="of the results")
     arguments = parser.parse_args()
+    # Before anything reads them, here and in the processes that train.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     from colorization.data import prepare, sources
 
     splits = prepare.prepare(sources.fetch(arguments.data))

@@ -56,10 +56,9 @@ class Config:
         """How many epochs, from the first one on, know no discriminator."""
         return self.epochs
 
-    @property
-    def finetune_epochs(self):
-        """How many of `generator_epochs`, the last ones, are for an encoder to learn as well."""
-        return 0
+    # Of `generator_epochs`, how many, the last ones, are for a known encoder to learn as well.
+    finetune_epochs: ClassVar[int] = 0
+    finetune_learning_rate: ClassVar[float] = 0.0
 
     def __post_init__(self):
         """Check every field against its declared type and range."""
@@ -109,13 +108,15 @@ class Transfer(Config):
 
     head: str = _choice("histogram", HEADS, HEADS_HELP)
     filters: int = _number(32, 4, 256, "channels of the decoder's last stage")
-    depth: int = _number(5, 2, 5, "down-sampling stages, of the encoder's five")
+    depth: int = _number(5, 2, ENCODER_STAGES, "down-sampling stages, of the encoder's five")
     encoder_weights: str = _file("imagenet", ("imagenet", "none"), "what the encoder begins with")
     frozen_stages: int = _number(
         3, 0, ENCODER_STAGES, "of the encoder that stay as loaded, not with `none`"
     )
-    finetune_ratio: float = _number(0.25, 0.0, 1.0, "share of epochs, the last, for the others")
-    finetune_learning_rate: float = _number(1e-4, 1e-7, 1.0, "of Adam in them")
+    finetune_ratio: float = _number(
+        0.25, 0.0, 1.0, "share of epochs to fine-tune the rest, before a GAN"
+    )
+    finetune_learning_rate: float = _number(1e-4, 1e-7, 1.0, "of the generator's Adam in these")
 
     @property
     def finetune_epochs(self):

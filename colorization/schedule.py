@@ -31,6 +31,8 @@ class Phase(NamedTuple):
 class CosineSchedule(keras.callbacks.Callback):
     """Lets the learning rates rise, then fall to zero along half a cosine; in each phase anew.
 
+    And lets those learn who are to in that phase.
+
     Step by step (Loshchilov and Hutter 2017; the warm-up is that of Goyal et al. 2017).
 
     Args:
@@ -68,7 +70,7 @@ class CosineSchedule(keras.callbacks.Callback):
             # Adam begins anew, or its first steps for what has not moved yet would be far too long.
             optimizer = optimizer_of(self.model, LEARNING_RATES[self.config.family][0])
             for variable in optimizer.variables:
-                variable.assign(ops.zeros_like(variable))
+                variable.assign(ops.zeros(variable.shape, variable.dtype))
 
     def _share(self, step, steps):
         rising = self.config.warmup_ratio * steps
@@ -92,9 +94,7 @@ def phases(config):
             "generator_learning_rate": config.pretrain_learning_rate,
             "discriminator_learning_rate": 0.0,
         }
-    slow = alone
-    if start < end:
-        slow = alone | {LEARNING_RATES[config.family][0]: config.finetune_learning_rate}
+    slow = alone | {LEARNING_RATES[config.family][0]: config.finetune_learning_rate}
     possible = (
         Phase(range(start), alone),
         Phase(range(start, end), slow, finetuning=True),

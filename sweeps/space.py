@@ -145,9 +145,11 @@ def handmade(family, fix, **flags):
     """
     names, networks = {}, set()
     for name, config in of_family(family).items():
+        if fix.get("variant", name) != name:
+            continue
         config = _replace(config, **fix, **flags)
         network = dataclasses.replace(config, variant=_SEARCHED_AS.get(name, name))
-        if fix.get("variant", name) == name and network not in networks:
+        if network not in networks:
             names[name] = config
             networks.add(network)
     return names

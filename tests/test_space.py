@@ -69,6 +69,14 @@ def test_a_fix_is_typed_and_not_searched():
     assert (config.variant, config.filters, config.depth) == ("naive_deep", 16, 4)
 
 
+def test_a_field_of_one_variant_alone_may_be_pinned_with_it():
+    fix = space.parse_fix("naive", "variant=naive_efficientnet,frozen_stages=2")
+    (config,) = space.handmade("naive", fix, **FLAGS).values()
+    assert (config.variant, config.frozen_stages) == ("naive_efficientnet", 2)
+    with pytest.raises(ValueError, match="frozen_stages"):
+        space.parse_fix("naive", "frozen_stages=2")
+
+
 def test_hand_made_variants_that_a_fix_makes_the_same_network_are_tried_once():
     networks = ["naive_basic", "naive_deep", "naive_efficientnet"]
     assert list(space.handmade("naive", {"dropout": 0.1}, **FLAGS)) == networks

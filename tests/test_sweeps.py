@@ -24,7 +24,7 @@ from colorization.config import VARIANTS
 from sweeps import space
 from sweeps.plan import Plan
 from sweeps.storage import Storage
-from sweeps.study import MAX_DEATHS, open_study, retry, sampler
+from sweeps.study import MAX_DEATHS, open_study, pruner, retry, sampler
 from tests.conftest import ROOT, serve_mlflow
 
 SMALL = {"fix": "variant=naive_dropout,filters=4,depth=2", "epochs": 2, "final_epochs": 0}
@@ -387,6 +387,28 @@ def test_draws_depend_on_seed_and_number_and_not_on_the_process(tmp_path):
 def plan(digest="", seed=0, objective="delta_e"):
     fix = space.parse_fix("naive", SMALL["fix"])
     return Plan("naive", objective, fix, epochs=SMALL["epochs"], seed=seed, digest=digest)
+
+
+@pytest.mark.parametrize(
+    ("family", "fix", "begin"),
+    [
+        ("naive", "", 4),
+        ("naive", "variant=naive_efficientnet", 4),
+        ("pix2pix", "", 6),
+        ("pix2pix", "variant=pix2pix,pretrain_ratio=1", 4),
+    ],
+)
+def test_pruning_begins_with_half_of_the_epochs_or_of_the_adversarial_ones(family, fix, begin):
+    judged = Plan(family, "delta_e", space.parse_fix(family, fix), epochs=8, seed=0, digest="")
+    trials = optuna.create_study(pruner=pruner(judged))
+    good = optuna.trial.create_trial(value=0, intermediate_values=dict.fromkeys(range(1, 9), 0))
+    trials.add_trials([good] * 10)
+    bad = trials.ask()
+    for epoch in range(1, 9):
+        bad.report(1, epoch)
+        if bad.should_prune():
+            break
+    assert epoch == begin
 
 
 @pytest.fixture

@@ -1,0 +1,52 @@
+"""Which epochs are for what, without any training."""
+
+import dataclasses
+
+import pytest
+
+from colorization import schedule
+from colorization.config import VARIANTS
+
+ALONE, FINETUNING, ADVERSARIAL = "alone", "fine-tuning", "adversarial"
+
+
+def named(phase):
+    """Return what a phase is for."""
+    return ADVERSARIAL if phase.adversarial else FINETUNING if phase.finetuning else ALONE
+
+
+@pytest.mark.parametrize(
+    ("variant", "changes", "expected"),
+    [
+        ("naive_basic", {}, {ALONE: 12}),
+        ("naive_efficientnet", {}, {ALONE: 9, FINETUNING: 3}),
+        ("naive_efficientnet", {"epochs": 1}, {ALONE: 1}),
+        ("naive_efficientnet", {"finetune_ratio": 0}, {ALONE: 12}),
+        ("naive_efficientnet", {"finetune_ratio": 1}, {FINETUNING: 12}),
+        ("naive_efficientnet", {"frozen_stages": 5}, {ALONE: 12}),
+        ("naive_efficientnet", {"frozen_stages": 0}, {ALONE: 9, FINETUNING: 3}),
+        ("naive_efficientnet", {"encoder_weights": "none"}, {ALONE: 12}),
+        ("pix2pix", {}, {ALONE: 6, ADVERSARIAL: 6}),
+        ("pix2pix", {"pretrain_ratio": 0}, {ADVERSARIAL: 12}),
+        ("pix2pix_efficientnet", {}, {ALONE: 4, FINETUNING: 2, ADVERSARIAL: 6}),
+        ("pix2pix_efficientnet", {"pretrain_ratio": 0}, {ADVERSARIAL: 12}),
+        ("pix2pix_mobilenet", {"pretrain_ratio": 1}, {ALONE: 9, FINETUNING: 3}),
+    ],
+)
+def test_each_epoch_is_for_one_thing(variant, changes, expected):
+    config = dataclasses.replace(VARIANTS[variant], **{"epochs": 12} | changes)
+    phases = schedule.phases(config)
+    assert {named(each): len(each.epochs) for each in phases} == expected
+    assert [epoch for each in phases for epoch in each.epochs] == list(range(config.epochs))
+
+
+def test_each_phase_has_its_own_rates():
+    config = dataclasses.replace(
+        VARIANTS["pix2pix_efficientnet"],
+        pretrain_learning_rate=0.5,
+        finetune_learning_rate=0.25,
+        generator_learning_rate=0.125,
+        discriminator_learning_rate=0.0625,
+    )
+    rates = {named(each): tuple(each.rates.values()) for each in schedule.phases(config)}
+    assert rates == {ALONE: (0.5, 0.0), FINETUNING: (0.25, 0.0), ADVERSARIAL: (0.125, 0.0625)}
