@@ -241,7 +241,12 @@ def _settle(family, version, before):
 
 
 def _set_alias(family, alias, version):
-    mlflow.MlflowClient().set_registered_model_alias(model_name(family), alias, version.version)
+    client = mlflow.MlflowClient()
+    try:
+        client.set_registered_model_alias(model_name(family), alias, version.version)
+    except MlflowException:
+        # It inserts an alias that it has not found, and another process was first: now it is found.
+        client.set_registered_model_alias(model_name(family), alias, version.version)
 
 
 def _best(candidates):
