@@ -31,9 +31,8 @@ class Phase(NamedTuple):
 class CosineSchedule(keras.callbacks.Callback):
     """Lets the learning rates rise, then fall to zero along half a cosine; in each phase anew.
 
-    And lets those learn who are to in that phase.
-
-    Step by step (Loshchilov and Hutter 2017; the warm-up is that of Goyal et al. 2017).
+    Step by step (Loshchilov and Hutter 2017; the warm-up is that of Goyal et al. 2017). And lets
+    those learn who are to in that phase.
 
     Args:
         config: with the rates, and `warmup_ratio`, the share of a phase's steps in which they rise.

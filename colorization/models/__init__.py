@@ -89,16 +89,16 @@ def _build_generator(config, size, fused):
 
 
 def _compile_naive(config, generator):
-    optimizer = keras.optimizers.Adam(config.learning_rate)
     if config.head == "histogram":
         trainer = keras.Model(generator.input, histogram.scores_of(generator))
-        optimizer.build(trainer.trainable_variables)
-        trainer.compile(optimizer, histogram.cross_entropy)
-        return trainer
-    pixel_loss = {"l1": "mean_absolute_error", "mse": "mean_squared_error"}[config.loss]
-    optimizer.build(generator.trainable_variables)
-    generator.compile(optimizer, pixel_loss)
-    return generator
+        loss = histogram.cross_entropy
+    else:
+        trainer = generator
+        loss = {"l1": "mean_absolute_error", "mse": "mean_squared_error"}[config.loss]
+    optimizer = keras.optimizers.Adam(config.learning_rate)
+    optimizer.build(trainer.trainable_variables)  # now, since some may be frozen in the first step
+    trainer.compile(optimizer, loss)
+    return trainer
 
 
 def _build_gan(config, generator, size, synchronized):
