@@ -281,17 +281,18 @@ def test_while_pretraining_the_generator_learns_alone(head):
 def test_validation_and_serving_compute_the_same(variant, tmp_path):
     """Neither dropout nor statistics of the batch: not in validation, scoring or the served file.
 
-    The served file colors each picture alone; the others see them together, after a step of
+    The served file colors each picture alone; the others see them together, after some steps of
     training with dropout.
     """
     config = small(variant, dropout=0.5)
     trainer, colorizer, _ = models.build(config, 32)
     gray, real = pixels.gray_input(RGB, config.gray_channels), pixels.to_signed(RGB.astype("f4"))
-    trainer.train_on_batch(gray, real)
+    for _ in range(10):  # from plain gray
+        trainer.train_on_batch(gray, real)
     export_onnx(colorizer, tmp_path / "generator.onnx", gray)
     served = load_onnx(tmp_path / "generator.onnx", batch_size=1)(gray)
     assert np.ptp(served, axis=-1).max() > 0.1  # there is color to differ in
-    np.testing.assert_allclose(training.as_function(colorizer)(gray), served, atol=0.02)
+    np.testing.assert_allclose(training.as_function(colorizer)(gray), served, atol=0.005)
     losses = trainer.test_on_batch(gray, real, return_dict=True)
     l1 = np.abs(pixels.to_signed(served) - real).mean()
     assert losses[{"naive": "loss", "pix2pix": "l1_loss"}[config.family]] == pytest.approx(l1, 1e-3)
