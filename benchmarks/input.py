@@ -103,7 +103,9 @@ def measure_waiting() -> list[Row]:
         trainer = models.build(config, 128).trainer
         trainer.make_train_function()
         step = trainer.train_function
-        pairs = pipeline.training_pairs(images, config.gray_channels, config.batch_size, 0)
+        pairs = pipeline.training_pairs(
+            images, config.gray_channels, config.batch_size, 0, config.crop
+        )
         held = pairs.take(1).cache().repeat(len(pairs))
         shares, ratios = [], []
         for epoch in range(EPOCHS + 1):

@@ -121,7 +121,7 @@ def held_batch(config):
     from colorization.data import pipeline
 
     images = np.random.default_rng(0).integers(0, 256, (config.batch_size, 128, 128, 3), np.uint8)
-    pairs = pipeline.training_pairs(images, config.gray_channels, config.batch_size, 0)
+    pairs = pipeline.training_pairs(images, config.gray_channels, config.batch_size, 0, config.crop)
     return pairs.take(1).cache().repeat(STEPS * 8 // config.batch_size)
 
 

@@ -48,6 +48,7 @@ class Config:
     batch_size: int = _number(8, 1, 512, "pictures per step")
     warmup_ratio: float = _number(0.05, 0.0, 0.9, "share of the steps in which the rates rise")
     ema_momentum: float = _number(0.998, 0.0, 0.99999, "of the average of weights that is kept")
+    crop: float = _number(0.8, 0.1, 1.0, "smallest share of a side that random crops leave")
     seed: int = _number(0, 0, 2**31 - 1, "of weights, order, augmentation and dropout")
     precision: str = _choice(PRECISIONS[0], PRECISIONS, "of training; mixed is for a GPU")
 
@@ -109,6 +110,7 @@ class Transfer(Config):
     head: str = _choice("histogram", HEADS, HEADS_HELP)
     filters: int = _number(32, 4, 256, "channels of the decoder's last stage")
     depth: int = _number(5, 2, ENCODER_STAGES, "down-sampling stages, of the encoder's five")
+    crop: float = _number(0.6, 0.1, 1.0, "smallest share of a side that random crops leave")
     encoder_weights: str = _file("imagenet", ("imagenet", "none"), "what the encoder begins with")
     frozen_stages: int = _number(
         3, 0, ENCODER_STAGES, "of the encoder that stay as loaded, not with `none`"

@@ -157,7 +157,9 @@ def train(config, splits, callbacks=(), start_from=None):
         require_same_shapes(config, colorizer, start_from)
         in_training.set_weights(start_from)
     colorizer.set_weights(in_training.get_weights())
-    pairs = pipeline.training_pairs(train_images, config.gray_channels, batch_size, config.seed)
+    pairs = pipeline.training_pairs(
+        train_images, config.gray_channels, batch_size, config.seed, config.crop
+    )
     steps = int(pairs.cardinality())
     scoring = Scoring(config, colorizer, val_images, steps * batch_size)
     for callback in callbacks:

@@ -7,11 +7,8 @@ import tensorflow as tf
 
 from colorization import pixels
 
-# Isola et al. 2017: resize 256 to 286, then crop 256 at random; the same ratio at any size.
-CROP = 256 / 286
 
-
-def training_pairs(images, channels, batch_size, seed):
+def training_pairs(images, channels, batch_size, seed, crop):
     """Return one epoch's worth of shuffled, flipped and jittered pairs; every epoch differs.
 
     Args:
@@ -19,6 +16,7 @@ def training_pairs(images, channels, batch_size, seed):
         channels: 1 for gray, 3 for gray as RGB.
         batch_size: pictures per step; an incomplete last batch is left to another epoch.
         seed: of order, flip and jitter.
+        crop: see `augment`.
 
     Returns:
         A `tf.data.Dataset` of (gray, real): float32 (B, S, S, channels), levels 0..255, and
@@ -31,7 +29,7 @@ def training_pairs(images, channels, batch_size, seed):
     size = images.shape[1]
 
     def pair(indices, draw):
-        rgb = augment(_read(images, indices, batch_size), draw)
+        rgb = augment(_read(images, indices, batch_size), draw, crop)
         return _pair(tf.ensure_shape(rgb, (batch_size, size, size, 3)), channels)
 
     return _ahead(batches, pair)
@@ -55,20 +53,24 @@ def _ahead(batches, pair):
     return batches.map(pair, cores, deterministic=True).prefetch(cores).with_options(options)
 
 
-def augment(rgb, draw):
+def augment(rgb, draw, crop):
     """Flip half of the pictures and jitter all: resize up, crop at random, in a single resampling.
+
+    Isola et al. 2017 crop 256 of 286 pixels; here the sizes differ as well.
 
     Args:
         rgb: float32 (B, S, S, 3).
         draw: int64 (2,), the seed; the same draw gives the same crops.
+        crop: the smallest share of a side that is left, the largest being 1.
 
     Returns:
         float32 (B, S, S, 3).
     """
     count, size = tf.shape(rgb)[0], rgb.shape[1]
-    top, left, flip = tf.unstack(tf.random.stateless_uniform((3, count), draw))
-    top, left = top * (1 - CROP), left * (1 - CROP)
-    right, bottom = left + CROP, top + CROP
+    top, left, flip, share = tf.unstack(tf.random.stateless_uniform((4, count), draw))
+    share = crop + share * (1 - crop)
+    top, left = top * (1 - share), left * (1 - share)
+    right, bottom = left + share, top + share
     flipped = flip < 0.5  # a box with its sides exchanged is a mirrored crop
     left, right = tf.where(flipped, right, left), tf.where(flipped, left, right)
     boxes = tf.stack([top, left, bottom, right], axis=1)
