@@ -110,7 +110,6 @@ class Transfer(Config):
     head: str = _choice("histogram", HEADS, HEADS_HELP)
     filters: int = _number(32, 4, 256, "channels of the decoder's last stage")
     depth: int = _number(5, 2, ENCODER_STAGES, "down-sampling stages, of the encoder's five")
-    crop: float = _number(0.6, 0.1, 1.0, "smallest share of a side that random crops leave")
     encoder_weights: str = _file("imagenet", ("imagenet", "none"), "what the encoder begins with")
     frozen_stages: int = _number(
         3, 0, ENCODER_STAGES, "of the encoder that stay as loaded, not with `none`"
