@@ -54,7 +54,7 @@ CAMPAIGN = {
     "pix2pix_efficientnet": Recipe(VARIANTS["pix2pix_efficientnet"], seeds=3),
     "pix2pix": Recipe(VARIANTS["pix2pix"], seeds=3),
     # What the notebooks did: free RGB; and the sizes of TensorFlow's pix2pix tutorial. Only the
-    # schedule of the learning rates is ours.
+    # schedule of the learning rates is ours, and that crops differ in size.
     "naive_basic, rgb": changed("naive_basic", **NOTEBOOK),
     "naive_dropout, rgb": changed("naive_dropout", **NOTEBOOK),
     "naive_deep, rgb": changed("naive_deep", **NOTEBOOK),
