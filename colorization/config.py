@@ -12,6 +12,9 @@ from typing import ClassVar
 
 HEADS = ("chroma", "histogram", "rgb")
 HEADS_HELP = "predict two planes of color, how likely each color is, or free RGB"
+DROPOUT_HELP = "share of activations dropped while training"
+PRETRAIN_HELP = "share of epochs without the GAN, the first"
+CROP_HELP = "smallest share of a side that random crops leave"
 ENCODER_STAGES = 5
 PRECISIONS = ("float32", "mixed_bfloat16")  # the default first
 
@@ -43,12 +46,12 @@ class Config:
     head: str = _choice("chroma", HEADS, HEADS_HELP)
     filters: int = _number(32, 4, 256, "channels of the first stage")
     depth: int = _number(3, 2, 7, "down-sampling stages")
-    dropout: float = _number(0.0, 0.0, 0.9, "share of activations dropped while training")
+    dropout: float = _number(0.0, 0.0, 0.9, DROPOUT_HELP)
     epochs: int = _number(20, 1, 10_000, "passes over the training pictures")
     batch_size: int = _number(8, 1, 512, "pictures per step")
     warmup_ratio: float = _number(0.05, 0.0, 0.9, "share of the steps in which the rates rise")
     ema_momentum: float = _number(0.998, 0.0, 0.99999, "of the average of weights that is kept")
-    crop: float = _number(0.8, 0.1, 1.0, "smallest share of a side that random crops leave")
+    crop: float = _number(0.8, 0.1, 1.0, CROP_HELP)
     seed: int = _number(0, 0, 2**31 - 1, "of weights, order, augmentation and dropout")
     precision: str = _choice(PRECISIONS[0], PRECISIONS, "of training; mixed is for a GPU")
 
@@ -90,7 +93,7 @@ class Pix2PixConfig(Config):
     family: ClassVar[str] = "pix2pix"
     gray_channels: ClassVar[int] = 3
 
-    pretrain_ratio: float = _number(0.5, 0.0, 1.0, "share of epochs without the GAN, the first")
+    pretrain_ratio: float = _number(0.5, 0.0, 1.0, PRETRAIN_HELP)
     pretrain_learning_rate: float = _number(1e-3, 1e-7, 1.0, "of the generator's Adam in them")
     generator_learning_rate: float = _number(2e-4, 1e-7, 1.0, "of the generator's Adam")
     discriminator_learning_rate: float = _number(2e-4, 1e-7, 1.0, "of the discriminator's Adam")
@@ -99,8 +102,11 @@ class Pix2PixConfig(Config):
 
     @property
     def generator_epochs(self):
-        """How many epochs, from the first one on, know no discriminator."""
-        return round(self.pretrain_ratio * self.epochs)
+        """How many epochs, from the first one on, know no discriminator.
+
+        Rounded down: a short training shall meet it as well.
+        """
+        return int(self.pretrain_ratio * self.epochs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,21 +116,26 @@ class Transfer(Config):
     head: str = _choice("histogram", HEADS, HEADS_HELP)
     filters: int = _number(32, 4, 256, "channels of the decoder's last stage")
     depth: int = _number(5, 2, ENCODER_STAGES, "down-sampling stages, of the encoder's five")
+    dropout: float = _number(0.2, 0.0, 0.9, DROPOUT_HELP)
+    crop: float = _number(0.6, 0.1, 1.0, CROP_HELP)
     encoder_weights: str = _file("imagenet", ("imagenet", "none"), "what the encoder begins with")
     frozen_stages: int = _number(
-        3, 0, ENCODER_STAGES, "of the encoder that stay as loaded, not with `none`"
+        2, 0, ENCODER_STAGES, "of the encoder that stay as loaded, not with `none`"
     )
     finetune_ratio: float = _number(
-        0.25, 0.0, 1.0, "share of epochs to fine-tune the rest, before a GAN"
+        0.6, 0.0, 1.0, "share of epochs to fine-tune the rest, before a GAN"
     )
     finetune_learning_rate: float = _number(1e-4, 1e-7, 1.0, "of the generator's Adam in these")
 
     @property
     def finetune_epochs(self):
-        """How many of `generator_epochs`, the last ones, are for the encoder to learn as well."""
+        """How many of `generator_epochs`, the last ones, are for the encoder to learn as well.
+
+        Rounded down: first the decoder has to know something.
+        """
         if self.encoder_weights == "none" or self.frozen_stages == ENCODER_STAGES:
             return 0
-        return round(self.finetune_ratio * self.generator_epochs)
+        return int(self.finetune_ratio * self.generator_epochs)
 
     @property
     def encoder(self):
@@ -141,7 +152,8 @@ class TransferNaiveConfig(Transfer, NaiveConfig):
 class TransferPix2PixConfig(Transfer, Pix2PixConfig):
     """A conditional GAN whose generator's encoder has learnt on other pictures before."""
 
-    l1_weight: float = _number(20.0, 0.0, 10_000.0, "lambda: weight of L1 beside the GAN loss")
+    pretrain_ratio: float = _number(0.8, 0.0, 1.0, PRETRAIN_HELP)
+    l1_weight: float = _number(17.0, 0.0, 10_000.0, "lambda: weight of L1 beside the GAN loss")
 
 
 def tunable_fields(config_class):
@@ -230,9 +242,9 @@ VARIANTS = {
         NaiveConfig(variant="naive_dropout", dropout=0.2),
         NaiveConfig(variant="naive_deep", depth=4),
         Pix2PixConfig(variant="pix2pix", filters=16, depth=7, dropout=0.5, epochs=16),
-        TransferNaiveConfig(variant="naive_efficientnet", dropout=0.1),
+        TransferNaiveConfig(variant="naive_efficientnet", epochs=30),
         *(
-            TransferPix2PixConfig(variant=name, dropout=0.1, epochs=16)
+            TransferPix2PixConfig(variant=name, epochs=36)
             for name in ("pix2pix_mobilenet", "pix2pix_efficientnet")
         ),
     )
