@@ -104,7 +104,7 @@ class Pix2PixConfig(Config):
     def generator_epochs(self):
         """How many epochs, from the first one on, know no discriminator.
 
-        Rounded down: a short training shall meet it as well.
+        Rounded down, so that a short training meets it too.
         """
         return int(self.pretrain_ratio * self.epochs)
 
@@ -131,7 +131,7 @@ class Transfer(Config):
     def finetune_epochs(self):
         """How many of `generator_epochs`, the last ones, are for the encoder to learn as well.
 
-        Rounded down: first the decoder has to know something.
+        Rounded down: the decoder has to learn first.
         """
         if self.encoder_weights == "none" or self.frozen_stages == ENCODER_STAGES:
             return 0

@@ -50,8 +50,8 @@ def _main(argv, launched):
     from sweeps.storage import DEFAULT, Storage
 
     try:
-        trials, timeout, final_epochs = _budget(arguments)
         fix = space.parse_fix(arguments.family, arguments.fix)
+        trials, timeout, final_epochs = _budget(arguments, fix)
         flags = {"epochs": arguments.epochs, "seed": arguments.seed}
         config = next(iter(space.handmade(arguments.family, fix, **flags).values()))  # checks them
         space.handmade(arguments.family, fix, epochs=final_epochs or 1)
@@ -91,7 +91,7 @@ def parse(argv=None):
     add("--fix", default="", help="what is not searched, such as variant=naive_deep,filters=32")
     add("--data", default="sample", help="sample, kaggle, or a folder or .zip of photographs")
     add("--epochs", default="8", help="of a trial that is not pruned")
-    add("--final_epochs", default="", help="of the winner (default: its family's; 0: no training)")
+    add("--final_epochs", default="", help="of the winner (default: a full training's; 0: none)")
     add("--seed", default="0", help="of the draws and of every training")
     add("--register", choices=("yes", "no"), default="yes", help="offer the winner to the registry")
     return parser.parse_args(argv)
@@ -177,13 +177,13 @@ def _params(arguments, plan, storage):
     return {name: value for name, value in told.items() if name != "study"}
 
 
-def _budget(arguments):
+def _budget(arguments, fix):
     """Return the numbers of trials, seconds and final epochs; raise a ValueError on bad ones."""
-    family = (each for each in VARIANTS.values() if each.family == arguments.family)
+    final_epochs = arguments.final_epochs or space.full_epochs(arguments.family, fix)
     return (
         int(_number("trials", arguments.trials, 1, whole=True)),
         _number("timeout", arguments.timeout or math.inf, 0),
-        int(_number("final_epochs", arguments.final_epochs or next(family).epochs, 0, whole=True)),
+        int(_number("final_epochs", final_epochs, 0, whole=True)),
     )
 
 

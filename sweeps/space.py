@@ -68,7 +68,7 @@ SPACES = {
         "generator_learning_rate": Range(5e-5, 2e-3, _RATE, log=True),
         "discriminator_learning_rate": Range(2e-5, 2e-3, _RATE, log=True),
         "l1_weight": Range(
-            2.0, 500.0, "from lively to exact: the paper's 100, or 20 around an encoder", log=True
+            2.0, 500.0, "from lively to exact: the paper's 100, or 17 around an encoder", log=True
         ),
     },
 }
@@ -153,6 +153,11 @@ def handmade(family, fix, **flags):
             names[name] = config
             networks.add(network)
     return names
+
+
+def full_epochs(family, fix):
+    """Return how many epochs make a full training: those of the longest hand-made variant."""
+    return max(config.epochs for config in handmade(family, fix).values())
 
 
 def searched(family, fix):

@@ -58,16 +58,19 @@ def sampler(plan, number):
 def pruner(plan):
     """Return the pruner: a trial ends that is worse than the median of the finished ones.
 
-    Not before half of its epochs, a GAN's of those with the discriminator: until then the learning
-    rates are high, and the order of the trials says less of how they will end. Hyperband,
-    which begins earlier, took longer to a value as good as an unpruned sweep's: 0.86 of its compute
-    instead of 0.62 (`benchmarks/sweep.py`, median of ten seeds; rates were held for half of the
-    epochs then).
+    Not before half of its epochs, a GAN's of those with the discriminator, whichever hand-made
+    variant meets it last: until then the learning rates are high, and the order of the trials says
+    less of how they will end. Hyperband, which begins earlier, took longer to a value as good as an
+    unpruned sweep's: 0.86 of its compute instead of 0.62 (`benchmarks/sweep.py`, median of ten
+    seeds; rates were held for half of the epochs then).
     """
-    config = next(iter(plan.handmade().values()))
-    start = config.generator_epochs if config.generator_epochs < config.epochs else 0
-    begin = (start + config.epochs) // 2
+    begin = max(_half(config) for config in plan.handmade().values())
     return optuna.pruners.MedianPruner(n_startup_trials=FULL_TRIALS, n_warmup_steps=max(1, begin))
+
+
+def _half(config):
+    start = config.generator_epochs if config.generator_epochs < config.epochs else 0
+    return (start + config.epochs) // 2
 
 
 def spent(study):

@@ -20,6 +20,7 @@ def named(phase):
     [
         ("naive_basic", {}, {ALONE: 12}),
         ("naive_efficientnet", {}, {ALONE: 5, FINETUNING: 7}),
+        ("naive_efficientnet", {"epochs": 30}, {ALONE: 12, FINETUNING: 18}),
         ("naive_efficientnet", {"epochs": 1}, {ALONE: 1}),
         ("naive_efficientnet", {"finetune_ratio": 0}, {ALONE: 12}),
         ("naive_efficientnet", {"finetune_ratio": 1}, {FINETUNING: 12}),
@@ -29,6 +30,7 @@ def named(phase):
         ("pix2pix", {}, {ALONE: 6, ADVERSARIAL: 6}),
         ("pix2pix", {"pretrain_ratio": 0}, {ADVERSARIAL: 12}),
         ("pix2pix_efficientnet", {}, {ALONE: 4, FINETUNING: 5, ADVERSARIAL: 3}),
+        ("pix2pix_efficientnet", {"epochs": 36}, {ALONE: 12, FINETUNING: 16, ADVERSARIAL: 8}),
         ("pix2pix_efficientnet", {"epochs": 2}, {ALONE: 1, ADVERSARIAL: 1}),
         ("pix2pix_efficientnet", {"pretrain_ratio": 0}, {ADVERSARIAL: 12}),
         ("pix2pix_mobilenet", {"pretrain_ratio": 1}, {ALONE: 5, FINETUNING: 7}),

@@ -107,3 +107,15 @@ def test_without_a_fix_everything_is_searched_and_every_variant_is_tried():
 def test_a_wrong_fix_is_refused_in_a_sentence(fix, message):
     with pytest.raises(ValueError, match=message):
         space.parse_fix("naive", fix)
+
+
+@pytest.mark.parametrize(
+    ("family", "fix", "longest"),
+    [
+        ("naive", "", "naive_efficientnet"),
+        ("naive", "variant=naive_basic", "naive_basic"),
+        ("pix2pix", "filters=16", "pix2pix_efficientnet"),
+    ],
+)
+def test_a_full_training_is_as_long_as_the_longest_variant_that_may_win(family, fix, longest):
+    assert space.full_epochs(family, space.parse_fix(family, fix)) == VARIANTS[longest].epochs

@@ -394,7 +394,9 @@ def plan(digest="", seed=0, objective="delta_e"):
     [
         ("naive", "", 4),
         ("naive", "variant=naive_efficientnet", 4),
-        ("pix2pix", "", 6),
+        ("pix2pix", "", 7),
+        ("pix2pix", "variant=pix2pix", 6),
+        ("pix2pix", "variant=pix2pix_efficientnet", 7),
         ("pix2pix", "variant=pix2pix,pretrain_ratio=1", 4),
     ],
 )
