@@ -108,7 +108,7 @@ def epochs_in(seconds, config, splits):
     )
     result = training.train(probe_of(config), dataclasses.replace(splits, train=few), [clock])
     speeds = result.history["images_per_second"]
-    scoring = ends[1] - ends[0] - PROBED / speeds[1]
+    scoring = max(0, ends[1] - ends[0] - len(few.images) / speeds[1])
     shares = [len(each.epochs) / MANY for each in phases_of(config)]
     a_picture = sum(share / speed for share, speed in zip(shares, speeds[1::2], strict=True))
     return max(1, int(seconds / (len(splits.train.images) * a_picture + scoring)))
