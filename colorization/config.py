@@ -11,10 +11,6 @@ from pathlib import Path
 from typing import ClassVar
 
 HEADS = ("chroma", "histogram", "rgb")
-HEADS_HELP = "predict two planes of color, how likely each color is, or free RGB"
-DROPOUT_HELP = "share of activations dropped while training"
-PRETRAIN_HELP = "share of epochs without the GAN, the first"
-CROP_HELP = "smallest share of a side that random crops leave"
 ENCODER_STAGES = 5
 PRECISIONS = ("float32", "mixed_bfloat16")  # the default first
 
@@ -31,6 +27,11 @@ def _file(default, names, text):
     return field(default=default, metadata={"names": names, "help": text})
 
 
+def _as_in(parent, name, default):
+    """Declare a parent's field again, with another default."""
+    return field(default=default, metadata=parent.__dataclass_fields__[name].metadata)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """What all variants share; validated on creation.
@@ -43,15 +44,17 @@ class Config:
     gray_channels: ClassVar[int]
 
     variant: str
-    head: str = _choice("chroma", HEADS, HEADS_HELP)
+    head: str = _choice(
+        "chroma", HEADS, "predict two planes of color, how likely each color is, or free RGB"
+    )
     filters: int = _number(32, 4, 256, "channels of the first stage")
     depth: int = _number(3, 2, 7, "down-sampling stages")
-    dropout: float = _number(0.0, 0.0, 0.9, DROPOUT_HELP)
+    dropout: float = _number(0.0, 0.0, 0.9, "share of activations dropped while training")
     epochs: int = _number(20, 1, 10_000, "passes over the training pictures")
     batch_size: int = _number(8, 1, 512, "pictures per step")
     warmup_ratio: float = _number(0.05, 0.0, 0.9, "share of the steps in which the rates rise")
     ema_momentum: float = _number(0.998, 0.0, 0.99999, "of the average of weights that is kept")
-    crop: float = _number(0.8, 0.1, 1.0, CROP_HELP)
+    crop: float = _number(0.8, 0.1, 1.0, "smallest share of a side that random crops leave")
     seed: int = _number(0, 0, 2**31 - 1, "of weights, order, augmentation and dropout")
     precision: str = _choice(PRECISIONS[0], PRECISIONS, "of training; mixed is for a GPU")
 
@@ -93,7 +96,7 @@ class Pix2PixConfig(Config):
     family: ClassVar[str] = "pix2pix"
     gray_channels: ClassVar[int] = 3
 
-    pretrain_ratio: float = _number(0.5, 0.0, 1.0, PRETRAIN_HELP)
+    pretrain_ratio: float = _number(0.5, 0.0, 1.0, "share of epochs without the GAN, the first")
     pretrain_learning_rate: float = _number(1e-3, 1e-7, 1.0, "of the generator's Adam in them")
     generator_learning_rate: float = _number(2e-4, 1e-7, 1.0, "of the generator's Adam")
     discriminator_learning_rate: float = _number(2e-4, 1e-7, 1.0, "of the discriminator's Adam")
@@ -113,11 +116,11 @@ class Pix2PixConfig(Config):
 class Transfer(Config):
     """What has an encoder that has learnt on other pictures before."""
 
-    head: str = _choice("histogram", HEADS, HEADS_HELP)
+    head: str = _as_in(Config, "head", "histogram")
     filters: int = _number(32, 4, 256, "channels of the decoder's last stage")
     depth: int = _number(5, 2, ENCODER_STAGES, "down-sampling stages, of the encoder's five")
-    dropout: float = _number(0.2, 0.0, 0.9, DROPOUT_HELP)
-    crop: float = _number(0.6, 0.1, 1.0, CROP_HELP)
+    dropout: float = _as_in(Config, "dropout", 0.2)
+    crop: float = _as_in(Config, "crop", 0.6)
     encoder_weights: str = _file("imagenet", ("imagenet", "none"), "what the encoder begins with")
     frozen_stages: int = _number(
         2, 0, ENCODER_STAGES, "of the encoder that stay as loaded, not with `none`"
@@ -152,8 +155,8 @@ class TransferNaiveConfig(Transfer, NaiveConfig):
 class TransferPix2PixConfig(Transfer, Pix2PixConfig):
     """A conditional GAN whose generator's encoder has learnt on other pictures before."""
 
-    pretrain_ratio: float = _number(0.8, 0.0, 1.0, PRETRAIN_HELP)
-    l1_weight: float = _number(17.0, 0.0, 10_000.0, "lambda: weight of L1 beside the GAN loss")
+    pretrain_ratio: float = _as_in(Pix2PixConfig, "pretrain_ratio", 0.8)
+    l1_weight: float = _as_in(Pix2PixConfig, "l1_weight", 17.0)
 
 
 def tunable_fields(config_class):
