@@ -1,4 +1,4 @@
-"""Colors per minute: every recipe trains as long as every other, on the same pictures and cores.
+"""Colors per minute: recipes train about equally long, on the same pictures and cores.
 
 `python -m benchmarks.quality --data path/to/photographs` trains what `CAMPAIGN` lists, one after
 the other, tests it, prints a Markdown table and logs an MLflow run. Stopped and started again in
@@ -27,7 +27,7 @@ PROBED = 160  # pictures on which a recipe's speed is measured first
 MANY = 1000  # epochs, of which each phase has its share
 SHOWN = 60  # test pictures kept of each training, from the first to the last
 SHEET_ROWS = 12
-COLUMNS = evaluation.SCORES | {
+COLUMNS = evaluation.SCORES_TOGETHER | {
     "chroma_distance": ("chroma distance", ".2f"),
     "parameters": ("parameters", ",.0f"),
     "images_per_second": ("images/s", ".0f"),
@@ -152,7 +152,9 @@ def run_campaign(campaign, data, digest, minutes, folder):
                 with ProcessPoolExecutor(1, get_context("spawn")) as pool:
                     results, pictures = pool.submit(train, config, data, minutes * 60).result()
                 np.save(file.with_suffix(".npy"), pictures)
-                file.write_text(json.dumps({"task": task, "results": results}))
+                written = file.with_suffix(".part")
+                written.write_text(json.dumps({"task": task, "results": results}))
+                written.replace(file)  # all of it, or the next start trains it again
             yield name, seed, file
 
 

@@ -97,7 +97,7 @@ class Pix2PixConfig(Config):
     gray_channels: ClassVar[int] = 3
 
     pretrain_ratio: float = _number(0.5, 0.0, 1.0, "share of epochs without the GAN, the first")
-    pretrain_learning_rate: float = _number(1e-3, 1e-7, 1.0, "of the generator's Adam in them")
+    pretrain_learning_rate: float = _number(1e-3, 1e-7, 1.0, "of Adam while there is no GAN")
     generator_learning_rate: float = _number(2e-4, 1e-7, 1.0, "of the generator's Adam")
     discriminator_learning_rate: float = _number(2e-4, 1e-7, 1.0, "of the discriminator's Adam")
     l1_weight: float = _number(100.0, 0.0, 10_000.0, "lambda: weight of L1 beside the GAN loss")
@@ -128,7 +128,7 @@ class Transfer(Config):
     finetune_ratio: float = _number(
         0.6, 0.0, 1.0, "share of epochs to fine-tune the rest, before a GAN"
     )
-    finetune_learning_rate: float = _number(1e-4, 1e-7, 1.0, "of the generator's Adam in these")
+    finetune_learning_rate: float = _number(1e-4, 1e-7, 1.0, "of Adam while the encoder learns")
 
     @property
     def finetune_epochs(self):
