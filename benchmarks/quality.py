@@ -152,9 +152,9 @@ def run_campaign(campaign, data, digest, minutes, folder):
                 with ProcessPoolExecutor(1, get_context("spawn")) as pool:
                     results, pictures = pool.submit(train, config, data, minutes * 60).result()
                 np.save(file.with_suffix(".npy"), pictures)
-                written = file.with_suffix(".part")
-                written.write_text(json.dumps({"task": task, "results": results}))
-                written.replace(file)  # all of it, or the next start trains it again
+                partial = file.with_suffix(".partial")
+                partial.write_text(json.dumps({"task": task, "results": results}))
+                partial.replace(file)  # all of it, or the next start trains it again
             yield name, seed, file
 
 
