@@ -1,6 +1,7 @@
 """The web page: drop a picture, see it in color.
 
-`python -m serve.app --port 7860`, which `mlflow run . -e app` calls; it listens on loopback only.
+`python -m serve.app --port 7860`, which `mlflow run . -e app` calls. It listens on loopback only,
+and answers nothing but what the page itself asks for, see `guard.py`.
 """
 
 import argparse
@@ -20,18 +21,21 @@ import gradio as gr
 import jinja2
 import uvicorn
 from fastapi import FastAPI
+from fastapi.middleware import Middleware
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.middleware.trustedhost import TrustedHostMiddleware
+from fastapi.staticfiles import StaticFiles
 
 from colorization import launcher
 from colorization.data.photograph import IMAGE_SIZE
 from colorization.data.sample import paint
+from colorization.limits import MAX_PICTURES_AT_ONCE, MAX_UPLOAD_BYTES
 from serve.champions import Champions
 from serve.coloring import Refused, color
 from serve.colorizer import MAX_SATURATION
+from serve.guard import LOOPBACK, Guard, is_upload
 
 HERE = Path(__file__).parent
-MAX_FILE_SIZE = "64mb"
-MAX_PICTURES = 20  # at once
-UPLOADS_KEPT = 3600  # seconds
 EXAMPLE_SIDE = 512
 EXAMPLES = {  # seeds that the sample does not reach
     "Robin": 906,
@@ -75,20 +79,30 @@ class Page:
     """What happens on the page; each visitor's results lie in a folder of their own.
 
     Args:
-        folder: for the examples and the results; whoever made it deletes it.
+        folder: whoever made it deletes it.
+
+    Attributes:
+        pictures: folder of the examples and the results, which are served.
+        uploads: folder of the visitors' files, which are not.
     """
 
     def __init__(self, folder):
-        self.folder = folder
+        self.pictures, self.uploads = folder / "pictures", folder / "uploads"
+        self.pictures.mkdir()
+        self.uploads.mkdir()
         self.champions = Champions()
         jinja = jinja2.Environment(autoescape=True, loader=jinja2.FileSystemLoader(HERE))
-        jinja.globals.update(url=file_url, side=IMAGE_SIZE)
+        jinja.globals.update(url=self.url, side=IMAGE_SIZE)
         self.html = jinja.get_template("page.html").module
         self.examples = {}
         for species, seed in EXAMPLES.items():
             name = species.replace("_", " ")
-            self.examples[name] = folder / f"{name}.png"
+            self.examples[name] = self.pictures / f"{name}.png"
             paint(species, seed, EXAMPLE_SIDE).save(self.examples[name])
+
+    def url(self, path):
+        """Return the address of an example or a result, relative to the page's."""
+        return f"pictures/{quote(path.relative_to(self.pictures).as_posix())}"
 
     def models(self):
         """Return the section about the models, as the registry is now."""
@@ -102,7 +116,7 @@ class Page:
         """Color files, telling which; yields status, results, models, folder of the results.
 
         Args:
-            uploads: paths.
+            uploads: paths; what is neither an upload nor an example is refused.
             tta: average over the picture and its mirror image.
             saturation: factor on the chroma.
             before: folder of this visitor's former results, which is deleted.
@@ -115,14 +129,18 @@ class Page:
             problems = [self.html.reason(place) for place in places] if uploads else []
             yield self.html.status("", problems), "", models, None
             return
-        folder = Path(tempfile.mkdtemp(dir=self.folder))
+        folder = Path(tempfile.mkdtemp(dir=self.pictures))
         done, problems = [], []
-        if len(uploads) > MAX_PICTURES:
-            problems.append(f"{MAX_PICTURES} pictures at once are colored, the others left out.")
-        for number, upload in enumerate(uploads[:MAX_PICTURES]):
+        if len(uploads) > MAX_PICTURES_AT_ONCE:
+            problems.append(
+                f"{MAX_PICTURES_AT_ONCE} pictures at once are colored, the others left out."
+            )
+        for number, upload in enumerate(uploads[:MAX_PICTURES_AT_ONCE]):
             name = Path(upload).name
             yield self.html.status(f"Coloring {name} …", problems), gr.skip(), models, str(folder)
             try:
+                if Path(upload) not in self.examples.values():
+                    require_upload(upload, self.uploads)
                 place = folder / str(number)
                 done.append(color(upload, champions, place, tta=tta, saturation=saturation))
             except Refused as refusal:
@@ -135,9 +153,10 @@ class Page:
         yield status, self.html.pictures(done, places, archive), models, str(folder)
 
 
-def file_url(path):
-    """Return the address of a file, relative to the page's."""
-    return f"gradio_api/file={quote(path.as_posix())}"
+def require_upload(path, uploads):
+    """Raise a `Refused` unless a path leads to a file in the folder of uploads."""
+    if not is_upload(path, uploads):
+        raise Refused(f"{Path(path).name} is no longer here: choose it again.")
 
 
 def summarize(done, champions):
@@ -167,12 +186,8 @@ def forget(folder):
 def build(page):
     """Return the page as Gradio's Blocks."""
     html, plain = page.html, {"apply_default_css": False}
-    examples = html.examples({name: file_url(path) for name, path in page.examples.items()})
-    with gr.Blocks(
-        title="Garden birds in color",
-        analytics_enabled=False,
-        delete_cache=(UPLOADS_KEPT, UPLOADS_KEPT),
-    ) as blocks:
+    examples = html.examples({name: page.url(path) for name, path in page.examples.items()})
+    with gr.Blocks(title="Garden birds in color", analytics_enabled=False) as blocks:
         gr.HTML(html.header(), **plain)
         with gr.Row(elem_classes="inputs"):
             drop = gr.File(show_label=False, file_count="multiple", height=150, min_width=300)
@@ -202,14 +217,30 @@ def build(page):
     return blocks
 
 
-def mount(page):
-    """Return the web application; it gives away nothing but the files in the page's folder."""
-    return gr.mount_gradio_app(
-        FastAPI(),
-        build(page),
+def mount(page, hosts=LOOPBACK):
+    """Return the web application.
+
+    Args:
+        page: a `Page`.
+        hosts: names that the page may be asked for by. With any name, a website could call itself
+            by this address (DNS rebinding), and read what the page answers.
+    """
+    app = FastAPI(
+        openapi_url=None,  # no /docs either
+        middleware=[
+            Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False),
+            Middleware(CORSMiddleware),  # allows no other website; Gradio's own would
+            Middleware(Guard, uploads=page.uploads),
+        ],
+    )
+    app.mount("/pictures", StaticFiles(directory=page.pictures))
+    os.environ["GRADIO_TEMP_DIR"] = str(page.uploads)
+    blocks = build(page)
+    gr.mount_gradio_app(
+        app,
+        blocks,
         path="/",
-        allowed_paths=[str(page.folder)],
-        max_file_size=MAX_FILE_SIZE,
+        max_file_size=MAX_UPLOAD_BYTES,
         show_error=False,
         theme=gr.themes.Default(primary_hue="orange", neutral_hue="stone", **FONTS).set(**COLORS),
         css_paths=HERE / "page.css",
@@ -217,13 +248,22 @@ def mount(page):
         run_history=False,
         enable_monitoring=False,
     )
+    # Only `launch()` sets it, and without it Gradio takes any local file for an upload.
+    blocks.has_launched = True
+    return app
 
 
 def main(argv=None):
     """Serve the page until Ctrl-C or SIGTERM; return the process's exit status."""
     parser = argparse.ArgumentParser(prog="python -m serve.app", description=__doc__)
     parser.add_argument("--port", type=int, default=7860)
-    port = parser.parse_args(argv).port
+    parser.add_argument(
+        "--host",
+        default="",
+        help="another name of the page beside localhost, such as that of a proxy in front of it",
+    )
+    arguments = parser.parse_args(argv)
+    port, hosts = arguments.port, [*LOOPBACK, *filter(None, [arguments.host])]
     if not 0 < port < 65536:
         parser.error(f"Expected a port from 1 to 65535. Received: port={port}")
     launcher.start()
@@ -239,8 +279,7 @@ def main(argv=None):
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the usual end of a page
     with listening, tempfile.TemporaryDirectory() as folder, suppress(KeyboardInterrupt):
-        os.environ["GRADIO_TEMP_DIR"] = str(Path(folder, "uploads"))
-        app = mount(Page(Path(folder).resolve()))
+        app = mount(Page(Path(folder).resolve()), hosts)
         logger.info("The page is at http://127.0.0.1:%d", port)
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
         uvicorn.Server(config).run([listening])
