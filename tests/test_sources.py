@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 from kagglesdk import kaggle_env
 
+from colorization import limits
 from colorization.data import archive, sources
+from colorization.data.cache import build_once
 from colorization.data.listing import list_images
 from colorization.data.sources import cache_folder, fetch
 
@@ -115,6 +117,38 @@ def test_linked_folders_are_walked_once_and_hidden_files_never(tmp_path):
     (tmp_path / "birds" / "linked").symlink_to(tmp_path / "photos")
     (tmp_path / "birds" / "sub" / "round").symlink_to(tmp_path / "birds")
     assert list_images(tmp_path / "birds") == [tmp_path / "birds" / "linked" / "1.jpg"]
+
+
+def nested(folder, depth):
+    """Make folders in each other, without `os.makedirs`, which calls itself for each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for _ in range(depth):
+        folder = folder / "d"
+        folder.mkdir()
+    return folder
+
+
+def test_folders_nested_too_deeply_are_refused(tmp_path):
+    (nested(tmp_path / "fine", limits.MAX_DEPTH) / "1.jpg").touch()
+    assert len(list_images(tmp_path / "fine")) == 1
+    nested(tmp_path / "deep", limits.MAX_DEPTH + 1)
+    with pytest.raises(ValueError, match=f"Expected at most {limits.MAX_DEPTH} .*Received: folder"):
+        list_images(tmp_path / "deep")
+
+
+def test_what_a_killed_process_left_is_deleted_however_deep(tmp_path):
+    parent, outside = tmp_path / "places", tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").touch()
+    (parent / "links.partial").mkdir(parents=True)
+    (parent / "links.partial" / "link").symlink_to(outside)
+    (nested(parent / "deep.partial", 1500) / "1.jpg").touch()
+    try:
+        build_once(parent / "new", Path.is_dir)
+        assert [path.name for path in parent.iterdir() if path.is_dir()] == ["new"]
+        assert (outside / "kept").exists()
+    finally:
+        subprocess.run(["rm", "-rf", parent], check=True)  # pytest cannot either
 
 
 def test_a_zip_is_unpacked_once(tmp_path):
