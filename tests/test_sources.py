@@ -1,4 +1,5 @@
 import base64
+import copy
 import hashlib
 import io
 import os
@@ -16,7 +17,7 @@ import pytest
 from kagglesdk import kaggle_env
 
 from colorization import limits
-from colorization.data import archive, sources
+from colorization.data import sources
 from colorization.data.cache import build_once
 from colorization.data.listing import list_images
 from colorization.data.sources import cache_folder, fetch
@@ -184,6 +185,12 @@ def special(name, kind):
     return entry
 
 
+def compressed(name, kind):
+    entry = zipfile.ZipInfo(name)
+    entry.compress_type = kind
+    return entry
+
+
 @pytest.mark.parametrize(
     ("entry", "content", "complaint"),
     [
@@ -196,6 +203,9 @@ def special(name, kind):
         (special("link.jpg", stat.S_IFLNK), b"/etc/passwd", "no links"),
         (special("pipe.jpg", stat.S_IFIFO), b"", "no links"),
         ("bomb.bmp", bytes(30_000_000), "compressed to 1/"),
+        pytest.param("d/" * 1500 + "1.jpg", b"x", "at most 100 folders", id="deep"),
+        (compressed("1.jpg", zipfile.ZIP_BZIP2), b"x", "stored or deflated"),
+        (compressed("1.jpg", zipfile.ZIP_LZMA), b"x", "stored or deflated"),
     ],
 )
 def test_a_zip_with_an_evil_entry_is_refused_whole(tmp_path, cache, entry, content, complaint):
@@ -205,13 +215,54 @@ def test_a_zip_with_an_evil_entry_is_refused_whole(tmp_path, cache, entry, conte
     assert {name for name in files_below(tmp_path) if "lock" not in name} == {"birds.zip"}
 
 
-@pytest.mark.parametrize("limit", ["MAX_ENTRIES", "MAX_BYTES"])
+@pytest.mark.parametrize("limit", ["MAX_ENTRIES", "MAX_ARCHIVE_BYTES"])
 def test_a_zip_of_absurd_size_is_refused(tmp_path, monkeypatch, limit):
     content = {f"{number}.jpg": b"12345" for number in range(21)}
     path = zipped(tmp_path / "birds.zip", content)
-    monkeypatch.setattr(archive, limit, 20)
+    monkeypatch.setattr(limits, limit, 20)
     with pytest.raises(ValueError, match="Expected at most 20 .*Received: entry="):
         fetch(str(path))
+
+
+def test_a_list_of_entries_of_absurd_length_is_not_even_read(tmp_path, monkeypatch):
+    path = zipped(tmp_path / "birds.zip", {f"{number}.jpg": b"x" for number in range(30)})
+    monkeypatch.setattr(limits, "MAX_DIRECTORY_BYTES", 1000)
+    with pytest.raises(ValueError, match="list of entries of at most 1000 bytes.*Received: entry="):
+        fetch(str(path))
+
+
+def test_small_entries_that_are_a_bomb_together_are_refused(tmp_path, cache):
+    empty = {f"{number}.bmp": bytes(900_000) for number in range(70)}
+    assert len(files_below(fetch(str(zipped(tmp_path / "few.zip", empty))).folder)) == 70
+    more = {f"{number}.bmp": bytes(900_000) for number in range(110)}
+    with pytest.raises(ValueError, match="compressed to 1/300 .*, all together.*Received: entry="):
+        fetch(str(zipped(tmp_path / "many.zip", more)))
+    assert len(list(cache.glob("archives/*/"))) == 1
+
+
+def test_entries_that_share_their_bytes_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "birds.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("0.bmp", os.urandom(1000) + bytes(200_000))
+        for number in range(1, 800):
+            twin = copy.copy(file.filelist[0])
+            twin.filename = f"{number}.bmp"
+            file.filelist.append(twin)
+    with pytest.raises(ValueError, match="compressed to 1/300 .*, all together.*Received: entry="):
+        fetch(str(tmp_path / "birds.zip"))
+
+
+def test_drawings_that_shrink_much_are_unpacked(tmp_path):
+    tile = bytes(200) + os.urandom(4)  # a hundredth of it is drawn
+    drawings = {f"{number}.bmp": tile * 4000 for number in range(100)}
+    path = zipped(tmp_path / "drawings.zip", drawings)
+    assert path.stat().st_size * 40 < 100 * 4000 * 204
+    assert len(files_below(fetch(str(path)).folder)) == 100
+
+
+def test_a_pipe_is_no_archive(tmp_path):
+    os.mkfifo(tmp_path / "birds.zip")
+    with pytest.raises(ValueError, match="cannot be used as data"):
+        fetch(str(tmp_path / "birds.zip"))
 
 
 def test_a_zip_that_lies_about_a_size_writes_no_more_than_it_declared(tmp_path, cache):
