@@ -18,3 +18,7 @@ MAX_ARCHIVE_BYTES = 64 * 1024 * MIB  # unpacked
 MAX_RATIO = 300
 SMALL_ENTRY_BYTES = MIB  # below, an entry's ratio means nothing,
 SMALL_ARCHIVE_BYTES = 64 * MIB  # nor that of all pictures of an archive
+MAX_KAGGLE_BYTES = 4 * 1024 * MIB
+# A download must bring this much in each such time; the largest then ends within three days.
+MIN_PROGRESS_BYTES = MIB
+PROGRESS_SECONDS = 60

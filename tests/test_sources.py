@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -373,9 +374,16 @@ class Kaggle(BaseHTTPRequestHandler):
             body, headers = body[: len(body) // 2], {"Connection": "close"}
         elif behavior in ("cut", "stalled"):
             body = body[: len(body) // 2]
+        elif behavior in ("endless", "dripping"):
+            body, headers = b"", {"Connection": "close"}
         self.answer(206 if wanted else 200, body, **headers)
         if behavior == "stalled":
             self.server.resumed.wait(60)
+        while behavior in ("endless", "dripping") and not self.server.resumed.wait(0.001):
+            try:
+                self.wfile.write(bytes(100_000) if behavior == "endless" else b"P")
+            except ConnectionError:  # the client has had enough
+                break
         self.close_connection = self.close_connection or behavior in ("cut", "short", "stalled")
 
     def answer(self, status, body=b"", **headers):
@@ -471,6 +479,25 @@ def test_a_damaged_download_is_refused_and_the_next_call_starts_over(kaggle, cac
     with pytest.raises(ConnectionError, match="same command again.*data=sample.*Received:"):
         fetch("kaggle")
     assert not (cache / "kaggle" / "davemahony-20-uk-garden-birds").exists()
+    assert is_whole(fetch("kaggle"))
+
+
+def test_a_download_without_end_is_stopped_and_deleted(kaggle, cache, monkeypatch):
+    monkeypatch.setattr(limits, "MAX_KAGGLE_BYTES", 5_000_000)
+    kaggle.behavior = "endless"
+    with pytest.raises(ConnectionError, match="at most 5000000 bytes.*data=sample.*Received: more"):
+        fetch("kaggle")
+    assert not list(cache.rglob("*.zip"))
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+    assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
+    assert is_whole(fetch("kaggle"))
+
+
+def test_a_download_that_hardly_comes_is_stopped(kaggle, monkeypatch):
+    monkeypatch.setattr(limits, "PROGRESS_SECONDS", 1)
+    kaggle.behavior = "dripping"
+    with pytest.raises(ConnectionError, match="same command again.*Received: fewer than 1048576 b"):
+        fetch("kaggle")
     assert is_whole(fetch("kaggle"))
 
 

@@ -109,5 +109,6 @@ def _check_room(archive: Path, pictures: list[zipfile.ZipInfo], folder: Path) ->
 def _refusal(archive: Path, expected: str, received: str) -> ValueError:
     return ValueError(
         f"Cannot use the archive {str(archive)!r}. {expected}. If you trust it, unpack it "
-        f"yourself and give the folder: `-P data=path/to/folder`. Received: entry={received[:200]!r}"
+        f"yourself and give the folder: `-P data=path/to/folder`. "
+        f"Received: entry={received[:200]!r}"
     )
