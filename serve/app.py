@@ -3,7 +3,6 @@
 `python -m serve.app --port 7860`, which `mlflow run . -e app` calls; it listens on loopback only.
 """
 
-import argparse
 import logging
 import os
 import shutil
@@ -221,7 +220,7 @@ def mount(page):
 
 def main(argv=None):
     """Serve the page until Ctrl-C or SIGTERM; return the process's exit status."""
-    parser = argparse.ArgumentParser(prog="python -m serve.app", description=__doc__)
+    parser = launcher.Parser(prog="python -m serve.app", description=__doc__)
     parser.add_argument("--port", type=int, default=7860)
     port = parser.parse_args(argv).port
     if not 0 < port < 65536:
