@@ -302,6 +302,8 @@ def test_files_named_like_leftovers_are_let_be(color, tmp_path):
         (target / f".{name}{output.PARTIAL}").touch()
     (tmp_path / "elsewhere" / f".{gone.pid}-1{output.PARTIAL}").touch()
     (target / "linked").symlink_to(tmp_path / "elsewhere")
+    theirs.append(f"{gone.pid}-7")
+    (target / f".{gone.pid}-7{output.PARTIAL}").symlink_to(source / "a.png")
     (target / "deep" / f".{gone.pid}-1{output.PARTIAL}").touch()
     assert color(source, target)[0] == 0
     assert files(target) == sorted(["a.png", *(f".{name}{output.PARTIAL}" for name in theirs)])
