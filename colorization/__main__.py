@@ -3,7 +3,6 @@
 Parses, prepares the pictures, opens a run, trains and logs; `mlflow run .` calls it.
 """
 
-import argparse
 import logging
 import signal
 import sys
@@ -31,6 +30,7 @@ def main(argv=None):
 
 def _main(argv):
     arguments = parse(argv)
+    launcher.log()
     try:
         configs = _configs(arguments)
     except ValueError as error:
@@ -50,7 +50,7 @@ def _main(argv):
 
 def parse(argv=None):
     """Parse the command line: a variant and its config's fields as flags, or `compare`."""
-    parser = argparse.ArgumentParser(prog="python -m colorization", description=__doc__)
+    parser = launcher.Parser(prog="python -m colorization", description=__doc__)
     variants = parser.add_subparsers(dest="variant", required=True, metavar="VARIANT")
     for name, config in configuration.VARIANTS.items():
         variant = variants.add_parser(
@@ -143,7 +143,8 @@ def compare(configs, splits, arguments):
             contenders.append(comparison.Contender(config, finished))
         if not contenders:
             raise FloatingPointError("Every training broke down: there is nothing to compare.")
-        logger.info("%s", comparison.as_text(comparison.log(contenders, splits)))
+        for line in comparison.as_text(comparison.log(contenders, splits)).split("\n"):
+            logger.info("%s", line)
     for best in comparison.best_of_families(contenders):
         command = registry.serve_command(best.model_uri)
         if arguments.register == "yes":

@@ -1,5 +1,6 @@
 """What every entry point starts with, and `mlflow run`, which may have launched it."""
 
+import argparse
 import contextlib
 import logging
 import os
@@ -19,6 +20,52 @@ if client.get_run(run_id).info.status == "RUNNING":
 """
 
 
+def printable(text):
+    """Write what is not printable as an escape: line breaks, terminal codes, right-to-left marks.
+
+    Names of files may hold them, to forge lines of a log or to steer a terminal.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )
+
+
+def _printable_lines(text):
+    return "\n".join(map(printable, text.split("\n")))
+
+
+class _Formatter(logging.Formatter):
+    """Keeps a message in its line; only a traceback has several."""
+
+    def formatMessage(self, record):  # noqa: D102
+        return printable(super().formatMessage(record))
+
+    def formatException(self, info):  # noqa: D102
+        return _printable_lines(super().formatException(info))
+
+    def formatStack(self, info):  # noqa: D102
+        return _printable_lines(super().formatStack(info))
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser of a command line that repeats nothing unprintable of it."""
+
+    def error(self, message):
+        """End the process with a message."""
+        super().error(printable(message))
+
+
+def log():
+    """Write what this project logs to stderr; of other libraries warnings only."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Formatter("%(message)s"))
+    logging.basicConfig(handlers=[handler])
+    for room in ("colorization", "serve", "sweeps"):
+        logging.getLogger(room).setLevel(logging.INFO)
+
+
 def _interrupt():
     raise KeyboardInterrupt
 
@@ -35,9 +82,7 @@ def start(terminate=_exit):
     Args:
         terminate: function to call on SIGTERM; it raises.
     """
-    logging.basicConfig(format="%(message)s")  # other libraries: warnings only
-    for room in ("colorization", "serve", "sweeps"):
-        logging.getLogger(room).setLevel(logging.INFO)
+    log()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     _hear_signals(terminate)

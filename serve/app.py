@@ -4,7 +4,6 @@
 and answers nothing but what the page itself asks for, see `guard.py`.
 """
 
-import argparse
 import logging
 import os
 import shutil
@@ -255,7 +254,7 @@ def mount(page, hosts=LOOPBACK):
 
 def main(argv=None):
     """Serve the page until Ctrl-C or SIGTERM; return the process's exit status."""
-    parser = argparse.ArgumentParser(prog="python -m serve.app", description=__doc__)
+    parser = launcher.Parser(prog="python -m serve.app", description=__doc__)
     parser.add_argument("--port", type=int, default=7860)
     parser.add_argument(
         "--host",

@@ -4,7 +4,6 @@ Each model is scored beside plain gray and mean chroma, with test-time augmentat
 over a picture and its mirror image) and without; `mlflow run . -e evaluate` calls it.
 """
 
-import argparse
 import logging
 import signal
 import sys
@@ -207,7 +206,7 @@ def _columns(colorizers, real):
 
 def parse(argv=None):
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
+    parser = launcher.Parser(
         prog="python -m serve.evaluate", description=__doc__, allow_abbrev=False
     )
     parser.add_argument(
@@ -255,7 +254,8 @@ def run(models, source, pictures, arguments):
             note = log(models, source, pictures)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    logger.info("%s\n\nrun %s", note, opened.info.run_id)
+    for line in (*note.split("\n"), "", f"run {opened.info.run_id}"):
+        logger.info("%s", line)
     return 0
 
 

@@ -4,30 +4,28 @@ JPEG stays JPEG, PNG PNG and WebP WebP, under the same name; what is of another 
 PNG. What is colored already is passed over, so that a run can be stopped and started again.
 """
 
-import argparse
 import itertools
 import logging
 import os
 import signal
 import sys
-import threading
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import NamedTuple
 
 import mlflow
 import pandas as pd
-import psutil
 from mlflow.exceptions import MlflowException
 from tqdm import tqdm
 
 from colorization import launcher
-from colorization.data.listing import SUFFIXES
-from serve import exif, registry
+from colorization.data.listing import SUFFIXES, walk
+from colorization.data.regular_file import read_regular
+from colorization.limits import MAX_PICTURE_BYTES
+from serve import exif, output, registry
 from serve.colorizer import PictureError, read_options
 
 FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".jpe": "jpeg", ".jfif": "jpeg", ".webp": "webp"}
-PARTIAL = ".colorizing"  # suffix of what a killed run may leave; hidden
 BATCH = 8  # pictures that go to the model together: saves small ones a fifth of their time
 BATCH_BYTES = 1_000_000  # so that large ones go alone
 MAX_THREADS = 8  # of 64 megapixels each, a picture takes half a gigabyte while it is colored
@@ -62,12 +60,13 @@ def plan(source, target):
         target: folder; may lie inside `source`: what is in it is not colored again.
 
     Returns:
-        A list of `Job`, and one of `Bad`: pictures whose name another one takes.
+        A list of `Job`, and one of `Bad`: pictures whose name another one takes, or whose file
+        would lie elsewhere, since a folder of `target` is a link.
 
     Raises:
-        ValueError: there are no pictures, or the folders would mix.
+        ValueError: there are no pictures, the folders would mix, or are nested too deeply.
     """
-    source, target = source.resolve(), target.resolve()
+    source, target = (Path(os.path.realpath(path)) for path in (source, target))
     if not source.is_dir():
         raise ValueError(f"No such folder. Expected one with pictures. Received: input={source}")
     if target == source or target in source.parents or (target.exists() and not target.is_dir()):
@@ -75,7 +74,8 @@ def plan(source, target):
             "The colored pictures need a folder of their own. Expected one that is not, and does "
             f"not hold, the input. Received: input={source}, output={target}"
         )
-    pictures = [path for path in sorted(source.rglob("*")) if _is_picture(path, source, target)]
+    found = sorted(source / name for name in walk(source, follow=False))
+    pictures = [path for path in found if _is_picture(path, source, target)]
     if not pictures:
         raise ValueError(
             f"Nothing to color. Expected pictures ({' '.join(sorted(SUFFIXES))}) at any depth. "
@@ -90,11 +90,14 @@ def plan(source, target):
         if other != path:
             reason = f"would become {names[path].name}, as {other.name} does: rename one of them"
             bad.append(Bad(path, reason))
-    return [Job(path, name) for name, path in sorted(taken.items())], bad
+    jobs = [Job(path, name) for name, path in sorted(taken.items())]
+    outside = {job for job in jobs if not output.stays(job.target, target)}
+    bad += [Bad(job.source, "would be written outside the output: a link") for job in outside]
+    return [job for job in jobs if job not in outside], bad
 
 
 def _is_picture(path, source, target):
-    if path.suffix.lower() not in SUFFIXES or target in path.parents or not path.is_file():
+    if path.suffix.lower() not in SUFFIXES or target in path.parents:
         return False
     return not any(part.startswith(".") for part in path.relative_to(source).parts)
 
@@ -165,44 +168,34 @@ def _size(path):
 def _color(model, batch, params):
     """Color pictures that go to the model together; where one spoils it, each alone."""
     try:
-        contents = [job.source.read_bytes() for job in batch]
+        contents = [read_regular(job.source, MAX_PICTURE_BYTES) for job in batch]
         rows = pd.DataFrame({"image": contents})
         answers = model.predict(rows, params=params | {"format": _asked(batch[0])})["image"]
         ready = [
             exif.insert(answer, job.format, exif.read(content))
             for job, content, answer in zip(batch, contents, answers, strict=True)
         ]
-    except (OSError, MlflowException, PictureError) as error:
+    except (OSError, MemoryError, MlflowException, PictureError) as error:
         if len(batch) > 1:
             return [outcome for job in batch for outcome in _color(model, [job], params)]
         return [Bad(batch[0].source, _reason(error))]
     for job, content in zip(batch, ready, strict=True):
-        _write(job.target, content)
+        output.write(job.target, content)
     return [None] * len(batch)
 
 
 def _reason(error):
     if isinstance(error, OSError):
         return f"cannot be read: {error.strerror}"
+    if isinstance(error, MemoryError):
+        return "is too large for the memory left"
     text = getattr(error, "message", str(error)).removeprefix("Row 0: the picture ")
     return text.replace("neither base64 text nor", "not")  # which only a server is sent
 
 
-def _write(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{os.getpid()}-{threading.get_ident()}{PARTIAL}")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def parse(argv=None):
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m serve.folder", description=__doc__, allow_abbrev=False
-    )
+    parser = launcher.Parser(prog="python -m serve.folder", description=__doc__, allow_abbrev=False)
     parser.add_argument(
         "--model",
         required=True,
@@ -232,16 +225,14 @@ def main(argv=None):
     params = {"tta": arguments.tta == "yes", "saturation": arguments.saturation}
     try:
         read_options(params)
-        output = Path(arguments.output).expanduser()
-        jobs, bad = plan(Path(arguments.input).expanduser(), output)
+        folder = Path(arguments.output).expanduser()
+        jobs, bad = plan(Path(arguments.input).expanduser(), folder)
         model_uri = registry.resolve(arguments.model).model_uri
-        for leftover in output.rglob(f".*{PARTIAL}"):
-            if not psutil.pid_exists(int(leftover.name[1:].partition("-")[0])):
-                leftover.unlink()  # of a run that was killed
+        output.delete_leftovers(folder)
         if arguments.overwrite == "no":
             jobs = _missing(jobs)
         bad += _run(jobs, model_uri, params)
-        logger.info("the colored pictures are in %s", output)
+        logger.info("the colored pictures are in %s", folder)
     except (ValueError, OSError, MlflowException) as error:
         logger.error("error: %s", error)
         return 2

@@ -3,7 +3,6 @@
 `python -m serve.pretrained --naive <id, URL or path>`; `mlflow run . -e pretrained` calls it.
 """
 
-import argparse
 import logging
 import signal
 import sys
@@ -74,7 +73,7 @@ def main(argv=None):
 
 def parse(argv=None):
     """Parse the command line: weights for one family or both, and the pictures to judge them."""
-    parser = argparse.ArgumentParser(prog="python -m serve.pretrained", description=__doc__)
+    parser = launcher.Parser(prog="python -m serve.pretrained", description=__doc__)
     for family, channels in GRAY_CHANNELS.items():
         parser.add_argument(
             f"--{family}",

@@ -3,14 +3,13 @@
 `python -m serve.registry --run_id ...` or `--best pix2pix`; `mlflow run . -e register` calls it.
 """
 
-import argparse
 import logging
 import sys
 
 import mlflow
 from mlflow.exceptions import MlflowException
 
-from colorization import evaluation
+from colorization import evaluation, launcher
 from serve import gate
 from serve.gate import Candidate, Refusal
 
@@ -274,15 +273,14 @@ def _candidate(run):
 
 def main(argv=None):
     """Register the run that the command line names; return the process's exit status."""
-    parser = argparse.ArgumentParser(prog="python -m serve.registry", description=__doc__)
+    parser = launcher.Parser(prog="python -m serve.registry", description=__doc__)
     parser.add_argument("--run_id", default="", help="of a finished training")
     parser.add_argument("--best", default="", help="naive or pix2pix: its best finished run")
     parser.add_argument("--force", choices=("yes", "no"), default="no", help="promote anyway")
     arguments = parser.parse_args(argv)
     if bool(arguments.run_id) == bool(arguments.best):
         parser.error("Expected one of --run_id and --best, not both and not none.")
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("serve").setLevel(logging.INFO)
+    launcher.log()
     try:
         candidate = find(arguments.run_id) if arguments.run_id else find_best(arguments.best)
         version, alias = register(candidate, force=arguments.force == "yes")

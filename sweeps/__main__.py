@@ -4,7 +4,6 @@ Started again with the same study and storage, it goes on where it stopped, or h
 at work; `mlflow run . -e sweep` calls it.
 """
 
-import argparse
 import contextlib
 import logging
 import math
@@ -73,9 +72,7 @@ def _main(argv, launched):
 
 def parse(argv=None):
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m sweeps", description=__doc__, allow_abbrev=False
-    )
+    parser = launcher.Parser(prog="python -m sweeps", description=__doc__, allow_abbrev=False)
     add = parser.add_argument
     add("--family", choices=FAMILIES, default=FAMILIES[0])
     add("--trials", default="20", help="of the whole study, whoever trains them")

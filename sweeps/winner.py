@@ -111,7 +111,8 @@ def _trained(config, splits, data, role):
 def _tell(study, plan, best, contenders, splits):
     """Log the comparison to the active run, with the story of the study."""
     compared = comparison.log(contenders, splits)
-    logger.info("%s", comparison.as_text(compared))
+    for line in comparison.as_text(compared).split("\n"):
+        logger.info("%s", line)
     params = ", ".join(f"{name}={_short(value)}" for name, value in best.params.items())
     states = [state_of(trial) for trial in study.get_trials(deepcopy=False)]
     counts = ", ".join(f"{states.count(each)} {each}" for each in dict.fromkeys(states))

@@ -8,6 +8,7 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 
 import keras
@@ -18,7 +19,8 @@ from keras import layers
 from PIL import ExifTags, Image, ImageCms
 from PIL.TiffImagePlugin import IFDRational
 
-from serve import colorizer, exif, folder, registry
+from colorization import limits
+from serve import colorizer, exif, folder, output, registry
 from tests.conftest import ROOT
 
 TINT = (40.0, -10.0, -20.0)  # added to red, green and blue
@@ -232,7 +234,111 @@ def test_an_output_that_cannot_be_written_ends_the_run(color, tmp_path):
     (tmp_path / "out" / "deep").write_text("a file where a folder has to be")
     status, said = color(source, tmp_path / "out")
     assert status == 2
-    assert "error: " in said and "deep" in said
+    assert "error: A colored picture cannot be written. Expected " in said
+    assert f"Received: '{tmp_path}/out/deep/a.png': " in said
+
+
+def test_what_is_no_regular_file_is_listed_and_never_waited_for(color, tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    scene().save(tmp_path / "elsewhere.png")
+    (source / "a.png").symlink_to(tmp_path / "elsewhere.png")
+    os.mkfifo(source / "pipe.jpg")
+    (source / "zero.jpg").symlink_to("/dev/zero")
+    (source / "nowhere.jpg").symlink_to("gone")
+    with (source / "sparse.jpg").open("wb") as file:
+        file.truncate(20 * 2**30)
+    status, said = color(source, tmp_path / "out")
+    assert status == 1
+    assert files(tmp_path / "out") == ["a.png"]
+    listed = [line for line in said.splitlines() if line.startswith("not colored: ")]
+    assert listed == [
+        f"not colored: {source / name}: cannot be read: {reason}"
+        for name, reason in (
+            ("nowhere.jpg", "No such file or directory"),
+            ("pipe.jpg", "not a regular file"),
+            ("sparse.jpg", f"larger than {limits.MAX_PICTURE_BYTES} bytes"),
+            ("zero.jpg", "not a regular file"),
+        )
+    ]
+
+
+def test_links_in_the_output_are_not_written_through(color, tmp_path):
+    source, target, outside = (tmp_path / name for name in ("in", "out", "outside"))
+    for place in (source / "deep", source / "inner", target / "real", outside):
+        place.mkdir(parents=True)
+    for name in ("a.png", "deep/b.png", "inner/c.png"):
+        scene().save(source / name)
+    (outside / "kept").write_text("mine")
+    (target / "a.png").symlink_to(outside / "kept")
+    (target / "deep").symlink_to(outside)
+    (target / "inner").symlink_to(target / "real")
+    status, said = color(source, target, "--overwrite", "yes")
+    assert status == 1
+    assert f"not colored: {source}/deep/b.png: would be written outside the output" in said
+    assert files(outside) == ["kept"] and (outside / "kept").read_text() == "mine"
+    assert not (target / "a.png").is_symlink() and is_red(target / "a.png")
+    assert is_red(target / "real" / "c.png")
+
+
+def test_a_half_written_file_is_not_written_through_a_link(tmp_path):
+    (tmp_path / "kept").write_text("mine")
+    partial = f".{os.getpid()}-{threading.get_ident()}{output.PARTIAL}"
+    (tmp_path / partial).symlink_to(tmp_path / "kept")
+    output.write(tmp_path / "a.png", b"colored")
+    assert (tmp_path / "kept").read_text() == "mine"
+    assert files(tmp_path) == ["a.png", "kept"]
+
+
+def test_files_named_like_leftovers_are_let_be(color, tmp_path):
+    source, target = tmp_path / "in", tmp_path / "out"
+    (source / "deep").mkdir(parents=True), (target / "deep").mkdir(parents=True)
+    scene().save(source / "a.png")
+    (tmp_path / "elsewhere").mkdir()
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    theirs = ["mine", "-1", "", "9" * 30 + "-1", "\u0663-1", f"{os.getpid()}-1", "1-2-3"]
+    for name in theirs:
+        (target / f".{name}{output.PARTIAL}").touch()
+    (tmp_path / "elsewhere" / f".{gone.pid}-1{output.PARTIAL}").touch()
+    (target / "linked").symlink_to(tmp_path / "elsewhere")
+    theirs.append(f"{gone.pid}-7")
+    (target / f".{gone.pid}-7{output.PARTIAL}").symlink_to(source / "a.png")
+    (target / "deep" / f".{gone.pid}-1{output.PARTIAL}").touch()
+    assert color(source, target)[0] == 0
+    assert files(target) == sorted(["a.png", *(f".{name}{output.PARTIAL}" for name in theirs)])
+    assert len(files(tmp_path / "elsewhere")) == 1
+
+
+def test_names_do_not_steer_the_terminal_nor_forge_lines(store, tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    names = ["a\nerror: forged.jpg", "b\x1b]0;title\x07.jpg", "c\u202egpj.jpg", "d\x9b.jpg"]
+    for name in [*names, os.fsdecode(b"e\xff.jpg")]:
+        (source / name).write_text("no picture")
+    done = subprocess.run(
+        [sys.executable, "-m", "serve.folder", "--model", "naive"]
+        + ["--input", source, "--output", tmp_path / "out"],
+        env=os.environ | {"MLFLOW_TRACKING_URI": store, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+    )
+    said = done.stderr.decode().split("\n")
+    assert done.returncode == 1
+    start = f"not colored: {source}/"
+    assert [line.removeprefix(start).split(".jpg")[0] for line in said if start in line] == [
+        "a\\nerror: forged",
+        "b\\x1b]0;title\\x07",
+        "c\\u202egpj",
+        "d\\x9b",
+        "e\\udcff",
+    ]
+    assert not [line for line in said if line.startswith("error")]
+
+
+def test_a_bad_word_of_the_command_line_is_not_repeated_as_it_is(capsys):
+    with pytest.raises(SystemExit):
+        folder.parse(["--model", "m", "--input", "i", "--output", "o", "a\x1b[2J\nb"])
+    assert capsys.readouterr().err.endswith("error: unrecognized arguments: a\\x1b[2J\\nb\n")
 
 
 @pytest.mark.slow
@@ -254,15 +360,15 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(number, store, color, tmp_p
     while process.poll() is None and len(list(target.glob("*.png"))) < 5:
         time.sleep(0.01)
     process.send_signal(number)
-    _, output = process.communicate(timeout=60)
-    assert process.returncode == (-9 if number == signal.SIGKILL else 128 + number), output
-    assert "Traceback" not in output
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == (-9 if number == signal.SIGKILL else 128 + number), said
+    assert "Traceback" not in said
     done = {path: path.stat().st_mtime_ns for path in target.glob("*.png")}
     assert 5 <= len(done) < 120
     assert all(is_red(path) for path in done)  # none is cut off
     if number != signal.SIGKILL:
         assert files(target) == sorted(path.name for path in done)
-    (target / f".{process.pid}-2{folder.PARTIAL}").write_text("of a run that was killed")
+    (target / f".{process.pid}-2{output.PARTIAL}").write_text("of a run that was killed")
     assert color(source, target)[0] == 0
     assert files(target) == names
     assert {path: path.stat().st_mtime_ns for path in done} == done

@@ -1,0 +1,56 @@
+"""The folder of colored pictures: a file is there whole or not at all, and nowhere else."""
+
+import contextlib
+import os
+import re
+import threading
+from pathlib import Path
+
+import psutil
+
+from colorization.data.listing import walk
+
+PARTIAL = ".colorizing"  # suffix of what a killed run may leave; hidden
+
+
+def stays(path, folder):
+    """Tell whether a file would be written below a folder, wherever links between may lead.
+
+    Args:
+        path: of the file, below `folder` by its name; it need not be there.
+        folder: without links in its own path.
+    """
+    return Path(os.path.realpath(path.parent)).is_relative_to(folder)
+
+
+def write(path, content):
+    """Write a file and the folders it needs; a link of its name is replaced, not followed.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    partial = path.with_name(f".{os.getpid()}-{threading.get_ident()}{PARTIAL}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.unlink(missing_ok=True)
+            with partial.open("xb") as file:  # not through a link of this name
+                file.write(content)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise OSError(
+            "A colored picture cannot be written. Expected an output folder that is yours to "
+            f"write to, with room. Received: {str(path)!r}: {error.strerror}"
+        ) from error
+
+
+def delete_leftovers(folder):
+    """Delete what killed runs left; what is merely named alike is not ours."""
+    for name in walk(folder, follow=False):
+        path = folder / name
+        ours = re.fullmatch(rf"\.([0-9]{{1,9}})-[0-9]+{re.escape(PARTIAL)}", path.name)
+        if ours and not path.is_symlink() and not psutil.pid_exists(int(ours[1])):
+            with contextlib.suppress(OSError):
+                path.unlink()
