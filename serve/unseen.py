@@ -173,7 +173,8 @@ def _read(path, folder, out):
 
 def _read_gray(path, out):
     try:
-        picture = read_picture(open_picture(path.read_bytes()), photograph.MAX_PIXELS)
+        opened = open_picture(path.read_bytes(), photograph.MAX_PIXELS)
+        picture = read_picture(opened, photograph.MAX_PIXELS)
     except (PictureError, OSError) as error:
         return "", f"unreadable: gray, and {error}"
     square = picture.luma.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.LANCZOS)
