@@ -10,6 +10,7 @@ luma at full size. Whatever the network is, sharpness and brightness are the pho
 import base64
 import binascii
 import io
+import math
 import os
 import re
 import string
@@ -56,6 +57,7 @@ MAX_PIXELS_VARIABLE = "COLORIZER_MAX_PIXELS"
 DEFAULT_MAX_PIXELS = 64_000_000
 MAX_SIDE = 65_535  # pixels; a row of millions takes gigabytes wherever whole rows are worked on
 MAX_ANSWER_BYTES = 1 << 30  # of one request, or 16 a pixel of the pixel limit where that is more
+MAX_CLEAR_WEBP_PIXELS = 32_000_000  # with alpha; libwebp takes 40 bytes a pixel to write one
 MAX_SCANS = 100  # of a JPEG; honest ones have about ten, and each is a pass over all pixels
 MAX_EXIF_BYTES = 65_533  # one segment of a JPEG; for the other formats alike
 MAX_EXIF_BLOCKS = 4  # of a file; what comes behind them is not looked at
@@ -369,8 +371,14 @@ def encode_picture(image: Image.Image, format: str) -> bytes:
     """Write a picture in memory; JPEG knows no alpha, so there it lies on white.
 
     Raises:
-        PictureError: the format cannot hold a picture this wide or high.
+        PictureError: the format cannot hold a picture this wide or high, or libwebp would take
+            gigabytes for its alpha.
     """
+    if format == "webp" and image.mode == "RGBA" and math.prod(image.size) > MAX_CLEAR_WEBP_PIXELS:
+        raise PictureError(
+            "is too large for a webp with transparency, above the limit of "
+            f"{MAX_CLEAR_WEBP_PIXELS} pixels"
+        )
     if format == "jpeg" and image.mode == "RGBA":
         opaque = Image.new("RGB", image.size, "white")
         opaque.paste(image, mask=image.getchannel("A"))
@@ -441,9 +449,7 @@ def _walk_directories(data: bytes, big: bool) -> Iterator[dict[int, int]]:
             for tag, kind, number, value in entry.iter_unpack(memoryview(data)[first:last]):
                 total = _within(total + number * _SIZES.get(kind, 0), data)
                 if number > MAX_TAG_NUMBERS and kind in _SIZES and kind not in _BYTES:
-                    raise PictureError(
-                        f"has a tag of more than {MAX_TAG_NUMBERS} numbers, the limit"
-                    )
+                    raise PictureError(f"has a tag above the limit of {MAX_TAG_NUMBERS} numbers")
                 if tag in (_STRIPS, _TILES):
                     layout[tag] = max(layout[tag], number)
                 elif tag in _DIRECTORIES + _LAYOUT and kind in _INTEGERS:

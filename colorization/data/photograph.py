@@ -143,14 +143,9 @@ def picture_box(image: Image.Image) -> tuple[int, int, int, int]:
     straight edge, so that dark photographs keep their dark borders.
     """
     width, height = image.size
-    right, bottom = width - 1, height - 1
-    boxes = (
-        (0, 0, width, 1),
-        (0, bottom, width, height),
-        (0, 0, 1, height),
-        (right, 0, width, height),
-    )
-    sides = [np.asarray(image.crop(box)).max(axis=2).reshape(1, -1) for box in boxes]
+    rows = (0, 0, width, 1), (0, height - 1, width, height)
+    columns = (0, 0, 1, height), (width - 1, 0, width, height)
+    sides = [np.asarray(image.crop(box)).max(axis=2).reshape(1, -1) for box in rows + columns]
     if not any(_is_black(side)[0] for side in sides):  # most pictures
         return 0, 0, width, height
     red, green, blue = image.split()
