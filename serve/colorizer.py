@@ -10,10 +10,17 @@ luma at full size. Whatever the network is, sharpness and brightness are the pho
 import base64
 import binascii
 import io
+import math
 import os
+import re
+import string
+import struct
 import threading
-from collections.abc import Iterable, Iterator
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
 import mlflow
@@ -48,9 +55,18 @@ MAX_SATURATION = 2.0
 
 MAX_PIXELS_VARIABLE = "COLORIZER_MAX_PIXELS"
 DEFAULT_MAX_PIXELS = 64_000_000
+MAX_SIDE = 65_535  # pixels; a row of millions takes gigabytes wherever whole rows are worked on
+MAX_ANSWER_BYTES = 1 << 30  # of one request, or 16 a pixel of the pixel limit where that is more
+MAX_CLEAR_WEBP_PIXELS = 32_000_000  # with alpha; libwebp takes 40 bytes a pixel to write one
+MAX_SCANS = 100  # of a JPEG; honest ones have about ten, and each is a pass over all pixels
+MAX_EXIF_BYTES = 65_533  # one segment of a JPEG; for the other formats alike
+MAX_EXIF_BLOCKS = 4  # of a file; what comes behind them is not looked at
+MAX_TAGS_SLACK = 1 << 20  # bytes that TIFF tags may add up to beyond the file that holds them
+MAX_TAG_NUMBERS = 1 << 20  # of one tag; 64 megapixels in tiles of 16 x 16, three planes apart
 CHUNK_ROWS = 16  # pictures that go through the network together
 CHUNK_PIXELS = 16_000_000  # luma bytes that wait for it; a larger picture goes alone
 STRIPE_PIXELS = 1 << 17  # blended at a time, so that a dozen float32 planes stay in the cache
+DECODED_PIXELS = 1 << 22  # split into luma and alpha at a time: several copies of 4 bytes a pixel
 MAX_THREADS = 4  # of the network: the square is small, more threads mostly wait for each other
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow's convert("L")
@@ -65,6 +81,26 @@ UPRIGHT = {  # EXIF orientation -> what undoes it
     8: Image.Transpose.ROTATE_90,
 }
 EXIF_ORIENTATION = 0x0112
+
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+")  # Pillow's
+# Types of TIFF tags. Of numbers each becomes an object; bytes and text stay together.
+_INTEGERS = {3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
+_OTHERS = {5: 8, 10: 8, 11: 4, 12: 8}  # rational and float, and their bytes
+_BYTES = {1: 1, 2: 1, 7: 1}
+_SIZES = {kind: struct.calcsize("=" + code) for kind, code in _INTEGERS.items()} | _OTHERS | _BYTES
+_DIRECTORIES = (330, 34665, 34853, 40965)  # tags that point at another one: sub, Exif, GPS, Interop
+_WIDTH, _HEIGHT, _ROWS, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 278, 322, 323
+_LAYOUT = (_WIDTH, _HEIGHT, _ROWS, _TILE_WIDTH, _TILE_HEIGHT)
+_STRIPS, _TILES = 273, 324
+_MOST_PLANES = 6  # of a TIFF that Pillow decodes
+
+# JPEG markers before a segment, and the end of the picture; the others have nothing behind them.
+_SEGMENT = re.compile(rb"\xff[\xc0-\xc7\xc9-\xcf\xd9-\xef\xfe]")
+_END, _SCAN, _APP1, _APP2 = 0xD9, 0xDA, 0xE1, 0xE2
+_AVIF_EXIF = re.compile(rb"infe(?:\x02.{7}|\x03.{9})Exif", re.DOTALL)
+_EXIF_HEADS = re.compile(rb"(?:Exif\0\0)*")
+_PNG_TEXTS, _RAW_PROFILE = (b"tEXt", b"zTXt", b"iTXt"), b"Raw profile type exif\0"
+_UNKNOWN = b"skIp"  # a name that no reader of any format looks for
 
 _opening = threading.Lock()
 
@@ -121,26 +157,39 @@ class Colorizer(mlflow.pyfunc.PythonModel):
         options = read_options(params or {})
         if "image" not in model_input:
             raise _refusal("Expected a column named 'image'")
-        colored = []
+        colored, total = [], 0
+        limit = max(MAX_ANSWER_BYTES, 16 * self._max_pixels)
         for pictures in read_chunks(model_input["image"], self._max_pixels):
-            for blended in self._color(pictures, options):
+            for answer in self._color(pictures, len(colored), options):
+                total += len(answer)
                 with _naming_row(len(colored)):
-                    colored.append(encode_picture(blended, options.format))
+                    if total > limit:
+                        raise PictureError(
+                            f"is one too many: the answers take more than {limit} bytes, the "
+                            "limit of a request. Send fewer rows at a time"
+                        )
+                colored.append(answer)
+            pictures.clear()  # before the next are decoded
         return pd.DataFrame({"image": colored}, index=model_input.index, dtype=object)
 
-    def _color(self, pictures: list[Picture], options: Options) -> Iterator[Image.Image]:
+    def _color(self, pictures: list[Picture], first: int, options: Options) -> Iterator[bytes]:
+        """Yield the answers to pictures that go through the network together, from row `first`."""
         _, side, _, channels = self._session.get_inputs()[0].shape
-        small = [
-            picture.luma.resize((side, side), Image.LANCZOS, reducing_gap=2) for picture in pictures
-        ]
+        small = []
+        for row, picture in enumerate(pictures, first):
+            with _naming_row(row):
+                small.append(picture.luma.resize((side, side), Image.LANCZOS, reducing_gap=2))
         grays = np.stack([np.asarray(luma, np.float32) for luma in small])[..., None]
         chromas = predict_chroma(self._session, grays.repeat(channels, axis=-1), options.tta)
         chromas *= options.saturation
-        for picture, luma, chroma in zip(pictures, small, chromas, strict=True):
-            if options.size == "model":
-                alpha = picture.alpha and picture.alpha.resize(luma.size)
-                picture = Picture(luma, alpha)
-            yield blend(picture, chroma)
+        rows = zip(pictures, small, chromas, strict=True)
+        for row, (picture, luma, chroma) in enumerate(rows, first):
+            with _naming_row(row):
+                if options.size == "model":
+                    alpha = picture.alpha and picture.alpha.resize(luma.size)
+                    picture = Picture(luma, alpha)
+                answer = encode_picture(blend(picture, chroma), options.format)
+            yield answer
 
 
 def open_session(path: str) -> onnxruntime.InferenceSession:
@@ -199,12 +248,20 @@ def read_options(params: dict) -> Options:
     return options._replace(saturation=float(options.saturation))
 
 
-def open_picture(cell: object) -> Image.Image:
+def open_picture(cell: object, max_pixels: int | None = None) -> Image.Image:
     """Open the header of a picture given as bytes, or as base64 text; nothing is decoded yet.
 
+    Its EXIF is safe to read from then on: what asks for too much memory is left out.
+
+    Args:
+        cell: the picture.
+        max_pixels: the limit for a TIFF's tile; None: that of the environment.
+
     Raises:
-        PictureError: missing, empty, not base64, or not a picture of a format in `READABLE`.
+        PictureError: missing, empty, not base64, not a picture of a format in `READABLE`, or one
+            that `inspect_picture` refuses.
     """
+    max_pixels = max_pixels or read_pixel_limit(os.environ)
     if isinstance(cell, str):
         cell = cell.encode("ascii", "replace")
     if not isinstance(cell, (bytes, bytearray, memoryview)):
@@ -213,7 +270,7 @@ def open_picture(cell: object) -> Image.Image:
     if not data.strip():
         raise PictureError("is empty")
     # Over `inputs` and `instances` MLflow hands on the very text that the client sent.
-    image = _open(data) or _open(_decode_base64(data))
+    image = _open(data, max_pixels) or _open(_decode_base64(data), max_pixels)
     if image is None:
         raise PictureError(f"is not {_READABLE_NAMES}")
     return image
@@ -231,15 +288,33 @@ def read_picture(image: Image.Image, max_pixels: int) -> Picture:
     """
     width, height = image.size
     if width * height > max_pixels:
+        raise PictureError(f"has {width} x {height} pixels, {_above(max_pixels)}")
+    if max(width, height) > MAX_SIDE:
         raise PictureError(
-            f"has {width} x {height} pixels, above the limit of {max_pixels} pixels "
-            f"(environment variable {MAX_PIXELS_VARIABLE})"
+            f"has {width} x {height} pixels, a side above the limit of {MAX_SIDE} pixels"
         )
     try:
         image.load()
-        return _split(_turn_upright(image))
+        turn = _find_turn(image)
+        luma, alpha = _split(image)
+        if turn is None:
+            return Picture(luma, alpha)
+        return Picture(luma.transpose(turn), alpha and alpha.transpose(turn))
+    except MemoryError:
+        raise PictureError(_NO_MEMORY) from None
     except Exception:  # On broken files Pillow's decoders raise whatever comes first.
         raise PictureError(f"is a broken or truncated {image.format}") from None
+
+
+def turn_upright(image: Image.Image) -> Image.Image:
+    """Decode a picture that `open_picture` opened, and undo the orientation that its EXIF tells."""
+    image.load()
+    turn = _find_turn(image)
+    if turn is None:
+        return image
+    upright = image.transpose(turn)
+    upright.info = image.info
+    return upright
 
 
 def predict_chroma(
@@ -280,9 +355,7 @@ def blend(picture: Picture, chroma: np.ndarray) -> Image.Image:
     width, height = picture.luma.size
     red, blue = (Image.fromarray(np.ascontiguousarray(chroma[..., i])) for i in (0, 1))
     blended = Image.new("RGB", (width, height))
-    rows = max(1, STRIPE_PIXELS // width)
-    for top in range(0, height, rows):
-        bottom = min(top + rows, height)
+    for _, top, _, bottom in _cut(picture.luma.size, STRIPE_PIXELS):
         stripe = picture.luma.crop((0, top, width, bottom))
         box = (0, top * red.height / height, red.width, bottom * red.height / height)
         planes = [
@@ -298,8 +371,14 @@ def encode_picture(image: Image.Image, format: str) -> bytes:
     """Write a picture in memory; JPEG knows no alpha, so there it lies on white.
 
     Raises:
-        PictureError: the format cannot hold a picture this wide or high.
+        PictureError: the format cannot hold a picture this wide or high, or libwebp would take
+            gigabytes for its alpha.
     """
+    if format == "webp" and image.mode == "RGBA" and math.prod(image.size) > MAX_CLEAR_WEBP_PIXELS:
+        raise PictureError(
+            "is too large for a webp with transparency, above the limit of "
+            f"{MAX_CLEAR_WEBP_PIXELS} pixels"
+        )
     if format == "jpeg" and image.mode == "RGBA":
         opaque = Image.new("RGB", image.size, "white")
         opaque.paste(image, mask=image.getchannel("A"))
@@ -313,12 +392,202 @@ def encode_picture(image: Image.Image, format: str) -> bytes:
     return buffer.getvalue()
 
 
-def _open(data: bytes) -> Image.Image | None:
+def inspect_picture(data: bytes, max_pixels: int) -> bytes:
+    """Check an encoded picture, of any format, for what no honest file holds.
+
+    Args:
+        data: the file; what is no picture passes, for the decoder to refuse.
+        max_pixels: the most that a TIFF's tile may have.
+
+    Returns:
+        The same bytes, in which EXIF too long or broken has another name, so that none reads it.
+
+    Raises:
+        PictureError: too many scans, or TIFF tags that ask for too much.
+    """
+    if data[:4] in _TIFF_STARTS:
+        # Pillow takes a big-endian BigTIFF for a classic one, libtiff for what it is.
+        for big in {data[2] == 43, 43 in data[2:4]}:
+            for layout in _walk_directories(data, big):
+                _check_layout(layout, max_pixels)
+    # The two bytes of a scan stand by chance in other places too: only many are worth a walk.
+    if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > MAX_SCANS:
+        if sum(marker == _SCAN for marker, _, _ in _walk_segments(data)) > MAX_SCANS:
+            raise PictureError(f"has more than {MAX_SCANS} scans, the limit of a JPEG")
+    renamed = bytearray()
+    for index, (names, read) in enumerate(_find_exif(data)):
+        if index < MAX_EXIF_BLOCKS and _is_harmless(read()):
+            continue
+        renamed = renamed or bytearray(data)
+        for name in names:
+            renamed[name : name + 4] = _UNKNOWN
+            if data.startswith(b"\x89PNG"):
+                end = name + 4 + int.from_bytes(data[name - 4 : name])
+                renamed[end : end + 4] = zlib.crc32(renamed[name:end]).to_bytes(4)
+    return bytes(renamed) or data
+
+
+def _walk_directories(data: bytes, big: bool) -> Iterator[dict[int, int]]:
+    """Yield of each directory what lays out its pixels; the count of offsets for the offsets.
+
+    Each place is visited once, and overlapping directories add up to no more than the limit:
+    the walk takes time in proportion to the file, whatever it says.
+    """
+    order = "<" if data[:2] == b"II" else ">"
+    pointer, counter = (struct.Struct(order + "IQ"[big]), struct.Struct(order + "HQ"[big]))
+    entry = struct.Struct(order + ("HHQ8s" if big else "HHI4s"))
+    total, visited, pending = 0, set(), [*_unpack(pointer, data, 8 if big else 4)]
+    while pending:
+        start = pending.pop()
+        found = () if start in visited else _unpack(counter, data, start)
+        visited.add(start)
+        for count in found:
+            first = start + counter.size
+            last = first + min(count, (len(data) - first) // entry.size) * entry.size
+            total = _within(total + last - start + pointer.size, data)
+            layout = defaultdict(int)
+            for tag, kind, number, value in entry.iter_unpack(memoryview(data)[first:last]):
+                total = _within(total + number * _SIZES.get(kind, 0), data)
+                if number > MAX_TAG_NUMBERS and kind in _SIZES and kind not in _BYTES:
+                    raise PictureError(f"has a tag above the limit of {MAX_TAG_NUMBERS} numbers")
+                if tag in (_STRIPS, _TILES):
+                    layout[tag] = max(layout[tag], number)
+                elif tag in _DIRECTORIES + _LAYOUT and kind in _INTEGERS:
+                    numbers = struct.Struct(f"{order}{number}{_INTEGERS[kind]}")
+                    inside = numbers.size <= pointer.size
+                    place = (value, 0) if inside else (data, *pointer.unpack(value))
+                    values = _unpack(numbers, *place)
+                    if tag in _DIRECTORIES:
+                        pending += values
+                    else:
+                        layout[tag] = max(layout[tag], *values, 0)
+            yield layout
+            pending += filter(None, _unpack(pointer, data, last))  # 0: there is no next one
+
+
+def _unpack(form: struct.Struct, data: bytes, start: int) -> tuple[int, ...]:
+    """Unpack what stands at a place, which may lie outside."""
+    return form.unpack_from(data, start) if 0 <= start <= len(data) - form.size else ()
+
+
+def _within(total: int, data: bytes) -> int:
+    if total > len(data) + MAX_TAGS_SLACK:
+        raise PictureError(
+            f"has tags that add up to more than its {len(data)} bytes and {MAX_TAGS_SLACK} more, "
+            "the limit of a TIFF"
+        )
+    return total
+
+
+def _check_layout(layout: dict[int, int], max_pixels: int) -> None:
+    """Refuse too large a tile, and more parts than fit: decoded one over the other they take hours.
+
+    A strip is never larger than the picture, whose pixels are counted.
+    """
+    width, height = layout[_WIDTH], layout[_HEIGHT]
+    tile_width, tile_height = layout[_TILE_WIDTH], layout[_TILE_HEIGHT]
+    if tile_width * tile_height > max_pixels:
+        raise PictureError(
+            f"has a tile of {tile_width} x {tile_height} pixels, {_above(max_pixels)}"
+        )
+    strips = -(-height // (layout[_ROWS] or height or 1))
+    tiles = -(-width // (tile_width or width or 1)) * -(-height // (tile_height or height or 1))
+    if layout[_STRIPS] > _MOST_PLANES * strips or layout[_TILES] > _MOST_PLANES * tiles:
+        raise PictureError(f"has more strips or tiles than {width} x {height} pixels fill")
+
+
+def _walk_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield marker, start and end of each segment of a JPEG, up to the end of its first picture."""
+    at, scanned = 2, False
+    while match := _SEGMENT.search(data, at):
+        marker, at = data[match.end() - 1], match.end()
+        if marker != _END:
+            start, at = at + 2, at + max(2, int.from_bytes(data[at : at + 2]))
+            yield marker, start, at
+            scanned = scanned or marker == _SCAN
+        elif scanned:
+            return
+
+
+def _find_exif(data: bytes) -> Iterator[tuple[list[int], Callable[[], bytes | None]]]:
+    """Yield of each EXIF block where its names stand, and what reads it; None: not to be trusted.
+
+    Also MPF, the list of a JPEG's further pictures, which is built alike.
+    """
+    if data.startswith(b"\xff\xd8"):
+        parts = []
+        for marker, start, end in _walk_segments(data):
+            if marker == _SCAN:
+                break
+            if marker == _APP2 and data.startswith(b"MPF\0", start):
+                yield [start], partial(data.__getitem__, slice(start + 4, end))
+            if marker == _APP1 and data.startswith(b"Exif\0\0", start):
+                parts.append(slice(start, end))
+        if parts:  # Pillow takes them for one
+            yield (
+                [part.start for part in parts],
+                lambda: b"".join(data[part.start + 6 : part.stop] for part in parts),
+            )
+    elif data.startswith(b"\x89PNG"):
+        at = 8
+        while at + 8 <= len(data):
+            kind, end = data[at + 4 : at + 8], at + 8 + int.from_bytes(data[at : at + 4])
+            if kind == b"eXIf":
+                yield [at + 4], partial(data.__getitem__, slice(at + 8, end))
+            elif kind in _PNG_TEXTS and data.startswith((b"exif\0", _RAW_PROFILE), at + 8):
+                yield [at + 4], partial(_read_profile, kind, data, at + 8, end)
+            at = end + 4
+    elif data.startswith(b"RIFF"):
+        at = 12
+        while at + 8 <= len(data):
+            end = at + 8 + int.from_bytes(data[at + 4 : at + 8], "little")
+            if data.startswith(b"EXIF", at):
+                yield [at], partial(data.__getitem__, slice(at + 8, end))
+            at = end + end % 2
+    elif data[4:8] == b"ftyp":  # Pillow turns by other boxes, and needs no EXIF for that
+        for match in _AVIF_EXIF.finditer(data):
+            yield [match.end() - 4], lambda: None
+
+
+def _read_profile(kind: bytes, data: bytes, start: int, end: int) -> bytes | None:
+    """Decode what ImageMagick wrote before PNG knew EXIF: hexadecimal lines below three of text."""
+    longest = 3 * MAX_EXIF_BYTES  # two digits a byte, and newlines
+    text = data[start + len(_RAW_PROFILE) : min(end, start + longest)]
+    if kind == b"iTXt" or not data.startswith(_RAW_PROFILE, start):
+        return None
+    try:
+        if kind == b"zTXt":
+            text = zlib.decompressobj().decompress(text[1:], longest)
+        return bytes.fromhex("".join(text.decode("ascii").split("\n")[3:]))
+    except (ValueError, zlib.error):
+        return None
+
+
+def _is_harmless(block: bytes | None) -> bool:
+    if block is None or len(block) > MAX_EXIF_BYTES:
+        return False
+    block = block[_EXIF_HEADS.match(block).end() :]
+    try:
+        for _ in _walk_directories(block, big=False):
+            pass
+    except PictureError:
+        return False
+    return True
+
+
+def _above(max_pixels: int) -> str:
+    return f"above the limit of {max_pixels} pixels (environment variable {MAX_PIXELS_VARIABLE})"
+
+
+def _open(data: bytes, max_pixels: int) -> Image.Image | None:
+    data = inspect_picture(data, max_pixels)
     # Pillow's own pixel limit is a global that warns or raises in its own words: ours replaces it.
     with _opening:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             return Image.open(io.BytesIO(data), formats=READABLE)
+        except MemoryError:
+            raise PictureError(_NO_MEMORY) from None
         except Exception:
             return None
         finally:
@@ -329,60 +598,82 @@ def _decode_base64(text: bytes) -> bytes:
     if text.startswith(b"data:"):
         text = text.partition(b",")[2]
     try:
-        return base64.b64decode(b"".join(text.split()), validate=True)
+        return base64.b64decode(text.translate(None, string.whitespace.encode()), validate=True)
     except binascii.Error:
         raise PictureError(f"is neither base64 text nor {_READABLE_NAMES}") from None
 
 
-def _turn_upright(image: Image.Image) -> Image.Image:
+def _find_turn(image: Image.Image) -> Image.Transpose | None:
     try:
-        orientation = image.getexif().get(EXIF_ORIENTATION)
+        return UPRIGHT.get(image.getexif().get(EXIF_ORIENTATION))
     except Exception:  # Broken EXIF says nothing about the pixels.
-        return image
-    if orientation not in UPRIGHT:
-        return image
-    upright = image.transpose(UPRIGHT[orientation])
-    upright.info = image.info
-    return upright
+        return None
+
+
+def _cut(size: tuple[int, int], pixels: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield boxes of whole rows that hold about so many pixels each."""
+    width, height = size
+    rows = max(1, pixels // width)
+    for top in range(0, height, rows):
+        yield 0, top, width, min(top + rows, height)
 
 
 def _split(image: Image.Image) -> Picture:
-    alpha = None
-    if image.mode in ("F", "I") or image.mode.startswith("I;"):
-        color = _to_eight_bits(image)
-    elif image.has_transparency_data:
+    white, profile = _find_white(image), image.info.get("icc_profile")
+    luma, alpha, transform = Image.new("L", image.size), None, None
+    for box in _cut(image.size, DECODED_PIXELS):
+        part = image if box == (0, 0, *image.size) else image.crop(box)  # most are one part
+        color, clear = _separate(part, white)
+        if box[1] == 0:  # the others are of the same modes
+            transform = _find_transform(color.mode, profile)
+            alpha = clear and Image.new("L", image.size)
+        if transform is not None:
+            color = ImageCms.applyTransform(color, transform)
+        luma.paste(color.convert("L"), box)
+        if alpha is not None:
+            alpha.paste(clear, box)
+    return Picture(luma, alpha)
+
+
+def _separate(image: Image.Image, white: float) -> tuple[Image.Image, Image.Image | None]:
+    if _is_deep(image):
+        values = (_to_floats(image) * (WHITE / white)).round().clip(0, WHITE)
+        return Image.fromarray(values.astype(np.uint8)), None
+    if image.has_transparency_data:
         rgba = image.convert("RGBA")
-        alpha = rgba.getchannel("A")
         color = rgba.convert("L" if image.mode.startswith("L") else "RGB")
-    elif image.mode in ("1", "L"):
-        color = image.convert("L")
-    else:
-        color = image if image.mode in ("RGB", "CMYK", "LAB") else image.convert("RGB")
-    return Picture(_to_srgb(color, image.info.get("icc_profile")).convert("L"), alpha)
+        return color, rgba.getchannel("A")
+    if image.mode in ("1", "L"):
+        return image.convert("L"), None
+    return image if image.mode in ("RGB", "CMYK", "LAB") else image.convert("RGB"), None
 
 
-def _to_eight_bits(image: Image.Image) -> Image.Image:
+def _is_deep(image: Image.Image) -> bool:
+    return image.mode in ("F", "I") or image.mode.startswith("I;")
+
+
+def _to_floats(image: Image.Image) -> np.ndarray:
+    return np.nan_to_num(np.asarray(image, np.float32), posinf=0, neginf=0)
+
+
+def _find_white(image: Image.Image) -> float:
     # 16 bits fill 0..65535; 32-bit integers and floats have no such habit: their own maximum does.
-    values = np.nan_to_num(np.asarray(image, np.float32), posinf=0, neginf=0)
-    if image.mode.startswith("I;16"):
-        white = 65535
-    else:
-        white = next((top for top in (1, 255, 65535) if values.max() <= top), values.max())
-    return Image.fromarray((values * (WHITE / white)).round().clip(0, WHITE).astype(np.uint8))
+    if not _is_deep(image) or image.mode.startswith("I;16"):
+        return 65535
+    boxes = _cut(image.size, DECODED_PIXELS)
+    highest = max(_to_floats(image.crop(box)).max() for box in boxes)
+    return next((top for top in (1, 255, 65535) if highest <= top), highest)
 
 
-def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    if profile:
-        source = io.BytesIO(profile)
-    elif image.mode == "LAB":
-        source = ImageCms.createProfile("LAB")
-    else:
-        return image
+def _find_transform(mode: str, profile: bytes | None) -> ImageCms.ImageCmsTransform | None:
+    """Return what turns a color mode into sRGB; None where it is that already, or nobody knows."""
+    if not profile and mode != "LAB":
+        return None
+    source = io.BytesIO(profile) if profile else ImageCms.createProfile("LAB")
     try:
-        srgb = ImageCms.createProfile("sRGB")
-        return ImageCms.profileToProfile(image, source, srgb, outputMode="RGB")
+        return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
     except (ImageCms.PyCMSError, OSError, ValueError):
-        return image  # A broken profile, or one of another color space: the pixels still count.
+        return None  # A broken profile, or one of another color space: the pixels still count.
 
 
 def _to_rgb(luma: np.ndarray, red: np.ndarray, blue: np.ndarray) -> Image.Image:
@@ -427,6 +718,8 @@ def _naming_row(row: int) -> Iterator[None]:
         yield
     except PictureError as error:
         raise _refusal(f"Row {row}: the picture {error}") from None
+    except MemoryError:
+        raise _refusal(f"Row {row}: the picture {_NO_MEMORY}") from None
 
 
 def _bad_param(name: str, expected: str) -> MlflowException:
@@ -437,6 +730,7 @@ def _refusal(message: str) -> MlflowException:
     return MlflowException(message, error_code=INVALID_PARAMETER_VALUE)
 
 
+_NO_MEMORY = "takes more memory than there is"
 _READABLE_NAMES = "a JPEG, PNG, WebP, TIFF, BMP or GIF"
 
 mlflow.models.set_model(Colorizer())

@@ -6,9 +6,8 @@ import zlib
 
 from PIL import ExifTags, Image
 
-from serve.colorizer import WRITABLE, PictureError
+from serve.colorizer import MAX_EXIF_BYTES, WRITABLE, PictureError, open_picture
 
-LONGEST_IN_JPEG = 65_533  # bytes: one segment
 PNG_HEADER = 33  # bytes: signature and IHDR, behind which any chunk may stand
 ORIENTATION = ExifTags.Base.Orientation
 SIDES = (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)  # as before it was turned
@@ -28,10 +27,11 @@ logger = logging.getLogger(__name__)
 def read(content):
     """Return a picture's EXIF, without orientation and thumbnail; empty where it has none.
 
+    Or where it is broken, or longer than `MAX_EXIF_BYTES`, as `open_picture` says.
     The colored picture stands upright already, and the thumbnail would be the gray one.
     """
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with open_picture(content) as image:
             exif = image.getexif()
             for tag in set(exif) - DESCRIPTIVE if image.format == "TIFF" else {ORIENTATION}:
                 exif.pop(tag, None)
@@ -51,8 +51,12 @@ def insert(content, format, exif):
         exif: of `read`.
 
     Raises:
-        PictureError: the picture is too large for a WebP.
+        PictureError: the picture is too large for a WebP, or for the memory.
     """
+    if len(exif) > MAX_EXIF_BYTES:
+        message = "EXIF of %d bytes is left out: more than %d does not fit into a JPEG"
+        logger.warning(message, len(exif), MAX_EXIF_BYTES)
+        exif = b""
     if format == "webp":
         return _encode_webp(content, exif)
     if not exif:
@@ -62,9 +66,6 @@ def insert(content, format, exif):
         size, crc = len(chunk) - 4, zlib.crc32(chunk)
         block = size.to_bytes(4, "big") + chunk + crc.to_bytes(4, "big")
         return content[:PNG_HEADER] + block + content[PNG_HEADER:]
-    if len(exif) > LONGEST_IN_JPEG:
-        logger.warning("EXIF of %d bytes does not fit into a JPEG and is left out", len(exif))
-        return content
     return content[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + content[2:]
 
 
@@ -75,4 +76,6 @@ def _encode_webp(content, exif):
             image.save(buffer, "WEBP", exif=exif, **WRITABLE["webp"])
     except (OSError, ValueError):
         raise PictureError("is too large for a WebP") from None
+    except MemoryError:
+        raise PictureError("takes more memory than there is") from None
     return buffer.getvalue()

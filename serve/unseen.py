@@ -176,7 +176,7 @@ def _read(path, folder, out):
 def _read_gray(path, out):
     try:
         content = read_regular(path, MAX_PICTURE_BYTES)
-        picture = read_picture(open_picture(content), photograph.MAX_PIXELS)
+        picture = read_picture(open_picture(content, photograph.MAX_PIXELS), photograph.MAX_PIXELS)
     except (PictureError, OSError) as error:
         return "", f"unreadable: gray, and {error}"
     square = picture.luma.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.LANCZOS)

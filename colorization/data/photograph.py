@@ -10,17 +10,21 @@ import imagehash
 import numpy as np
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
+from colorization.data.inspection import inspect_picture
 from colorization.data.regular_file import read_regular
-from colorization.limits import MAX_PICTURE_BYTES
+from colorization.limits import MAX_PICTURE_BYTES, MAX_PIXELS, MAX_SIDE
 
 IMAGE_SIZE = 128
 """Side of the prepared pictures, in pixels."""
 
-MAX_PIXELS = 89_478_485
-"""Larger pictures are left out: from here on Pillow warns of a decompression bomb."""
+# What pictures of the listed names hold. Pillow would open any of fifty formats under each name,
+# of which some run other programs, and some read EXIF that was not inspected.
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
 
 # Decoding at twice the final side leaves enough for the Lanczos filter and for trimmed bars.
 _DECODED_SIDE = 2 * IMAGE_SIZE
+
+_STRIPE_PIXELS = 1 << 22  # laid on white at a time: three copies of 4 bytes a pixel
 
 # Padding is black up to JPEG noise: in the bars of 531 photographs, measured at 256 pixels, rows
 # have means up to 6.5 and few pixels above 16.
@@ -93,11 +97,9 @@ def decode(content: bytes) -> Image.Image:
         LeftOut: If no picture can be decoded from `content`, or a too large one.
     """
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            if math.prod(image.size) > MAX_PIXELS:
-                raise LeftOut(f"too large: {image.width}x{image.height} pixels")
-            image.draft(None, (_DECODED_SIDE, _DECODED_SIDE))
-            rgb = _rgb(ImageOps.exif_transpose(image))
+        rgb = _decode(content)
+        box = picture_box(rgb)
+        return rgb.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.LANCZOS, box=box)
     except LeftOut:
         raise
     except UnidentifiedImageError:
@@ -108,18 +110,37 @@ def decode(content: bytes) -> Image.Image:
         raise LeftOut("too large: it does not fit into memory") from None
     except Exception as error:  # Pillow's decoders raise what the damage makes them raise
         raise LeftOut(f"unreadable: {type(error).__name__} while decoding") from None
-    box = picture_box(rgb)
-    return rgb.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.LANCZOS, box=box)
+
+
+def _decode(content: bytes) -> Image.Image:
+    try:
+        content = inspect_picture(content, MAX_PIXELS)
+    except ValueError as error:
+        raise LeftOut(f"too large: it {error}") from None
+    with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+        size = f"{image.width}x{image.height} pixels"
+        if math.prod(image.size) > MAX_PIXELS:
+            raise LeftOut(f"too large: {size}, above the limit of {MAX_PIXELS}")
+        if max(image.size) > MAX_SIDE:
+            raise LeftOut(f"too large: {size}, a side above the limit of {MAX_SIDE}")
+        image.draft(None, (_DECODED_SIDE, _DECODED_SIDE))
+        ImageOps.exif_transpose(image, in_place=True)
+        return _rgb(image)
 
 
 def _rgb(image: Image.Image) -> Image.Image:
     """Convert any mode to RGB; what is transparent becomes white."""
     if image.mode in _GRAY_MODES or image.mode.startswith("I;16"):
         raise LeftOut("gray already: there is no color to learn from it")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+    if not image.has_transparency_data:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    rgb = Image.new("RGB", image.size)
+    rows = max(1, _STRIPE_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        stripe = image.crop((0, top, image.width, min(top + rows, image.height))).convert("RGBA")
+        white = Image.new("RGBA", stripe.size, "white")
+        rgb.paste(Image.alpha_composite(white, stripe).convert("RGB"), (0, top))
+    return rgb
 
 
 def picture_box(image: Image.Image) -> tuple[int, int, int, int]:
@@ -129,9 +150,10 @@ def picture_box(image: Image.Image) -> tuple[int, int, int, int]:
     straight edge, so that dark photographs keep their dark borders.
     """
     width, height = image.size
-    pixels = np.asarray(image)  # (H, W, 3)
-    sides = pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]
-    if not any(_is_black(side.max(axis=1)[np.newaxis])[0] for side in sides):  # most pictures
+    rows = (0, 0, width, 1), (0, height - 1, width, height)
+    columns = (0, 0, 1, height), (width - 1, 0, width, height)
+    sides = [np.asarray(image.crop(box)).max(axis=2).reshape(1, -1) for box in rows + columns]
+    if not any(_is_black(side)[0] for side in sides):  # most pictures
         return 0, 0, width, height
     red, green, blue = image.split()
     brightest = np.asarray(ImageChops.lighter(ImageChops.lighter(red, green), blue))  # (H, W)
