@@ -104,7 +104,7 @@ def measure_first_step() -> list[Row]:
     """Return the time from `mlflow run` to the first training step, split by cause."""
     from colorization.data import prepare, sources
 
-    prepare.prepare(sources.fetch("sample"))  # painting is not part of a start
+    prepare.prepare(sources.fetch("sample"))  # unpacking is not part of a start
     with tempfile.TemporaryDirectory() as place:
         Path(place, "MLproject").write_text(PROJECT.format(CHILD))
         run_project(Path(place))  # creates the store

@@ -27,7 +27,6 @@ from fastapi.staticfiles import StaticFiles
 
 from colorization import launcher
 from colorization.data.photograph import IMAGE_SIZE
-from colorization.data.sample import paint
 from colorization.limits import MAX_PICTURES_AT_ONCE, MAX_UPLOAD_BYTES
 from serve.champions import Champions
 from serve.coloring import Refused, color
@@ -35,15 +34,8 @@ from serve.colorizer import MAX_SATURATION
 from serve.guard import LOOPBACK, Guard, is_upload
 
 HERE = Path(__file__).parent
-EXAMPLE_SIDE = 512
-EXAMPLES = {  # seeds that the sample does not reach
-    "Robin": 906,
-    "Bluetit": 903,
-    "Goldfinch": 903,
-    "Long_Tailed_Tit": 904,
-    "Chaffinch": 904,
-    "Starling": 902,
-}
+EXAMPLES = HERE.parent / "assets" / "examples"
+BIRDS = ("Robin", "Bluetit", "Goldfinch", "Long_Tailed_Tit", "Chaffinch", "Starling")
 
 FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
 COLORS = {  # Gradio's own grays are too pale for small print
@@ -94,10 +86,10 @@ class Page:
         jinja.globals.update(url=self.url, side=IMAGE_SIZE)
         self.html = jinja.get_template("page.html").module
         self.examples = {}
-        for species, seed in EXAMPLES.items():
+        for species in BIRDS:
             name = species.replace("_", " ")
-            self.examples[name] = self.pictures / f"{name}.png"
-            paint(species, seed, EXAMPLE_SIDE).save(self.examples[name])
+            copy = shutil.copyfile(EXAMPLES / f"{species}.jpg", self.pictures / f"{name}.jpg")
+            self.examples[name] = copy
 
     def url(self, path):
         """Return the address of an example or a result, relative to the page's."""

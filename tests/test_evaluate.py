@@ -16,10 +16,9 @@ from PIL import Image
 from colorization import evaluation
 from colorization.data import manifest, sources, splits
 from colorization.data.manifest import Row
-from colorization.data.sample import paint
 from serve import evaluate, unseen
 from serve.gate import Candidate
-from tests.conftest import ROOT
+from tests.conftest import ROOT, bird
 
 SCORES = ("psnr", "ssim", "delta_e", "colorfulness")
 
@@ -47,7 +46,7 @@ def birds(tmp_path_factory):
     folder = tmp_path_factory.mktemp("three") / "birds"
     folder.mkdir()
     for name in ("Robin", "Wren", "Bluetit"):
-        paint(name, 7, 128).save(folder / f"{name}.png")
+        bird(name, 7).resize((128, 128)).save(folder / f"{name}.png")
     rows = unseen.collect(sources.fetch(str(folder)), {}).rows
     return folder, {row.path.removesuffix(".png"): row.sha256 for row in rows}
 
@@ -58,8 +57,8 @@ def evaluated(trained, paintings, cache, tmp_path_factory):
     client, run = trained
     folder = tmp_path_factory.mktemp("evaluated") / "garden"
     shutil.copytree(paintings, folder)
-    paint("Robin", 1, 200).convert("L").save(folder / "old.png")
-    paint("Wren", 1, 200).convert("L").convert("RGB").save(folder / "scan.jpg")
+    bird("Robin", 2).convert("L").save(folder / "old.png")
+    bird("Wren", 2).convert("L").convert("RGB").save(folder / "scan.jpg")
     (folder / "broken.jpg").write_bytes((folder / "scan.jpg").read_bytes()[:600])
     process = subprocess.run(
         [sys.executable, "-m", "serve.evaluate", "--model", run.info.run_id, "--data", folder],
@@ -241,7 +240,7 @@ def test_mean_chroma_is_the_training_set_s_only_where_all_of_it_is_there(birds, 
 
 @pytest.mark.parametrize("gray", [False, True])
 def test_a_single_picture_is_enough(gray, tmp_path):
-    picture = paint("Goldfinch", 3, 128)
+    picture = bird("Goldfinch", 3).resize((128, 128))
     (tmp_path / "one").mkdir()
     (picture.convert("L") if gray else picture).save(tmp_path / "one" / "bird.png")
     pictures = unseen.collect(sources.fetch(str(tmp_path / "one")), {})

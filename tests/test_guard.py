@@ -89,8 +89,8 @@ def test_a_path_that_was_not_uploaded_is_refused_and_no_byte_of_it_is_read(serve
         "picture": tmp_path / "portrait.png",
         "device": "/dev/zero",
         "missing": tmp_path / "nothing.png",
-        "web": f"{url}/pictures/Robin.png",
-        "outside": next(folder.glob("*/uploads")) / ".." / "pictures" / "Robin.png",
+        "web": f"{url}/pictures/Robin.jpg",
+        "outside": next(folder.glob("*/uploads")) / ".." / "pictures" / "Robin.jpg",
     }[kind]
     before = set(folder.rglob("*"))
     answer = requests.post(url + guard.EVENT, json=event_of(url, [file_data(path)]))
@@ -163,7 +163,7 @@ def test_uploads_are_not_served(server):
         with requests.Session() as session:
             answer = session.send(request)
         assert answer.status_code == 404 and "script" not in answer.text
-    headers = requests.get(f"{url}/pictures/Robin.png").headers
+    headers = requests.get(f"{url}/pictures/Robin.jpg").headers
     assert headers["x-content-type-options"] == "nosniff"
     assert "frame-ancestors 'none'" in headers["content-security-policy"]
 

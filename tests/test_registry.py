@@ -14,11 +14,10 @@ from mlflow.exceptions import MlflowException
 from colorization import evaluation, models, pixels, tracking
 from colorization.config import VARIANTS
 from colorization.data import prepare, sources
-from colorization.data.sample import write_sample
 from colorization.training import Result
 from serve import gate, registry
 from serve.colorizer import REQUIREMENTS, SIGNATURE
-from tests.conftest import ROOT
+from tests.conftest import ROOT, unpack_birds
 
 NAME = "bird-colorizer-naive"
 
@@ -44,7 +43,7 @@ def painted(splits):
 @pytest.fixture(scope="session")
 def other_photographs(cache, tmp_path_factory):
     folder = tmp_path_factory.mktemp("others") / "garden"
-    write_sample(folder, count=60, seed=2)
+    unpack_birds(folder, first=3)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLORIZATION_CACHE", str(cache))
         return prepare.prepare(sources.fetch(str(folder)))

@@ -1,73 +1,65 @@
-import pathlib
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from PIL import Image
 
-from colorization.data.sample import paint, write_sample
-from colorization.data.species import SPECIES
+from colorization.data import manifest, photograph, prepare, sources, splits
+from tests.conftest import bird
 
 FOLDERS = """Blackbird Bluetit Carrion_Crow Chaffinch Coal_Tit Collared_Dove Dunnock Feral_Pigeon
 Goldfinch Great_Tit Greenfinch House_Sparrow Jackdaw Long_Tailed_Tit Magpie Robin
 Song_Thrush Starling Wood_Pigeon Wren""".split()
 
+# In README, which is to be the same on every processor.
+DIGEST = "65eabb51fc505c7447816091704b3441"
+SIZES = {"train": 384, "val": 46, "test": 50}
 
-def test_the_species_are_the_folders_of_the_kaggle_set():
-    assert sorted(SPECIES) == FOLDERS
-    assert all(name == bird.name for name, bird in SPECIES.items())
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory):
+    """The sample, prepared from an empty cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLORIZATION_CACHE", str(tmp_path_factory.mktemp("empty")))
+        source = sources.fetch("sample")
+        return source, prepare.prepare(source)
+
+
+def test_the_species_are_the_folders_of_the_kaggle_set_with_as_many_pictures_of_each(sample):
+    folder = sample[0].folder
+    assert sorted(path.name for path in folder.iterdir()) == FOLDERS
+    numbers = {f"({number}).jpg" for number in range(1, 25)}
+    assert all({path.name for path in (folder / name).iterdir()} == numbers for name in FOLDERS)
+
+
+def test_the_file_is_small_enough_for_a_repository():
+    assert sources.SAMPLE.stat().st_size < 10_000_000
 
 
 @pytest.mark.parametrize("species", FOLDERS)
-def test_every_species_is_painted_in_color_at_the_asked_size(species):
-    picture = paint(species, seed=1, size=64)
-    assert (picture.mode, picture.size) == ("RGB", (64, 64))
-    pixels = np.asarray(picture, float)
-    assert pixels.mean(-1).std() > 8
-    assert (pixels.max(-1) - pixels.min(-1)).mean() > 4
+def test_every_picture_has_color_and_contrast(species):
+    for number in range(1, 25):
+        picture = bird(species, number)
+        assert picture.size == (256, 256)
+        pixels = np.asarray(picture, float)
+        assert pixels.mean(-1).std() > 8
+        assert (pixels.max(-1) - pixels.min(-1)).mean() > 4
 
 
-def test_the_same_seed_gives_the_same_pixels_in_any_order():
-    first = paint("Robin", 3, 96)
-    paint("Wren", 8, 96)
-    assert paint("Robin", 3, 96).tobytes() == first.tobytes()
+def test_digest_and_splits_are_the_same_on_every_processor(sample):
+    _, prepared = sample
+    assert prepared.digest == DIGEST
+    assert {name: len(getattr(prepared, name).images) for name in splits.SPLITS} == SIZES
 
 
-def test_the_same_seed_gives_the_same_pixels_in_another_process():
-    code = (
-        "from colorization.data.sample import paint; print(paint('Magpie', 5, 96).tobytes().hex())"
-    )
-    root = pathlib.Path(__file__).parent.parent
-    command = [sys.executable, "-c", code]
-    ran = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
-    assert ran.stdout.strip() == paint("Magpie", 5, 96).tobytes().hex()
-
-
-def test_another_seed_and_another_species_give_another_picture():
-    pictures = {paint("Robin", 3, 64).tobytes(), paint("Robin", 4, 64).tobytes()}
-    assert len(pictures | {paint("Wren", 3, 64).tobytes()}) == 3
-
-
-def test_an_unknown_species_is_refused_by_name():
-    with pytest.raises(ValueError, match="Received: species='Dodo'"):
-        paint("Dodo", 0)
-
-
-def test_a_sample_is_written_evenly_over_the_species(tmp_path):
-    write_sample(tmp_path, count=40, seed=2)
-    files = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*"))
-    assert files == sorted(f"{name}/({n}).png" for name in FOLDERS for n in (1, 2))
-    with Image.open(tmp_path / "Robin" / "(2).png") as picture:
-        assert (picture.mode, picture.size) == ("RGB", (256, 256))
-
-
-def test_a_larger_sample_holds_the_smaller_one(tmp_path):
-    write_sample(tmp_path / "small", count=3)
-    write_sample(tmp_path / "large", count=23)
-    for path in (tmp_path / "small").rglob("*.png"):
-        twin = tmp_path / "large" / path.relative_to(tmp_path / "small")
-        assert twin.read_bytes() == path.read_bytes()
+def test_each_split_has_every_species_and_no_near_duplicate_of_another_split(sample):
+    source, prepared = sample
+    rows = manifest.read(prepared.manifest)
+    assert {(row.species, row.split) for row in rows} == {
+        (species, split) for species in FOLDERS for split in splits.SPLITS
+    }
+    pixels = np.empty((128, 128, 3), np.uint8)
+    hashes = np.stack([photograph.read(source.folder / row.path, pixels).hashes for row in rows])
+    for row, twins in zip(rows, splits.twins(hashes), strict=True):
+        assert {rows[twin].split for twin in twins} <= {row.split}
 
 
 def _chroma_network():
@@ -115,14 +107,12 @@ def _trained_psnr(gray, chroma, real, luma):
 
 
 @pytest.mark.slow
-def test_color_is_learnt_from_gray_but_not_from_the_gray_of_other_pictures(tmp_path):
+def test_color_is_learnt_from_gray_but_not_from_the_gray_of_other_pictures():
     """The promise of the paintings: 2 dB above gray and mean chroma, nothing if shuffled."""
-    write_sample(tmp_path, count=440)
     rgb, ycc = [], []
     for number in range(1, 23):  # the last 4 of each species stay unseen
         for name in FOLDERS:
-            with Image.open(tmp_path / name / f"({number}).png") as picture:
-                small = picture.resize((128, 128), Image.Resampling.BOX)
+            small = bird(name, number).resize((128, 128), Image.Resampling.BOX)
             rgb.append(np.asarray(small))
             ycc.append(np.asarray(small.convert("YCbCr"), np.float32))
     rgb, ycc = np.stack(rgb), np.stack(ycc)

@@ -324,17 +324,17 @@ def test_two_processes_unpack_the_same_zip_at_once(tmp_path, cache):
     assert len(folders) == 1 and len(files_below(Path(folders.pop()))) == 1000
 
 
-@pytest.mark.slow
-def test_the_sample_is_painted_once(monkeypatch, cache):
-    monkeypatch.setattr(sources, "_SAMPLE_COUNT", 20)
+def test_the_sample_is_unpacked_once_for_all_checkouts(monkeypatch, cache, tmp_path):
     source = fetch("sample")
     assert (source.name, source.kind) == ("sample", "painted")
-    assert source.uri.startswith("sample:painted-birds?version=") and "&seed=0" in source.uri
-    assert source.folder.parent == cache
-    painted = sorted(files_below(source.folder))
-    assert len(painted) == 20
-    (source.folder / painted[0]).unlink()
-    assert len(files_below(fetch("sample").folder)) == 19  # not painted again
+    assert source.uri.startswith("sample:painted-birds?sha256=")
+    assert source.folder.parent == cache / "archives"
+    pictures = sorted(files_below(source.folder))
+    assert len(pictures) == 480
+    (source.folder / pictures[0]).unlink()
+    monkeypatch.setattr(sources, "SAMPLE", shutil.copy(sources.SAMPLE, tmp_path / "other.zip"))
+    assert fetch("sample") == source
+    assert len(files_below(source.folder)) == 479  # not unpacked again
 
 
 class Kaggle(BaseHTTPRequestHandler):

@@ -2,10 +2,10 @@
 
     mlflow run . -e pix2pix_efficientnet && mlflow run . && mlflow run . -e evaluate
     mlflow run . -e pretrained -P naive=<id of a naive run>
-    python docs/pictures.py            # needs Chromium
+    python -m scripts.pictures         # needs Chromium
 
 Every picture shows what such a run logged, or what its model makes of birds that it has never seen.
-That of the web page is made by docs/app_picture.py.
+That of the web page is made by `scripts.page_picture`.
 """
 
 import io
@@ -27,12 +27,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
+from colorization.config import VARIANTS, tunable_fields
+from scripts.painter.scene import paint
+
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))  # as a script, this file sees only its own folder
-
-from colorization.config import VARIANTS, tunable_fields  # noqa: E402
-from colorization.data.sample import paint  # noqa: E402
-
 DOCS = ROOT / "docs"
 STORE = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{ROOT}/mlflow.db")
 FIRST = "pix2pix_efficientnet"  # what the README's first command trains

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import numpy as np
 from PIL import ImageDraw, ImageFilter
 
-from colorization.data.painting import brush, plants
-from colorization.data.painting.anatomy import Pose
+from scripts.painter import brush, plants
+from scripts.painter.anatomy import Pose
 
 BARK = ("#1a120c", "#3d2b1e", "#66503c", "#927a60", "#bca78c", "#dccdb6")
 WEATHERED = ("#2c231c", "#5c4a3a", "#857059", "#ab967c", "#cdbda4", "#e6dcc8")

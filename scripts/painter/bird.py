@@ -3,9 +3,9 @@
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from colorization.data.painting import anatomy, brush, plumage
-from colorization.data.painting.anatomy import EYE, Frames, Pose, inside
-from colorization.data.painting.fieldguide import Species
+from scripts.painter import anatomy, brush, plumage
+from scripts.painter.anatomy import EYE, Frames, Pose, inside
+from scripts.painter.fieldguide import Species
 
 
 def _box(where: np.ndarray) -> tuple[slice, slice]:

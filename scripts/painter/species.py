@@ -1,12 +1,11 @@
 """The twenty birds of the Kaggle set: shape, plumage and colors, after the real ones.
 
-Names are the folders of the Kaggle archive. How marks and areas work is told in
-`painting.fieldguide`.
+Names are the folders of the Kaggle archive. `fieldguide` tells how marks and areas work.
 """
 
 from dataclasses import replace
 
-from colorization.data.painting.fieldguide import (
+from scripts.painter.fieldguide import (
     ALL,
     BAR,
     BAR_2,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from colorization.data.painting.fieldguide import Shape
+from scripts.painter.fieldguide import Shape
 
 # Where the eye sits in the head's frame.
 EYE = 0.36, 0.15

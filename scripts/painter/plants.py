@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from colorization.data.painting import brush
+from scripts.painter import brush
 
 BLADES = ("#152a0e", "#2c5217", "#4b7c24", "#6fa034", "#97bf4e", "#c9dc86")
 LEAF = ("#1f3d14", "#3f6e22", "#6a9a34", "#9cc052")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from colorization.data.painting import brush
+from scripts.painter import brush
 
 SIDE = 160
 LEAVES = ("#0e1a10", "#20381a", "#3d6427", "#668f36", "#9dbb55", "#d6dd94", "#f4f2cf")

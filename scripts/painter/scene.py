@@ -1,22 +1,15 @@
-"""Paints garden birds: pictures with color to learn from, when no photographs are at hand."""
+"""Paints one bird in a garden, with all that surrounds it."""
 
-import os
-import pathlib
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
-from colorization.data.painting import brush, perch, plants, scenery
-from colorization.data.painting.anatomy import Pose, extent
-from colorization.data.painting.bird import paint_bird
-from colorization.data.painting.fieldguide import Species
-from colorization.data.species import SPECIES
-
-# Raise it whenever the pictures change: caches are named by it.
-SAMPLE_VERSION = 3
+from scripts.painter import brush, perch, plants, scenery
+from scripts.painter.anatomy import Pose, extent
+from scripts.painter.bird import paint_bird
+from scripts.painter.fieldguide import Species
+from scripts.painter.species import SPECIES
 
 # How much of the scenery's color is kept: real gardens are duller than paint.
 MUTED = 0.7
@@ -59,8 +52,9 @@ SCENES = (
 def paint(species: str, seed: int, size: int = 256) -> Image.Image:
     """Paint one bird in a garden.
 
-    The same species, seed and size give the same pixels in any process and order. RGB, `size`
-    squared. Raises ValueError for a species that is not among `SPECIES`.
+    The same species, seed and size give the same pixels in any process and order, but not on any
+    processor: see `__main__`. RGB, `size` squared. Raises ValueError for a species that is not
+    among `SPECIES`.
     """
     if species not in SPECIES:
         raise ValueError(
@@ -118,27 +112,3 @@ def _finish(canvas: np.ndarray, rng: np.random.Generator, size: int) -> Image.Im
     plate *= rng.uniform(0.94, 1.05) * (1 - rng.uniform(0.03, 0.1) * corner**3)
     grain = rng.normal(0, rng.uniform(0.004, 0.011), (size, size)).astype(np.float32)
     return brush.to_image(plate + grain)
-
-
-def _save(species: str, seed: int, path: pathlib.Path) -> None:
-    paint(species, seed).save(path, compress_level=1)
-
-
-def write_sample(folder: pathlib.Path, count: int = 480, seed: int = 0) -> None:
-    """Paint `count` birds, evenly over the species, to `<folder>/<Species>/(n).png` on all cores.
-
-    The picture n of a species depends on `seed` and n alone, so that a larger sample holds the
-    smaller one.
-    """
-    names = list(SPECIES)
-    for name in names[:count]:
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    birds = [names[place % len(names)] for place in range(count)]
-    numbers = [place // len(names) + 1 for place in range(count)]
-    seeds = [seed * 100_000 + number for number in numbers]
-    paths = [folder / bird / f"({number}).png" for bird, number in zip(birds, numbers, strict=True)]
-    # Threads, since Pillow and NumPy let each other run: no process to spawn, no main to guard.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        done = pool.map(_save, birds, seeds, paths)
-        for _ in tqdm(done, total=count, desc="Painting birds", unit="", mininterval=0.5):
-            pass

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from colorization.data.painting import brush
-from colorization.data.painting.anatomy import Frames, inside, turn
-from colorization.data.painting.fieldguide import Mark, Species
+from scripts.painter import brush
+from scripts.painter.anatomy import Frames, inside, turn
+from scripts.painter.fieldguide import Mark, Species
 
 
 def cells(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

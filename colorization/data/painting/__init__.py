@@ -1,1 +1,0 @@
-"""Painters of a garden and its birds: what `colorization.data.sample` puts together."""

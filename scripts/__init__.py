@@ -1,0 +1,1 @@
+"""What made the files of `assets` and the pictures of README and docs."""
