@@ -4,3 +4,21 @@ The pyfunc is one self-contained file and states its own; a test compares those 
 """
 
 MIB = 2**20
+
+# Files, archives and the download of pictures.
+# A picture of 64 megapixels and 16 bits, not compressed, with transparency: 512 million bytes.
+MAX_PICTURE_BYTES = 512 * MIB
+MAX_DEPTH = 100  # folders in each other; Python calls itself at most 1,000 times deep
+# The Kaggle archive holds 5,700 entries and under 2 GiB; a phone's whole library fits as well.
+MAX_ENTRIES = 200_000
+MAX_DIRECTORY_BYTES = 64 * MIB  # the list of entries: some 100 bytes for each
+MAX_ARCHIVE_BYTES = 64 * 1024 * MIB  # unpacked
+# Pictures hardly shrink in a .zip; a drawing kept as .bmp can by a factor of a hundred or so.
+# Deflate ends at 1,032: what comes near it was made to fill disks.
+MAX_RATIO = 300
+SMALL_ENTRY_BYTES = MIB  # below, an entry's ratio means nothing,
+SMALL_ARCHIVE_BYTES = 64 * MIB  # nor that of all pictures of an archive
+MAX_KAGGLE_BYTES = 4 * 1024 * MIB
+# A download must bring this much in each such time; the largest then ends within three days.
+MIN_PROGRESS_BYTES = MIB
+PROGRESS_SECONDS = 60

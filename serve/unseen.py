@@ -19,6 +19,8 @@ from colorization import evaluation
 from colorization.data import manifest, photograph
 from colorization.data.listing import list_images
 from colorization.data.photograph import IMAGE_SIZE
+from colorization.data.regular_file import read_regular
+from colorization.limits import MAX_PICTURE_BYTES
 from serve.colorizer import PictureError, open_picture, read_picture
 
 JUDGED, SHOWN = "judged", "shown"  # color photographs, and gray ones, to which there is no truth
@@ -173,7 +175,8 @@ def _read(path, folder, out):
 
 def _read_gray(path, out):
     try:
-        picture = read_picture(open_picture(path.read_bytes()), photograph.MAX_PIXELS)
+        content = read_regular(path, MAX_PICTURE_BYTES)
+        picture = read_picture(open_picture(content), photograph.MAX_PIXELS)
     except (PictureError, OSError) as error:
         return "", f"unreadable: gray, and {error}"
     square = picture.luma.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.LANCZOS)

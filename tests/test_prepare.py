@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
+from colorization import limits
 from colorization.data import splits
 from colorization.data.photograph import decode
 from colorization.data.prepare import prepare
@@ -21,6 +22,17 @@ PREPARE = (
     "import sys; from colorization.data.sources import fetch; "
     "from colorization.data.prepare import prepare; print(prepare(fetch(sys.argv[1])).digest)"
 )
+
+# The same on one core, with 300 MiB of memory left once all is imported.
+PREPARE_IN_LITTLE = """
+import os, resource, sys
+import psutil
+from colorization.data import prepare, sources
+os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
+most = psutil.Process().memory_info().vms + 300 * 2**20
+resource.setrlimit(resource.RLIMIT_AS, (most, most))
+print(prepare.prepare(sources.fetch(sys.argv[1])).manifest)
+"""
 
 
 ROOT = Path(__file__).parent.parent
@@ -77,9 +89,9 @@ def parts(prepared):
     return prepared.train, prepared.val, prepared.test
 
 
-def run(folder):
+def run(folder, code=PREPARE):
     return subprocess.Popen(
-        [sys.executable, "-c", PREPARE, str(folder)],
+        [sys.executable, "-c", code, str(folder)],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         text=True,
@@ -215,6 +227,48 @@ def test_unusable_pictures_are_left_out_listed_and_logged(tmp_path, caplog):
     assert sum(len(part.paths) for part in parts(prepared)) == 12
     assert "8 of 20" in caplog.text and all(name in caplog.text for name in left_out)
     assert str(tmp_path) not in "".join(row["reason"] for row in left_out.values())
+
+
+def sparse(path, size):
+    with path.open("wb") as file:
+        file.truncate(size)
+
+
+def test_what_is_no_file_of_a_picture_s_size_is_left_out_and_takes_no_memory(tmp_path):
+    folder = photos(tmp_path / "birds", range(12))
+    robins = folder / "Robin"
+    os.mkfifo(robins / "pipe.jpg")
+    (robins / "zero.jpg").symlink_to("/dev/zero")
+    sparse(robins / "sparse.jpg", 20 * 2**30)
+    sparse(robins / "heavy.jpg", 500 * 2**20)  # allowed, but there is no memory for it
+    (robins / "folder.jpg").mkdir()
+    (robins / "12.jpg").symlink_to(robins / "1.jpg")
+    process = run(folder, PREPARE_IN_LITTLE)
+    try:
+        output, _ = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    with open(output.strip(), newline="") as file:
+        reasons = {Path(row["path"]).name: row["reason"] for row in csv.DictReader(file)}
+    assert {name: reason for name, reason in reasons.items() if reason} == {
+        "pipe.jpg": "unreadable: not a regular file",
+        "zero.jpg": "unreadable: not a regular file",
+        "sparse.jpg": f"unreadable: larger than {limits.MAX_PICTURE_BYTES} bytes",
+        "heavy.jpg": "unreadable: too large for the memory left",
+    }
+    assert len(reasons) == 17  # with the link to a picture, without the folder
+
+
+def test_names_with_any_line_break_are_in_the_manifest_as_they_are(tmp_path):
+    folder = photos(tmp_path / "birds", range(12))
+    names = ["a\rb.jpg", "a\nb.jpg", "a\r\nb.jpg", 'a"\x85,b.jpg', os.fsdecode(b"a\xffb.jpg")]
+    for name, seed in zip(names, range(20, 25), strict=True):
+        photo(seed).save(folder / "Robin" / "new.jpg", quality=90)
+        (folder / "Robin" / "new.jpg").rename(folder / "Robin" / name)
+    prepared = prepare(fetch(str(folder)))
+    seen = [Path(path).name for part in parts(prepared) for path in part.paths]
+    assert sorted(seen) == sorted([f"{seed}.jpg" for seed in range(12)] + names)
 
 
 def test_the_digest_depends_on_the_pictures_not_on_place_or_time(tmp_path):

@@ -1,8 +1,10 @@
 import base64
+import copy
 import hashlib
 import io
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -15,7 +17,9 @@ from pathlib import Path
 import pytest
 from kagglesdk import kaggle_env
 
-from colorization.data import archive, sources
+from colorization import limits
+from colorization.data import sources
+from colorization.data.cache import build_once
 from colorization.data.listing import list_images
 from colorization.data.sources import cache_folder, fetch
 
@@ -117,6 +121,38 @@ def test_linked_folders_are_walked_once_and_hidden_files_never(tmp_path):
     assert list_images(tmp_path / "birds") == [tmp_path / "birds" / "linked" / "1.jpg"]
 
 
+def nested(folder, depth):
+    """Make folders in each other, without `os.makedirs`, which calls itself for each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for _ in range(depth):
+        folder = folder / "d"
+        folder.mkdir()
+    return folder
+
+
+def test_folders_nested_too_deeply_are_refused(tmp_path):
+    (nested(tmp_path / "fine", limits.MAX_DEPTH) / "1.jpg").touch()
+    assert len(list_images(tmp_path / "fine")) == 1
+    nested(tmp_path / "deep", limits.MAX_DEPTH + 1)
+    with pytest.raises(ValueError, match=f"Expected at most {limits.MAX_DEPTH} .*Received: folder"):
+        list_images(tmp_path / "deep")
+
+
+def test_what_a_killed_process_left_is_deleted_however_deep(tmp_path):
+    parent, outside = tmp_path / "places", tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").touch()
+    (parent / "links.partial").mkdir(parents=True)
+    (parent / "links.partial" / "link").symlink_to(outside)
+    (nested(parent / "deep.partial", 1500) / "1.jpg").touch()
+    try:
+        build_once(parent / "new", Path.is_dir)
+        assert [path.name for path in parent.iterdir() if path.is_dir()] == ["new"]
+        assert (outside / "kept").exists()
+    finally:
+        subprocess.run(["rm", "-rf", parent], check=True)  # pytest cannot either
+
+
 def test_a_zip_is_unpacked_once(tmp_path):
     content = {"deep/down/Robin/1.jpg": b"one", "deep/Wren/2.png": b"two", "read me.txt": b"no"}
     source = fetch(str(zipped(tmp_path / "my birds.zip", content)))
@@ -150,6 +186,12 @@ def special(name, kind):
     return entry
 
 
+def compressed(name, kind):
+    entry = zipfile.ZipInfo(name)
+    entry.compress_type = kind
+    return entry
+
+
 @pytest.mark.parametrize(
     ("entry", "content", "complaint"),
     [
@@ -162,6 +204,9 @@ def special(name, kind):
         (special("link.jpg", stat.S_IFLNK), b"/etc/passwd", "no links"),
         (special("pipe.jpg", stat.S_IFIFO), b"", "no links"),
         ("bomb.bmp", bytes(30_000_000), "compressed to 1/"),
+        pytest.param("d/" * 1500 + "1.jpg", b"x", "at most 100 folders", id="deep"),
+        (compressed("1.jpg", zipfile.ZIP_BZIP2), b"x", "stored or deflated"),
+        (compressed("1.jpg", zipfile.ZIP_LZMA), b"x", "stored or deflated"),
     ],
 )
 def test_a_zip_with_an_evil_entry_is_refused_whole(tmp_path, cache, entry, content, complaint):
@@ -171,13 +216,54 @@ def test_a_zip_with_an_evil_entry_is_refused_whole(tmp_path, cache, entry, conte
     assert {name for name in files_below(tmp_path) if "lock" not in name} == {"birds.zip"}
 
 
-@pytest.mark.parametrize("limit", ["MAX_ENTRIES", "MAX_BYTES"])
+@pytest.mark.parametrize("limit", ["MAX_ENTRIES", "MAX_ARCHIVE_BYTES"])
 def test_a_zip_of_absurd_size_is_refused(tmp_path, monkeypatch, limit):
     content = {f"{number}.jpg": b"12345" for number in range(21)}
     path = zipped(tmp_path / "birds.zip", content)
-    monkeypatch.setattr(archive, limit, 20)
+    monkeypatch.setattr(limits, limit, 20)
     with pytest.raises(ValueError, match="Expected at most 20 .*Received: entry="):
         fetch(str(path))
+
+
+def test_a_list_of_entries_of_absurd_length_is_not_even_read(tmp_path, monkeypatch):
+    path = zipped(tmp_path / "birds.zip", {f"{number}.jpg": b"x" for number in range(30)})
+    monkeypatch.setattr(limits, "MAX_DIRECTORY_BYTES", 1000)
+    with pytest.raises(ValueError, match="list of entries of at most 1000 bytes.*Received: entry="):
+        fetch(str(path))
+
+
+def test_small_entries_that_are_a_bomb_together_are_refused(tmp_path, cache):
+    empty = {f"{number}.bmp": bytes(900_000) for number in range(70)}
+    assert len(files_below(fetch(str(zipped(tmp_path / "few.zip", empty))).folder)) == 70
+    more = {f"{number}.bmp": bytes(900_000) for number in range(110)}
+    with pytest.raises(ValueError, match="compressed to 1/300 .*, all together.*Received: entry="):
+        fetch(str(zipped(tmp_path / "many.zip", more)))
+    assert len(list(cache.glob("archives/*/"))) == 1
+
+
+def test_entries_that_share_their_bytes_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "birds.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("0.bmp", os.urandom(1000) + bytes(200_000))
+        for number in range(1, 800):
+            twin = copy.copy(file.filelist[0])
+            twin.filename = f"{number}.bmp"
+            file.filelist.append(twin)
+    with pytest.raises(ValueError, match="compressed to 1/300 .*, all together.*Received: entry="):
+        fetch(str(tmp_path / "birds.zip"))
+
+
+def test_drawings_that_shrink_much_are_unpacked(tmp_path):
+    tile = bytes(200) + os.urandom(4)  # a hundredth of it is drawn
+    drawings = {f"{number}.bmp": tile * 4000 for number in range(100)}
+    path = zipped(tmp_path / "drawings.zip", drawings)
+    assert path.stat().st_size * 40 < 100 * 4000 * 204
+    assert len(files_below(fetch(str(path)).folder)) == 100
+
+
+def test_a_pipe_is_no_archive(tmp_path):
+    os.mkfifo(tmp_path / "birds.zip")
+    with pytest.raises(ValueError, match="cannot be used as data"):
+        fetch(str(tmp_path / "birds.zip"))
 
 
 def test_a_zip_that_lies_about_a_size_writes_no_more_than_it_declared(tmp_path, cache):
@@ -288,9 +374,16 @@ class Kaggle(BaseHTTPRequestHandler):
             body, headers = body[: len(body) // 2], {"Connection": "close"}
         elif behavior in ("cut", "stalled"):
             body = body[: len(body) // 2]
+        elif behavior in ("endless", "dripping"):
+            body, headers = b"", {"Connection": "close"}
         self.answer(206 if wanted else 200, body, **headers)
         if behavior == "stalled":
             self.server.resumed.wait(60)
+        while behavior in ("endless", "dripping") and not self.server.resumed.wait(0.001):
+            try:
+                self.wfile.write(bytes(100_000) if behavior == "endless" else b"P")
+            except ConnectionError:  # the client has had enough
+                break
         self.close_connection = self.close_connection or behavior in ("cut", "short", "stalled")
 
     def answer(self, status, body=b"", **headers):
@@ -386,6 +479,25 @@ def test_a_damaged_download_is_refused_and_the_next_call_starts_over(kaggle, cac
     with pytest.raises(ConnectionError, match="same command again.*data=sample.*Received:"):
         fetch("kaggle")
     assert not (cache / "kaggle" / "davemahony-20-uk-garden-birds").exists()
+    assert is_whole(fetch("kaggle"))
+
+
+def test_a_download_without_end_is_stopped_and_deleted(kaggle, cache, monkeypatch):
+    monkeypatch.setattr(limits, "MAX_KAGGLE_BYTES", 5_000_000)
+    kaggle.behavior = "endless"
+    with pytest.raises(ConnectionError, match="at most 5000000 bytes.*data=sample.*Received: more"):
+        fetch("kaggle")
+    assert not list(cache.rglob("*.zip"))
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+    assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
+    assert is_whole(fetch("kaggle"))
+
+
+def test_a_download_that_hardly_comes_is_stopped(kaggle, monkeypatch):
+    monkeypatch.setattr(limits, "PROGRESS_SECONDS", 1)
+    kaggle.behavior = "dripping"
+    with pytest.raises(ConnectionError, match="same command again.*Received: fewer than 1048576 b"):
+        fetch("kaggle")
     assert is_whole(fetch("kaggle"))
 
 

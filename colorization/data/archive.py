@@ -1,5 +1,6 @@
 """Unpack the pictures of a .zip that nobody vouches for."""
 
+import io
 import re
 import shutil
 import stat
@@ -9,15 +10,21 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from colorization import limits
 from colorization.data.listing import choose
 
-# The Kaggle archive holds 5,700 entries and under 2 GiB; a phone's whole library fits as well.
-MAX_ENTRIES = 200_000
-MAX_BYTES = 64 * 2**30
-# Pictures hardly shrink in a .zip; a drawing kept as .bmp can by a factor of a hundred or so.
-# Deflate ends at 1,032: what comes near it was made to fill disks.
-MAX_RATIO = 300
-_SMALL = 2**20  # bytes; below, a ratio means nothing
+
+class _Archive(io.BufferedReader):
+    """A file for `zipfile`, which reads the list of all entries at one go, whatever its length."""
+
+    def __init__(self, path: Path):
+        super().__init__(io.FileIO(str(path)))
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is not None and size > limits.MAX_DIRECTORY_BYTES:
+            expected = f"Expected a list of entries of at most {limits.MAX_DIRECTORY_BYTES} bytes"
+            raise _refusal(Path(self.name), expected, f"{size}")
+        return super().read(size)
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -25,11 +32,11 @@ def unpack(archive: Path, folder: Path) -> None:
 
     Raises:
         ValueError: If the archive is damaged or encrypted, holds no pictures, or an entry is a
-            link, would land outside the folder, or is of an absurd size.
+            link, would land outside the folder, or is of an absurd size or depth.
         OSError: If the disk has no room for it.
     """
     try:
-        with zipfile.ZipFile(archive) as opened:
+        with _Archive(archive) as file, zipfile.ZipFile(file) as opened:
             entries = opened.infolist()
             _check_sizes(archive, entries)
             for entry in entries:
@@ -37,8 +44,9 @@ def unpack(archive: Path, folder: Path) -> None:
             pictures = _pictures(entries)
             if not pictures:
                 raise _refusal(archive, "Expected photographs in it", "no pictures")
+            _check_total(archive, pictures)
             _check_room(archive, pictures, folder)
-            for entry in tqdm(pictures, f"Unpacking {archive.name}", unit="", mininterval=0.5):
+            for entry in tqdm(pictures, "Unpacking", unit="", mininterval=0.5):
                 opened.extract(entry, folder)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise _refusal(archive, "Expected a whole .zip: fetch it again", str(error)) from error
@@ -51,11 +59,13 @@ def _pictures(entries: list[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
 
 
 def _check_sizes(archive: Path, entries: list[zipfile.ZipInfo]) -> None:
-    if len(entries) > MAX_ENTRIES:
-        raise _refusal(archive, f"Expected at most {MAX_ENTRIES} entries", f"{len(entries)}")
+    if len(entries) > limits.MAX_ENTRIES:
+        raise _refusal(archive, f"Expected at most {limits.MAX_ENTRIES} entries", f"{len(entries)}")
     total = sum(entry.file_size for entry in entries)  # more than that is never written
-    if total > MAX_BYTES:
-        raise _refusal(archive, f"Expected at most {MAX_BYTES} bytes unpacked", f"{total}")
+    if total > limits.MAX_ARCHIVE_BYTES:
+        raise _refusal(
+            archive, f"Expected at most {limits.MAX_ARCHIVE_BYTES} bytes unpacked", f"{total}"
+        )
 
 
 def _check_entry(archive: Path, entry: zipfile.ZipInfo) -> None:
@@ -66,11 +76,24 @@ def _check_entry(archive: Path, entry: zipfile.ZipInfo) -> None:
     kind = stat.S_IFMT(entry.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise _refusal(archive, "Expected files and folders only, no links", name)
+    if name.count("/") > limits.MAX_DEPTH:
+        raise _refusal(archive, f"Expected at most {limits.MAX_DEPTH} folders in each other", name)
     if entry.flag_bits & 0x1:
         raise _refusal(archive, "Expected an archive without a password", name)
-    if entry.file_size > max(_SMALL, MAX_RATIO * entry.compress_size):
-        expected = f"Expected entries compressed to 1/{MAX_RATIO} at the most"
+    # The others may take gigabytes of memory for what they keep in view.
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise _refusal(archive, "Expected entries that are stored or deflated", name)
+    if entry.file_size > max(limits.SMALL_ENTRY_BYTES, limits.MAX_RATIO * entry.compress_size):
+        expected = f"Expected entries compressed to 1/{limits.MAX_RATIO} at the most"
         raise _refusal(archive, expected, f"{name}, {entry.compress_size} to {entry.file_size}")
+
+
+def _check_total(archive: Path, pictures: list[zipfile.ZipInfo]) -> None:
+    """Refuse many small entries that together are a bomb, and entries that share their bytes."""
+    size, total = archive.stat().st_size, sum(entry.file_size for entry in pictures)
+    if total > max(limits.SMALL_ARCHIVE_BYTES, limits.MAX_RATIO * size):
+        expected = f"Expected pictures compressed to 1/{limits.MAX_RATIO} at the most, all together"
+        raise _refusal(archive, expected, f"{len(pictures)} pictures, {size} bytes to {total}")
 
 
 def _check_room(archive: Path, pictures: list[zipfile.ZipInfo], folder: Path) -> None:
@@ -86,5 +109,6 @@ def _check_room(archive: Path, pictures: list[zipfile.ZipInfo], folder: Path) ->
 def _refusal(archive: Path, expected: str, received: str) -> ValueError:
     return ValueError(
         f"Cannot use the archive {str(archive)!r}. {expected}. If you trust it, unpack it "
-        f"yourself and give the folder: `-P data=path/to/folder`. Received: entry={received!r}"
+        f"yourself and give the folder: `-P data=path/to/folder`. "
+        f"Received: entry={received[:200]!r}"
     )

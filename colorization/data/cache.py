@@ -1,7 +1,7 @@
 """Where downloads and prepared pictures are kept, and how they get there whole."""
 
+import contextlib
 import os
-import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -32,12 +32,27 @@ def build_once(
         if is_whole(folder):
             return folder
         for leftover in parent.glob("*.partial"):  # of a process that was killed
-            shutil.rmtree(leftover, ignore_errors=True)
+            _delete(leftover)
         partial = Path(tempfile.mkdtemp(suffix=".partial", dir=parent))
         try:
             build(partial)
-            shutil.rmtree(folder, ignore_errors=True)  # there, but damaged
+            _delete(folder)  # there, but damaged
             partial.rename(folder)
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            _delete(partial)
     return folder
+
+
+def _delete(folder: Path) -> None:
+    """Delete a folder, or what can be: `shutil.rmtree` calls itself for each level of folders."""
+    found = [] if folder.is_symlink() else [str(folder)]
+    for each in found:  # grows meanwhile
+        with contextlib.suppress(OSError), os.scandir(each) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    found.append(entry.path)
+                else:
+                    os.unlink(entry.path)
+    for each in reversed(found):
+        with contextlib.suppress(OSError):
+            os.rmdir(each)

@@ -9,8 +9,10 @@ from pathlib import Path
 import requests
 from filelock import FileLock
 
+from colorization import limits
 from colorization.data.archive import unpack
 from colorization.data.cache import build_once
+from colorization.data.watch import TooLargeError, watch
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +28,7 @@ def download(cache: Path) -> Path:
 
     Raises:
         PermissionError: If there are no credentials for Kaggle, or it refuses them.
-        ConnectionError: If the download does not end whole.
+        ConnectionError: If the download does not end whole, is too large, or hardly comes.
         ValueError: If what was downloaded is not a .zip of photographs.
     """
     folder = cache / "kaggle" / DATASET.replace("/", "-")
@@ -56,10 +58,17 @@ def _unpack(archive: Path, folder: Path) -> None:
 def _download_archive(folder: Path) -> Path:
     """Download the archive into `folder`, or continue to; return its path."""
     api = _authenticated()
+    archive = folder / f"{DATASET.split('/')[1]}.zip"
     logger.info("Downloading %s from Kaggle into %s", DATASET, folder)
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # the client prints
-            api.dataset_download_files(DATASET, path=str(folder), quiet=False)
+        with contextlib.redirect_stdout(sys.stderr), watch(folder, limits.MAX_KAGGLE_BYTES):
+            api.dataset_download_files(DATASET, path=str(folder), quiet=False)  # it prints
+    except TooLargeError as error:
+        archive.unlink(missing_ok=True)
+        raise ConnectionError(
+            f"What Kaggle sent is not {DATASET!r}, and was deleted. Expected at most "
+            f"{limits.MAX_KAGGLE_BYTES} bytes: try again later, or {_INSTEAD}. Received: {error}"
+        ) from error
     except requests.HTTPError as error:
         status = error.response.status_code if error.response is not None else None
         if status in (401, 403, 404):
@@ -72,7 +81,7 @@ def _download_archive(folder: Path) -> Path:
         raise _interrupted(error) from error
     except (requests.RequestException, OSError, ValueError) as error:
         raise _interrupted(error) from error
-    return folder / f"{DATASET.split('/')[1]}.zip"
+    return archive
 
 
 def _interrupted(received: object) -> ConnectionError:

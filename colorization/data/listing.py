@@ -1,8 +1,10 @@
 """Which files of a folder or an archive are pictures to look at."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
+
+from colorization.limits import MAX_DEPTH
 
 # Pictures that Pillow cannot decode are looked at too: they are listed as left out.
 SUFFIXES = frozenset(
@@ -13,14 +15,38 @@ _ONLY_FOLDER = "withBackground"  # Kaggle's archive holds a cut-out twin of it, 
 
 
 def list_images(folder: Path) -> list[Path]:
-    """List the pictures below a folder at any depth, sorted; links to folders are followed."""
-    names = []
+    """List the pictures below a folder at any depth, sorted; links to folders are followed.
+
+    Raises:
+        ValueError: If folders are nested deeper than `MAX_DEPTH`.
+    """
+    return [folder / name for name in choose(list(walk(folder, follow=True)))]
+
+
+def walk(folder: Path, follow: bool) -> Iterator[str]:
+    """List all files below a folder, and whatever else is no folder: pipes, links to nowhere.
+
+    Args:
+        folder: to begin at.
+        follow: whether to walk into folders that are links, each once.
+
+    Yields:
+        Paths relative to `folder`, with forward slashes.
+
+    Raises:
+        ValueError: If folders are nested deeper than `MAX_DEPTH`.
+    """
     visited = {os.path.realpath(folder)}
-    for parent, folders, files in os.walk(folder, followlinks=True):
+    for parent, folders, files in os.walk(folder, followlinks=follow):
+        below = Path(parent).relative_to(folder)
+        if len(below.parts) > MAX_DEPTH:  # os.walk, and much else, calls itself for each of them
+            raise ValueError(
+                f"Folders are nested too deeply. Expected at most {MAX_DEPTH} in each other: move "
+                f"the pictures up, or take the folder out. Received: folder={parent!r}"
+            )
         folders[:] = [name for name in folders if _is_new(os.path.join(parent, name), visited)]
-        below = Path(parent).relative_to(folder).as_posix()
-        names += [name if below == "." else f"{below}/{name}" for name in files]
-    return [folder / name for name in choose(names)]
+        prefix = f"{below.as_posix()}/" if below.parts else ""
+        yield from (prefix + name for name in files)
 
 
 def choose(names: Collection[str]) -> list[str]:

@@ -37,7 +37,10 @@ def write(path: Path, rows: Sequence[Row]) -> None:
     with path.open("w", **_TEXT) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(field.name for field in fields(Row))
-        writer.writerows(map(astuple, rows))
+        # The csv module writes a bare \r without quotes, and refuses to read it back.
+        quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        for row in rows:
+            (quoting if "\r" in row.path else writer).writerow(astuple(row))
 
 
 def read(path: Path) -> list[Row]:

@@ -10,6 +10,9 @@ import imagehash
 import numpy as np
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
+from colorization.data.regular_file import read_regular
+from colorization.limits import MAX_PICTURE_BYTES
+
 IMAGE_SIZE = 128
 """Side of the prepared pictures, in pixels."""
 
@@ -63,7 +66,7 @@ def read(path: Path, out: np.ndarray) -> Photograph:
     """Read one file into `out`, uint8 (128, 128, 3) RGB, untouched if the picture is left out."""
     sha256 = ""
     try:
-        content = path.read_bytes()
+        content = read_regular(path, MAX_PICTURE_BYTES)
         sha256 = hashlib.sha256(content).hexdigest()
         image = decode(content)
         if is_gray(image):
@@ -71,8 +74,11 @@ def read(path: Path, out: np.ndarray) -> Photograph:
         out[:] = np.asarray(image)
     except LeftOut as reason:
         return Photograph(sha256, str(reason), np.zeros((2, 2), np.uint64))
-    except OSError as error:  # the file itself: gone, or not ours to read
+    except OSError as error:  # the file itself: gone, no regular one, or not ours to read
         reason = f"unreadable: {error.strerror or type(error).__name__}"
+        return Photograph(sha256, reason, np.zeros((2, 2), np.uint64))
+    except MemoryError:
+        reason = "too large: it does not fit into memory"
         return Photograph(sha256, reason, np.zeros((2, 2), np.uint64))
     return Photograph(sha256, "", perceptual_hashes(image))
 

@@ -59,7 +59,7 @@ def fetch(data: str) -> Source:
     path = path.resolve()
     if path.is_dir():
         return Source(path.name, "photographs", path.as_uri(), path)
-    if path.suffix.lower() != ".zip":
+    if path.suffix.lower() != ".zip" or not path.is_file():  # a pipe would be waited for
         raise ValueError(
             f"This file cannot be used as data. Expected `sample`, `kaggle`, a folder with "
             f"photographs, or a .zip of one: put the pictures into a folder and give its path. "
