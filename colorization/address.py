@@ -59,7 +59,7 @@ def separate_credentials() -> None:
     """Move user and password out of MLFLOW_TRACKING_URI, to the variables that MLflow has for them.
 
     MLflow prints the address of a run, and quotes it in its errors. To be called before MLflow is
-    imported; a URI of another kind than http(s) is left as it is.
+    asked for anything; a URI of another kind than http(s) is left as it is.
     """
     try:
         parts = urlsplit(os.environ.get("MLFLOW_TRACKING_URI", ""))
