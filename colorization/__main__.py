@@ -4,11 +4,13 @@ Parses, prepares the pictures, opens a run, trains and logs; `mlflow run .` call
 """
 
 import logging
+import os
 import signal
 import sys
 
 from colorization import config as configuration
 from colorization import launcher
+from colorization.address import redacted, separate_credentials, shown
 
 logger = logging.getLogger("colorization")
 
@@ -34,18 +36,24 @@ def _main(argv):
     try:
         configs = _configs(arguments)
     except ValueError as error:
-        return _refuse(error)
+        return _refuse(error, arguments)
     launcher.start()
+    separate_credentials()
 
     from colorization.data import prepare, sources
 
     try:
         splits = prepare.prepare(sources.fetch(arguments.data))
     except (ValueError, OSError) as error:
-        return _refuse(error)
-    if arguments.variant == COMPARE:
-        return compare(configs, splits, arguments)
-    return run(*configs, splits, arguments)
+        return _refuse(error, arguments)
+    from mlflow.exceptions import MlflowException
+
+    try:
+        if arguments.variant == COMPARE:
+            return compare(configs, splits, arguments)
+        return run(*configs, splits, arguments)
+    except MlflowException as error:
+        return _refuse(error, arguments)
 
 
 def parse(argv=None):
@@ -101,11 +109,11 @@ def run(config, splits, arguments):
     try:
         start_from = _starting_weights(config, splits, arguments.start_from)
     except (ValueError, OSError) as error:
-        return _refuse(error)
+        return _refuse(error, arguments)
     try:
         run_id, model = _train(config, splits, arguments, start_from=start_from)
     except (FloatingPointError, ValueError) as error:
-        return _refuse(error)
+        return _refuse(error, arguments)
     command = registry.serve_command(model.model_uri)
     if arguments.register == "yes":
         command = registry.offer(run_id) or command
@@ -137,7 +145,7 @@ def compare(configs, splits, arguments):
                 try:
                     run_id, _ = _train(config, splits, arguments, opened.info.run_id)
                 except (FloatingPointError, ValueError) as error:
-                    status = _refuse(error)
+                    status = _refuse(error, arguments)
                     continue
                 finished = mlflow.get_run(run_id)
             contenders.append(comparison.Contender(config, finished))
@@ -174,7 +182,7 @@ def _train(config, splits, arguments, parent_run_id=None, start_from=None):
     from serve.colorizer import REQUIREMENTS, SIGNATURE
 
     with tracking.open_run(config.label, parent_run_id) as opened:
-        origin = getattr(arguments, "start_from", "")
+        origin = shown(getattr(arguments, "start_from", ""))
         flags = {"register": arguments.register, "start_from": origin}
         tracking.log_config(config, data=arguments.data, **flags)
         tracking.log_data(splits)
@@ -191,8 +199,9 @@ def _train(config, splits, arguments, parent_run_id=None, start_from=None):
     return opened.info.run_id, model
 
 
-def _refuse(error):
-    logger.error("error: %s", error)
+def _refuse(error, arguments):
+    addresses = *vars(arguments).values(), os.environ.get("MLFLOW_TRACKING_URI", "")
+    logger.error("error: %s", redacted(error, *map(str, addresses)))
     return 2
 
 

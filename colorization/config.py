@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from colorization.address import shown
+
 HEADS = ("chroma", "histogram", "rgb")
 ENCODER_STAGES = 5
 PRECISIONS = ("float32", "mixed_bfloat16")  # the default first
@@ -224,8 +226,10 @@ def _checked(spec, value):
         typed = None
     if typed is not None and _in_range(spec, typed):
         return typed
+    received = shown(value) if isinstance(value, str) else value
     raise ValueError(
-        f"Bad value for `{spec.name}`. Expected {_expected(spec)}. Received: {spec.name}={value!r}"
+        f"Bad value for `{spec.name}`. Expected {_expected(spec)}. "
+        f"Received: {spec.name}={received!r}"
     )
 
 

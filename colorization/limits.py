@@ -44,3 +44,15 @@ MAX_EXIF_BYTES = 65_533  # one segment of a JPEG; for the other formats alike
 MAX_EXIF_BLOCKS = 4  # of a file; what comes behind them is not looked at
 MAX_TAGS_SLACK = MIB  # bytes that TIFF tags may add up to beyond the file that holds them
 MAX_TAG_NUMBERS = 1 << 20  # of one tag; 64 megapixels in tiles of 16 x 16, three planes apart
+
+# Networks of others: their download, their files, what they compute.
+MAX_WEIGHTS_BYTES = 1024 * MIB  # 268 million numbers; the largest U-Nets of pix2pix have 54
+# That of EfficientNet-B7, of 814 layers, takes 0.75 million bytes.
+MAX_CONFIG_BYTES = 2 * MIB
+# Weights hardly shrink; halved to float16 and with nine in ten of them zero, they are a tenth.
+MAX_WEIGHTS_RATIO = 20
+SMALL_WEIGHTS_BYTES = MIB  # below, the ratio means nothing
+MAX_LAYERS = 2000  # a network within a network counts each time that it is called
+# All that is computed on the way from one picture to its colors: 512 MiB of float32. A U-Net of
+# 64 filters at 128 x 128 computes 50 million values, ours around an encoder 23 million.
+MAX_VALUES = 128 * 1024**2

@@ -20,6 +20,7 @@ from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from colorization import evaluation, figures, pixels
+from colorization.address import redacted
 from colorization.data.cache import cache_folder
 from colorization.models.export import export_onnx, load_onnx
 
@@ -75,7 +76,7 @@ def open_run(name, parent_run_id=None):
         except MlflowException:
             raise  # of a server that is gone: to tell it the reason would take minutes
         except Exception as error:
-            mlflow.set_tag("error", f"{type(error).__name__}: {error}")
+            mlflow.set_tag("error", f"{type(error).__name__}: {redacted(error)}")
             raise
 
 
@@ -171,7 +172,7 @@ def log_result(config, result, splits, signature, requirements, start_from=""):
         splits: that it was trained on.
         signature: of the pyfunc.
         requirements: names of the packages that the pyfunc needs; pinned as installed here.
-        start_from: whose weights the training began with, as the user named them.
+        start_from: whose weights the training began with, as `address.shown` shows them.
 
     Returns:
         The `ModelInfo` of the logged model and the test's metrics.

@@ -3,12 +3,13 @@
 import logging
 import tempfile
 import threading
+import traceback
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 import mlflow
 
 from colorization import evaluation
+from colorization.address import redacted, shown
 from serve import registry
 
 FAMILIES = tuple(evaluation.CRITERIA)
@@ -29,7 +30,7 @@ class Champion(NamedTuple):
     @property
     def run_url(self):
         """The run's page in MLflow's UI; "" where the store is no server."""
-        uri = public(mlflow.get_tracking_uri()).rstrip("/")
+        uri = shown(mlflow.get_tracking_uri()).rstrip("/")
         if not uri.startswith(("http://", "https://")):
             return ""
         return f"{uri}/#/experiments/{self.run.info.experiment_id}/runs/{self.run.info.run_id}"
@@ -61,9 +62,10 @@ class Champions:
             found = registry.find_champion(family)
         except Exception as error:  # whatever the store is, its driver raises errors of its own
             uri = mlflow.get_tracking_uri()
-            store, reason = public(uri), str(error).replace(uri, public(uri))
+            reason = redacted(error, uri)
             logger.error("The registry cannot be read (%s): %s", type(error).__name__, reason)
-            return Place(family, problem=f"The model registry at {store} cannot be read just now.")
+            problem = f"The model registry at {shown(uri)} cannot be read just now."
+            return Place(family, problem=problem)
         if found is None:
             self._loaded.pop(family, None)
             command = TRAIN.format(VARIANT[family])
@@ -72,8 +74,9 @@ class Champions:
         try:
             model = self._load(family, version)
         except Exception:  # files that are gone, packages that are missing, a network cut off
-            logger.exception("%s version %s cannot be loaded", version.name, version.version)
             name = f"{version.name}, version {version.version}"
+            cause = redacted(traceback.format_exc(), mlflow.get_tracking_uri())
+            logger.error("The champion (%s) cannot be loaded: %s", name, cause)
             return Place(family, problem=f"The champion ({name}) cannot be loaded.")
         return Place(family, Champion(family, version, candidate.run, model))
 
@@ -85,9 +88,3 @@ class Champions:
             with tempfile.TemporaryDirectory() as folder:  # once loaded, its files are not needed
                 self._loaded[family] = key, mlflow.pyfunc.load_model(uri, dst_path=folder)
         return self._loaded[family][1]
-
-
-def public(uri):
-    """Return a store's URI without user and password."""
-    parts = urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

@@ -1,4 +1,4 @@
-"""Keras files of others: written anew from what was inspected, so that none of their code runs."""
+"""Keras files of others: built from what was inspected, so that none of their code runs."""
 
 import importlib
 import json
@@ -11,6 +11,7 @@ from pathlib import Path
 import h5py
 import keras
 
+from serve import extent, footprint
 from serve.weights import format_of
 
 # Layers that only compute on tensors. Not among them: those that hold code (Lambda), load other
@@ -49,8 +50,8 @@ WITHOUT_GROUPS = ("Conv2DTranspose", "DepthwiseConv2D", "SeparableConv2D")
 def load(path):
     """Load a whole Keras model that is made of stock layers, for inference.
 
-    The file's config is inspected against a list of what is allowed, and Keras gets a copy of the
-    file that holds the inspected config only, in safe mode besides.
+    The file's config is inspected against a list of what is allowed. The model is built from that,
+    in safe mode besides, without memory for its weights until it is known how large it is.
 
     Args:
         path: a `.keras` or legacy `.h5` file, of Keras 2 or 3, whatever its name.
@@ -59,8 +60,10 @@ def load(path):
         A `keras.Model`, not compiled.
 
     Raises:
-        ValueError: it is no whole model, or not of stock layers alone, or Keras cannot read it.
+        ValueError: it is no whole model, or not of stock layers alone, or too large, or Keras
+            cannot read it.
     """
+    path = Path(path)
     suffix = format_of(path)
     try:
         config = stock(_read_config(path, suffix), path)
@@ -70,10 +73,13 @@ def load(path):
             f"weights alone (`save_weights`). Received: {path}: {_first_line(error)}"
         ) from error
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder, f"network{suffix}")
         try:
-            {".keras": _write_keras, ".h5": _write_h5}[suffix](path, copy, json.dumps(config))
-            return keras.saving.load_model(copy, compile=False, safe_mode=True)
+            weights = _copy_weights(path, suffix, folder)
+            network = _build(config, extent.count_weights(weights, whole=path))
+            network.load_weights(weights)
+            return network
+        except extent.TooLarge:
+            raise
         except Exception as error:  # Keras has no class of its own for what it cannot read
             raise ValueError(
                 "Keras cannot read the network, although its layers are known. Expected a file "
@@ -171,24 +177,36 @@ def _foreign(node, path):
 
 def _read_config(path, suffix):
     if suffix == ".keras":
+        extent.require_small_zip(path)
         with zipfile.ZipFile(path) as archive:
-            return json.loads(archive.read("config.json"))
-    with h5py.File(path, "r") as file:
-        return json.loads(file.attrs["model_config"])
+            config = archive.read(extent.CONFIG)
+    else:
+        with h5py.File(path, "r") as file:
+            config = file.attrs["model_config"]
+    return json.loads(extent.require_short(config))
 
 
-def _write_keras(path, copy, config):
-    with zipfile.ZipFile(path) as source, zipfile.ZipFile(copy, "w") as target:
-        target.writestr("config.json", config)
-        for member in ("metadata.json", "model.weights.h5"):  # and no other
-            with source.open(member) as packed, target.open(member, "w", force_zip64=True) as out:
-                shutil.copyfileobj(packed, out)
+def _copy_weights(path, suffix, folder):
+    """Write the weights to a file of their own, named as Keras wants it; return its path."""
+    if suffix == ".h5":
+        return shutil.copyfile(path, Path(folder, "network.h5"))
+    with zipfile.ZipFile(path) as archive:
+        return archive.extract(extent.WEIGHTS, folder)
 
 
-def _write_h5(path, copy, config):
-    shutil.copyfile(path, copy)
-    with h5py.File(copy, "r+") as file:
-        file.attrs["model_config"] = config
+def _build(config, stored):
+    """Build a model from an inspected config whose file holds `stored` numbers."""
+    footprint.require_few_layers(config)
+    try:
+        # In it, variables have shapes but no values: those come at its end, if it ends well.
+        with keras.StatelessScope(initialize_variables=False) as scope:
+            network = keras.saving.deserialize_keras_object(config, safe_mode=True)
+            footprint.require_small(network, stored)
+            scope.initialize_variables = True
+    except BaseException:
+        keras.utils.clear_session()  # or the next model would give these variables values
+        raise
+    return network
 
 
 def _first_line(error):

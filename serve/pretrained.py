@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass
 
 from colorization import launcher
+from colorization.address import redacted, separate_credentials, shown
 from colorization.config import NaiveConfig, Pix2PixConfig
 
 logger = logging.getLogger("serve.pretrained")  # __name__ is __main__ for `python -m`
@@ -21,7 +22,7 @@ UNSEEN = "unknown: the imported weights may have been trained on them"
 class Pretrained:
     """What a run tells of imported weights; it stands where a training has its config.
 
-    The ranges are keys of `reading.RANGES`.
+    The ranges are keys of `reading.RANGES`; the source is as `address.shown` shows it.
     """
 
     variant: str
@@ -55,12 +56,15 @@ def main(argv=None):
     """Import the networks that the command line names; return the process's exit status."""
     arguments = parse(argv)
     launcher.start()
+    separate_credentials()
+    import mlflow
     from mlflow.exceptions import MlflowException
 
     try:
         _import_all(arguments)
     except (ValueError, OSError, MlflowException) as error:
-        logger.error("error: %s", error)
+        addresses = *vars(arguments).values(), mlflow.get_tracking_uri()
+        logger.error("error: %s", redacted(error, *addresses))
         return 2
     except KeyboardInterrupt:
         launcher.end_run()
@@ -117,7 +121,8 @@ def _import_all(arguments):
     for family, network in found.items():
         ranges = readings[family].input, readings[family].output
         sha256 = weights.digest(files[family])
-        config = Pretrained(f"{family}_pretrained", family, given[family], sha256, *ranges)
+        source = shown(given[family])
+        config = Pretrained(f"{family}_pretrained", family, source, sha256, *ranges)
         colorizer = reading.as_colorizer(network, readings[family])
         log(config, colorizer, splits, arguments.data, readings[family].luma_error)
 

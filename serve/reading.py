@@ -10,6 +10,7 @@ from colorization import pixels
 
 RANGES = {"0..255": (0.0, 255.0), "-1..1": (-1.0, 1.0), "0..1": (0.0, 1.0)}
 PROBED = 16  # pictures
+AT_ONCE = 2  # of them: Keras keeps what each layer computes until the last has
 FAR_OUT = 1000  # times the range: where only a last layer that holds its range stays in it
 SLACK = 1e-3  # of what a layer that holds its range may leave it, by rounding
 FREE_RATIO = 2  # see `_choose_output`
@@ -101,7 +102,8 @@ def as_colorizer(network, reading):
 
 
 def _run(network, batch):
-    return np.asarray(network(batch.astype("float32"), training=False), "float32")
+    parts = np.split(batch.astype("float32"), range(AT_ONCE, len(batch), AT_ONCE))
+    return np.concatenate([np.asarray(network(part, training=False), "float32") for part in parts])
 
 
 def _from_levels(levels, low, high):

@@ -10,6 +10,7 @@ import mlflow
 from mlflow.exceptions import MlflowException
 
 from colorization import evaluation, launcher
+from colorization.address import redacted, separate_credentials, shown
 from serve import gate
 from serve.gate import Candidate, Refusal
 
@@ -42,7 +43,7 @@ def find(run_id):
     try:
         run = mlflow.get_run(run_id)
     except MlflowException as error:
-        raise Refusal(f"No such run. Expected its id. Received: run_id={run_id!r}") from error
+        raise Refusal(f"No such run. Expected its id. Received: {shown(run_id)!r}") from error
     ours = {"family", "dataset_digest", "mlflow.note.content"} <= set(run.data.tags)
     state = run.info.status, run.info.lifecycle_stage
     if state != ("FINISHED", "active") or not ours or not _has_model(run):
@@ -70,10 +71,10 @@ def resolve(model):
         found = mlflow.models.get_model_info(model)
         candidate = Candidate(mlflow.get_run(found.run_id), found.model_uri)
     except MlflowException as error:
+        reason = redacted(error.message, mlflow.get_tracking_uri()).rstrip(".")
         raise Refusal(
-            f"{error.message.rstrip('.')}. Expected `models:/...`, a finished run's id, or naive "
-            "or pix2pix, the family's champion, which `mlflow run . -e naive_deep` or `-e pix2pix` "
-            f"makes. Received: model={model!r}"
+            f"{reason}. Expected `models:/...`, a finished run's id, or naive or pix2pix, whose "
+            f"champion `mlflow run . -e naive_deep` or `-e pix2pix` makes. Received: {model=}"
         ) from error
     if "family" not in candidate.run.data.tags:
         raise Refusal(f"Not a model of this project. Received: model={model!r}")
@@ -98,13 +99,12 @@ def find_best(family):
     candidates = [each for each in found if each.is_scored]
     if found and not candidates:
         raise Refusal(
-            "No finished run was tested by "
-            f"{evaluation.CRITERIA[family].metric}, which earlier releases did not know: train "
-            f"again. Received: best={family!r}"
+            f"No finished run was tested by {evaluation.CRITERIA[family].metric}, which earlier "
+            f"releases did not know: train again. Received: best={family!r}"
         )
     if not candidates:
         raise Refusal(
-            f"There is nothing to choose from. Expected a finished run of the family: train one "
+            "There is nothing to choose from. Expected a finished run of the family: train one "
             f"with `mlflow run . -e ...` first. Received: best={family!r}"
         )
     latest = min(candidates, key=lambda each: each.painted)
@@ -132,7 +132,7 @@ def offer(run_id):
         candidate = find(run_id)
         version, alias = register(candidate)
     except (Refusal, MlflowException) as refusal:
-        logger.warning("not registered: %s", refusal)
+        logger.warning("not registered: %s", redacted(refusal, mlflow.get_tracking_uri()))
         return None
     logger.info("%s version %s is the %s", version.name, version.version, alias)
     return serve_command(champion_uri(candidate.family)) if alias == CHAMPION else None
@@ -280,12 +280,13 @@ def main(argv=None):
     arguments = parser.parse_args(argv)
     if bool(arguments.run_id) == bool(arguments.best):
         parser.error("Expected one of --run_id and --best, not both and not none.")
+    separate_credentials()
     launcher.log()
     try:
         candidate = find(arguments.run_id) if arguments.run_id else find_best(arguments.best)
         version, alias = register(candidate, force=arguments.force == "yes")
     except (Refusal, MlflowException) as refusal:
-        logger.error("error: %s", refusal)
+        logger.error("error: %s", redacted(refusal, mlflow.get_tracking_uri()))
         return 2
     logger.info("%s version %s is the %s", version.name, version.version, alias)
     if alias == CHAMPION:

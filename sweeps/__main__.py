@@ -13,6 +13,7 @@ import sys
 import time
 
 from colorization import launcher
+from colorization.address import redacted, separate_credentials
 from colorization.config import VARIANTS
 from sweeps import space
 from sweeps.plan import OBJECTIVES, Plan
@@ -43,6 +44,7 @@ def _main(argv, launched):
     arguments = parse(argv)
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     launcher.start(_terminate)
+    separate_credentials()
 
     from colorization import evaluation
     from colorization.data import prepare, sources
@@ -66,7 +68,7 @@ def _main(argv, launched):
             digest=splits.digest,
         )
     except (ValueError, OSError) as error:
-        return _refuse(error)
+        return _refuse(error, arguments)
     return run(arguments, plan, splits, storage, trials, timeout, final_epochs, launched)
 
 
@@ -121,7 +123,7 @@ def run(arguments, plan, splits, storage, trials, timeout, final_epochs, launche
                 flags = _params(arguments, plan, storage)
                 run_id = parent.open_parent(study, plan, splits, launched, **flags)
             except ValueError as error:
-                return _refuse(error)
+                return _refuse(error, arguments)
             parent.close_dead(study)
         logger.info("study %s in %s, MLflow run %s", name, storage.shown, run_id)
         objective = Objective(plan, splits, arguments.data, run_id)
@@ -144,11 +146,11 @@ def run(arguments, plan, splits, storage, trials, timeout, final_epochs, launche
             try:
                 best = winner.conclude(study, plan, splits, arguments.data, final_epochs)
             except winner.NoWinner as error:
-                return _refuse(error)
+                return _refuse(error, arguments)
             if best:
                 _offer(best, arguments.register)
     except OUTAGES as error:
-        return _refuse(f"{error}\nMend that, and start again: the study goes on.")
+        return _refuse(f"{error}\nMend that, and start again: the study goes on.", arguments)
     return 0
 
 
@@ -195,8 +197,9 @@ def _number(name, text, low, whole=False):
     raise ValueError(f"Bad value for `{name}`. Expected {kind} from {low}. Received: {text!r}")
 
 
-def _refuse(error):
-    logger.error("error: %s", error)
+def _refuse(error, arguments):
+    addresses = *vars(arguments).values(), os.environ.get("MLFLOW_TRACKING_URI", "")
+    logger.error("error: %s", redacted(error, *addresses))
     return 2
 
 

@@ -8,6 +8,7 @@ import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 
+from colorization.address import redacted
 from sweeps import cores, parent
 from sweeps import study as studies
 from sweeps.storage import experimental
@@ -51,7 +52,7 @@ def search(study, plan, turn, objective, budget):
         except StorageInternalError as error:
             if not _answers(study):
                 raise
-            logger.warning("the storage was away: %s", str(error).splitlines()[0])
+            logger.warning("the storage was away: %s", redacted(error).splitlines()[0])
         else:
             if ended is not None:
                 return ended

@@ -13,6 +13,8 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from colorization.address import redacted, shown
+
 DEFAULT = "sqlite:///sweeps.db"
 HEARTBEAT_SECONDS = 5
 GRACE_SECONDS = 20  # of silence; then a trial's process counts as dead
@@ -41,7 +43,7 @@ class Storage:
             had not been heard of for `GRACE_SECONDS`.
 
     Attributes:
-        shown: the URL without its password.
+        shown: the URL as `address.shown` shows it.
         has_password: whether there was one in it.
         optuna: `optuna.storages.RDBStorage`.
 
@@ -51,13 +53,14 @@ class Storage:
 
     def __init__(self, url, on_dead_trial):
         self._url = _parse(url)
-        self.shown = self._url.render_as_string(hide_password=True)
-        self.has_password = bool(self._url.password)
+        self.shown = shown(url)
+        named = [name for name in self._url.query if "password" in name.lower()]
+        self.has_password = bool(self._url.password or named)
         try:
             with self.lock("tables"):  # two at once cannot create the same tables
                 self.optuna = _open(self._url, on_dead_trial)
         except (StorageInternalError, SQLAlchemyError, ImportError, RuntimeError, OSError) as error:
-            reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+            reason = redacted(getattr(error, "orig", None) or error, url).strip().splitlines()[0]
             raise ValueError(
                 f"The storage does not answer. {_EXPECTED}, of a running server. "
                 f"Received: storage={self.shown!r}: {reason}"
@@ -127,14 +130,13 @@ def _parse(text):
         url = sqlalchemy.make_url(text)
         backend = url.get_backend_name()
     except (ArgumentError, ValueError):
-        # What cannot be read may still hold a password: tell the beginning only.
-        beginning = re.match(r"[\w+]*:?", text)[0]
+        # What cannot be read may still hold a password: tell its kind only.
+        kind = re.match(r"([\w+]+://)?", text)[0]
         raise ValueError(
-            f"The storage's URL cannot be read. {_EXPECTED}. Received: {beginning!r}..."
+            f"The storage's URL cannot be read. {_EXPECTED}. Received: {kind!r}..."
         ) from None
     if backend not in ("sqlite", "postgresql") or not url.database or url.database == ":memory:":
-        shown = url.render_as_string(hide_password=True)
-        raise ValueError(f"Unknown kind of storage. {_EXPECTED}. Received: storage={shown!r}")
+        raise ValueError(f"Unknown kind of storage. {_EXPECTED}. Received: storage={shown(text)!r}")
     if "password" in url.query:
         raise ValueError(
             "A password stands in the storage's query, where logs would show it. Expected it in "

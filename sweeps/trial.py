@@ -8,6 +8,7 @@ from mlflow.exceptions import MlflowException
 from optuna.exceptions import StorageInternalError, TrialPruned, UpdateFinishedTrialError
 
 from colorization import evaluation, tracking, training
+from colorization.address import redacted
 
 # Not the trial's fault: it is tried again when store and storage are there again.
 OUTAGES = (MlflowException, StorageInternalError, OSError)
@@ -61,7 +62,7 @@ class Objective:
         except (UpdateFinishedTrialError, *OUTAGES):
             raise
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+            reason = f"{type(error).__name__}: {redacted(error)}".partition("\n")[0]
             trial.set_user_attr("error", reason)
             raise TrialFailed(reason) from error
         if report.pruned:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import mlflow
 
 from colorization import comparison, tracking, training
+from colorization.address import redacted
 from serve.colorizer import REQUIREMENTS, SIGNATURE
 from sweeps import parent
 from sweeps.study import best_trial, state_of
@@ -70,7 +71,7 @@ def _active(run_id):
             mlflow.end_run("KILLED")
             raise
         except Exception as error:
-            mlflow.set_tag("error", f"{type(error).__name__}: {error}")
+            mlflow.set_tag("error", f"{type(error).__name__}: {redacted(error)}")
             raise
 
 

@@ -521,7 +521,7 @@ def test_a_study_in_which_all_were_pruned_ends_in_a_sentence(sweep, tracking_ser
         ({"objective": "loss"}, "invalid choice: 'loss'"),
         ({"fix": "filters=3"}, "Expected a whole number from 4 to 256. Received: filters='3'"),
         ({"trials": "0"}, "Bad value for `trials`. Expected a whole number from 1"),
-        ({"storage": "mysql://me:secret@here/birds"}, "mysql://me:***@here/birds"),
+        ({"storage": "mysql://me:secret@here/birds"}, "storage='mysql://here/birds'"),
         ({"storage": "postgresql://me:secret@localhost:1/birds"}, "The storage does not answer"),
     ],
 )
