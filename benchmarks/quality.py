@@ -59,7 +59,7 @@ CAMPAIGN = {
     "naive_dropout, rgb": changed("naive_dropout", **NOTEBOOK),
     "naive_deep, rgb": changed("naive_deep", **NOTEBOOK),
     "pix2pix, rgb, 64 filters": changed(
-        "pix2pix", **NOTEBOOK, filters=64, batch_size=4, pretrain_ratio=0
+        "pix2pix", **NOTEBOOK, filters=64, batch_size=4, generator_only_ratio=0
     ),
 }
 
@@ -126,7 +126,7 @@ def probe_of(config):
     phases = phases_of(config)
     alone = sum(not each.adversarial for each in phases)
     ratios = {
-        "pretrain_ratio": alone / len(phases),
+        "generator_only_ratio": alone / len(phases),
         "finetune_ratio": sum(each.finetuning for each in phases) / (alone or 1),
     }
     own = {name: value for name, value in ratios.items() if hasattr(config, name)}

@@ -35,7 +35,7 @@ def train(name: str, count: int, cores: int, epochs: int) -> tuple[float, float]
         split = SimpleNamespace(images=np.load(path, mmap_mode="r"))
         config = dataclasses.replace(VARIANTS[name], epochs=epochs)
         if config.family == "pix2pix":  # the GAN alone
-            config = dataclasses.replace(config, pretrain_ratio=0.0)
+            config = dataclasses.replace(config, generator_only_ratio=0.0)
         result = training.train(config, SimpleNamespace(train=split, val=split))
     _, *after_the_first = result.history["images_per_second"]  # the first epoch compiles
     return statistics.median(after_the_first), peak_memory()

@@ -201,9 +201,14 @@ def measure_memory(name: str) -> list[Row]:
 def measure() -> Iterator[Row]:
     """Measure each variant, in processes of their own."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from colorization.config import FROM_SCRATCH
+    from colorization.config import VARIANTS
 
-    jobs = [(what, name) for name in FROM_SCRATCH for what in (compare, measure_memory)]
+    jobs = [
+        (what, name)
+        for name in VARIANTS
+        if VARIANTS[name].compared
+        for what in (compare, measure_memory)
+    ]
     for name in ("naive_basic", "pix2pix"):
         # Keras does not compile by XLA what is to be deterministic.
         jobs += [(compare_settings, name, XLA, False), (compare_settings, name, TRIED, True)]

@@ -75,7 +75,9 @@ def parse(argv=None):
     every = variants.add_parser(COMPARE, help="Train several and compare them.", allow_abbrev=False)
     _add_flags(every)
     every.add_argument(
-        "--variants", default=",".join(configuration.FROM_SCRATCH), help="with commas"
+        "--variants",
+        default=",".join(name for name, each in configuration.VARIANTS.items() if each.compared),
+        help="with commas",
     )
     every.add_argument("--epochs", default="12", help="of every training (default: 12)")
     return parser.parse_args(argv)

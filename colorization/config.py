@@ -1,42 +1,56 @@
-"""What a training run can be told: one frozen dataclass per family, one entry per variant.
+"""What a training run is configured by: one dataclass per family, one entry per variant.
 
-A field is also the command line's flag, the parameter in MLproject, the param in MLflow and the
-name in a sweep. Ranges and help stand beside the default, so that all of them agree.
+A field is also the command line's flag, the parameter of `mlflow run`, the param in MLflow and the
+name in a sweep. Its default, range and help are stated here, and nowhere else.
 """
 
 import argparse
 import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, TypeVar
+
+from colorization.losses import GAN_LOSSES, PIXEL_LOSSES
 
 from colorization.address import shown
 
 HEADS = ("chroma", "histogram", "rgb")
+ENCODERS = ("efficientnet", "mobilenet")
 ENCODER_STAGES = 5
 PRECISIONS = ("float32", "mixed_bfloat16")  # the default first
 
+AnyConfig = TypeVar("AnyConfig", bound="Config")
 
-def _number(default, low, high, text):
+
+def _number(default: float, low: float, high: float, text: str) -> Any:
     return field(default=default, metadata={"low": low, "high": high, "help": text})
 
 
-def _choice(default, choices, text):
+def _choice(default: str, choices: Collection[str], text: str) -> Any:
     return field(default=default, metadata={"choices": choices, "help": text})
 
 
-def _file(default, names, text):
+def _file(default: str, names: Collection[str], text: str) -> Any:
     return field(default=default, metadata={"names": names, "help": text})
 
 
-def _as_in(parent, name, default):
+def _as_in(parent: type, name: str, default: Any) -> Any:
     """Declare a parent's field again, with another default."""
     return field(default=default, metadata=parent.__dataclass_fields__[name].metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """What all variants share; validated on creation.
+    """What all variants share. It is validated on creation.
+
+    Attributes:
+        variant: its name.
+        architecture: of the generator, a key of `models.build.GENERATORS`.
+        compared: whether `mlflow run .` trains it by default.
+        searched: whether a sweep of the family may choose it.
+
+    The other fields are parameters of the user, see `tunable_fields`.
 
     Raises:
         ValueError: a field is of the wrong type or outside its range, which the message states.
@@ -44,8 +58,13 @@ class Config:
 
     family: ClassVar[str]
     gray_channels: ClassVar[int]
+    learning_rates: ClassVar[tuple[str, ...]]  # each is of the optimizer of the same name
 
     variant: str
+    architecture: str
+    compared: bool = True
+    searched: bool = True
+
     head: str = _choice(
         "chroma", HEADS, "predict two planes of color, how likely each color is, or free RGB"
     )
@@ -55,29 +74,34 @@ class Config:
     epochs: int = _number(20, 1, 10_000, "passes over the training pictures")
     batch_size: int = _number(8, 1, 512, "pictures per step")
     warmup_ratio: float = _number(0.05, 0.0, 0.9, "share of the steps in which the rates rise")
-    ema_momentum: float = _number(0.998, 0.0, 0.99999, "of the average of weights that is kept")
+    ema_momentum: float = _number(0.998, 0.0, 0.99999, "share of the averaged weights that is kept")
     crop: float = _number(0.8, 0.1, 1.0, "smallest share of a side that random crops leave")
-    seed: int = _number(0, 0, 2**31 - 1, "of weights, order, augmentation and dropout")
-    precision: str = _choice(PRECISIONS[0], PRECISIONS, "of training; mixed is for a GPU")
+    seed: int = _number(0, 0, 2**31 - 1, "seed of weights, order, augmentation and dropout")
+    precision: str = _choice(PRECISIONS[0], PRECISIONS, "precision of training; mixed is for a GPU")
 
-    @property
-    def generator_epochs(self):
-        """How many epochs, from the first one on, know no discriminator."""
-        return self.epochs
-
-    # Of `generator_epochs`, how many, the last ones, are for a known encoder to learn as well.
+    # Of `generator_only_epochs`, the last ones, in which a pretrained encoder learns as well.
     finetune_epochs: ClassVar[int] = 0
     finetune_learning_rate: ClassVar[float] = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Check every field against its declared type and range."""
         for spec in tunable_fields(type(self)):
             object.__setattr__(self, spec.name, _checked(spec, getattr(self, spec.name)))
 
     @property
-    def label(self):
-        """What tables and figures call it: the variant, and its head where it was changed."""
+    def label(self) -> str:
+        """The name in tables and figures: the variant, and its head where it was changed."""
         return self.variant if self.head == type(self).head else f"{self.variant} {self.head}"
+
+    @property
+    def generator_only_epochs(self) -> int:
+        """How many epochs, from the first one on, have no discriminator."""
+        return self.epochs
+
+    @property
+    def generator_only_rates(self) -> dict[str, float]:
+        """The learning rates of these epochs, by name."""
+        return {name: getattr(self, name) for name in self.learning_rates}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,9 +110,13 @@ class NaiveConfig(Config):
 
     family: ClassVar[str] = "naive"
     gray_channels: ClassVar[int] = 1
+    learning_rates: ClassVar[tuple[str, ...]] = ("learning_rate",)
 
-    learning_rate: float = _number(1e-3, 1e-7, 1.0, "of Adam")
-    loss: str = _choice("l1", ("l1", "mse"), "of chroma and rgb: pixel loss on [-1, 1]")
+    architecture: str = "autoencoder"
+    batch_norm: bool = False
+
+    learning_rate: float = _number(1e-3, 1e-7, 1.0, "learning rate of Adam")
+    loss: str = _choice("l1", PIXEL_LOSSES, "pixel loss on [-1, 1], of the heads chroma and rgb")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,84 +125,104 @@ class Pix2PixConfig(Config):
 
     family: ClassVar[str] = "pix2pix"
     gray_channels: ClassVar[int] = 3
+    learning_rates: ClassVar[tuple[str, ...]] = (
+        "generator_learning_rate",
+        "discriminator_learning_rate",
+    )
 
-    pretrain_ratio: float = _number(0.5, 0.0, 1.0, "share of epochs without the GAN, the first")
-    pretrain_learning_rate: float = _number(1e-3, 1e-7, 1.0, "of Adam while there is no GAN")
-    generator_learning_rate: float = _number(2e-4, 1e-7, 1.0, "of the generator's Adam")
-    discriminator_learning_rate: float = _number(2e-4, 1e-7, 1.0, "of the discriminator's Adam")
+    architecture: str = "unet"
+
+    generator_only_ratio: float = _number(
+        0.5, 0.0, 1.0, "share of the epochs, the first ones, without the discriminator"
+    )
+    generator_only_learning_rate: float = _number(
+        1e-3, 1e-7, 1.0, "learning rate of Adam in these epochs"
+    )
+    generator_learning_rate: float = _number(2e-4, 1e-7, 1.0, "learning rate of the generator")
+    discriminator_learning_rate: float = _number(
+        2e-4, 1e-7, 1.0, "learning rate of the discriminator"
+    )
     l1_weight: float = _number(100.0, 0.0, 10_000.0, "lambda: weight of L1 beside the GAN loss")
-    gan_loss: str = _choice("bce", ("bce", "lsgan"), "cross-entropy, or least squares")
+    gan_loss: str = _choice("bce", GAN_LOSSES, "cross-entropy, or least squares")
 
     @property
-    def generator_epochs(self):
-        """How many epochs, from the first one on, know no discriminator.
+    def generator_only_epochs(self) -> int:
+        """How many epochs, from the first one on, have no discriminator.
 
-        Rounded down, so that a short training meets it too.
+        The number is rounded down, so that a short training has one too.
         """
-        return int(self.pretrain_ratio * self.epochs)
+        return int(self.generator_only_ratio * self.epochs)
+
+    @property
+    def generator_only_rates(self) -> dict[str, float]:
+        """The learning rates of these epochs, by name."""
+        return dict.fromkeys(self.learning_rates, 0.0) | {
+            self.learning_rates[0]: self.generator_only_learning_rate
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
-class Transfer(Config):
-    """What has an encoder that has learnt on other pictures before."""
+class PretrainedEncoder(Config):
+    """What has an encoder that has learned from ImageNet."""
+
+    architecture: str = "pretrained_unet"
+    compared: bool = False
 
     head: str = _as_in(Config, "head", "histogram")
     filters: int = _number(32, 4, 256, "channels of the decoder's last stage")
     depth: int = _number(5, 2, ENCODER_STAGES, "down-sampling stages, of the encoder's five")
     dropout: float = _as_in(Config, "dropout", 0.2)
     crop: float = _as_in(Config, "crop", 0.6)
-    encoder_weights: str = _file("imagenet", ("imagenet", "none"), "what the encoder begins with")
+    encoder: str = _choice(ENCODERS[0], ENCODERS, "EfficientNet-Lite0 or MobileNetV2")
+    encoder_weights: str = _file("imagenet", ("imagenet", "none"), "initial weights of the encoder")
     frozen_stages: int = _number(
-        2, 0, ENCODER_STAGES, "of the encoder that stay as loaded, not with `none`"
+        2, 0, ENCODER_STAGES, "stages of the encoder that never learn, unless it has no weights"
     )
     finetune_ratio: float = _number(
-        0.6, 0.0, 1.0, "share of epochs to fine-tune the rest, before a GAN"
+        0.6, 0.0, 1.0, "share of the generator-only epochs in which the other stages learn"
     )
-    finetune_learning_rate: float = _number(1e-4, 1e-7, 1.0, "of Adam while the encoder learns")
+    finetune_learning_rate: float = _number(
+        1e-4, 1e-7, 1.0, "learning rate of Adam while the encoder learns"
+    )
 
     @property
-    def finetune_epochs(self):
-        """How many of `generator_epochs`, the last ones, are for the encoder to learn as well.
+    def finetune_epochs(self) -> int:
+        """How many of `generator_only_epochs`, the last ones, also train the encoder.
 
-        Rounded down: the decoder has to learn first.
+        The number is rounded down: the decoder has to learn first.
         """
         if self.encoder_weights == "none" or self.frozen_stages == ENCODER_STAGES:
             return 0
-        return int(self.finetune_ratio * self.generator_epochs)
-
-    @property
-    def encoder(self):
-        """Its name, the end of the variant's: `mobilenet` or `efficientnet`."""
-        return self.variant.split("_")[-1]
+        return int(self.finetune_ratio * self.generator_only_epochs)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransferNaiveConfig(Transfer, NaiveConfig):
-    """A U-Net around an encoder that has learnt on other pictures, trained on likely colors."""
+class PretrainedNaiveConfig(PretrainedEncoder, NaiveConfig):
+    """A U-Net around a pretrained encoder, trained on the likelihood of colors."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransferPix2PixConfig(Transfer, Pix2PixConfig):
-    """A conditional GAN whose generator's encoder has learnt on other pictures before."""
+class PretrainedPix2PixConfig(PretrainedEncoder, Pix2PixConfig):
+    """A conditional GAN whose generator has a pretrained encoder."""
 
-    pretrain_ratio: float = _as_in(Pix2PixConfig, "pretrain_ratio", 0.8)
+    generator_only_ratio: float = _as_in(Pix2PixConfig, "generator_only_ratio", 0.8)
     l1_weight: float = _as_in(Pix2PixConfig, "l1_weight", 17.0)
 
 
-def tunable_fields(config_class):
-    """Return the dataclass fields that a user may set: all but the variant."""
-    return [spec for spec in dataclasses.fields(config_class) if spec.name != "variant"]
+def tunable_fields(config: Config | type[Config]) -> list[dataclasses.Field]:
+    """Return the dataclass fields that a user may set."""
+    return [spec for spec in dataclasses.fields(config) if "help" in spec.metadata]
 
 
-def add_arguments(parser, config):
-    """Add a flag for every field of `config` to an `argparse` parser, its range in the help."""
+def add_arguments(parser: argparse.ArgumentParser, config: Config) -> None:
+    """Add a flag for every field of `config` to a parser, its range in the help."""
     for spec in tunable_fields(config):
         default = getattr(config, spec.name)
         text = f"{spec.metadata['help']}; {_expected(spec)} (default: {default})"
         parser.add_argument(f"--{spec.name}", default=default, metavar=spec.name.upper(), help=text)
 
 
-def from_arguments(config, arguments: argparse.Namespace):
+def from_arguments(config: AnyConfig, arguments: argparse.Namespace) -> AnyConfig:
     """Return `config` with the values of the parsed flags.
 
     Raises:
@@ -184,7 +232,7 @@ def from_arguments(config, arguments: argparse.Namespace):
     return dataclasses.replace(config, **values)
 
 
-def every_head(variants, epochs):
+def every_head(variants: str, epochs: int | str) -> list[Config]:
     """Return the configs of a comparison: every named variant, and with free RGB, equally long.
 
     Args:
@@ -201,13 +249,13 @@ def every_head(variants, epochs):
             f"Received: variants={variants!r}"
         )
     return [
-        dataclasses.replace(VARIANTS[name], head=head, epochs=epochs)
+        dataclasses.replace(VARIANTS[name], head=head, epochs=epochs)  # type: ignore[arg-type]
         for name in dict.fromkeys(names)
         for head in (VARIANTS[name].head, "rgb")
     ]
 
 
-def _expected(spec):
+def _expected(spec: dataclasses.Field) -> str:
     if "names" in spec.metadata:
         return f"{', '.join(spec.metadata['names'])}, or an existing .h5 file"
     if "choices" in spec.metadata:
@@ -216,11 +264,12 @@ def _expected(spec):
     return f"{kind} from {spec.metadata['low']:g} to {spec.metadata['high']:g}"
 
 
-def _checked(spec, value):
+def _checked(spec: dataclasses.Field, value: Any) -> Any:
     """Return `value` as the field's type, or raise a ValueError that states the range."""
+    kind: Any = spec.type
     try:
-        typed = value if type(value) is spec.type else spec.type(value)
-        if spec.type is int and float(typed) != float(value):
+        typed = value if type(value) is kind else kind(value)
+        if kind is int and float(typed) != float(value):
             raise ValueError
     except (TypeError, ValueError):
         typed = None
@@ -233,28 +282,24 @@ def _checked(spec, value):
     )
 
 
-def _in_range(spec, value):
+def _in_range(spec: dataclasses.Field, value: Any) -> bool:
     if "names" in spec.metadata:
         return value in spec.metadata["names"] or Path(value).is_file()
     if "choices" in spec.metadata:
         return value in spec.metadata["choices"]
-    return spec.metadata["low"] <= value <= spec.metadata["high"]  # NaN is in no range
+    return bool(spec.metadata["low"] <= value <= spec.metadata["high"])  # NaN is in no range
 
 
 # Last, since creating an entry already checks it.
-VARIANTS = {
+VARIANTS: dict[str, Config] = {
     config.variant: config
     for config in (
-        NaiveConfig(variant="naive_basic"),
+        # A sweep finds it as naive_dropout with dropout 0: one network, not to be searched twice.
+        NaiveConfig(variant="naive_basic", searched=False),
         NaiveConfig(variant="naive_dropout", dropout=0.2),
-        NaiveConfig(variant="naive_deep", depth=4),
+        NaiveConfig(variant="naive_deep", depth=4, batch_norm=True),
         Pix2PixConfig(variant="pix2pix", filters=16, depth=7, dropout=0.5, epochs=16),
-        TransferNaiveConfig(variant="naive_efficientnet", epochs=30),
-        *(
-            TransferPix2PixConfig(variant=name, epochs=36)
-            for name in ("pix2pix_mobilenet", "pix2pix_efficientnet")
-        ),
+        PretrainedNaiveConfig(variant="naive_efficientnet", epochs=30),
+        PretrainedPix2PixConfig(variant="pix2pix_efficientnet", epochs=36),
     )
 }
-
-FROM_SCRATCH = [name for name, config in VARIANTS.items() if not isinstance(config, Transfer)]

@@ -6,11 +6,6 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
-LEARNING_RATES = {  # of each family; each is that of the optimizer of the same name
-    "naive": ("learning_rate",),
-    "pix2pix": ("generator_learning_rate", "discriminator_learning_rate"),
-}
-
 
 class Phase(NamedTuple):
     """Epochs in a row, counted from 0, and what is particular to them.
@@ -18,8 +13,8 @@ class Phase(NamedTuple):
     Attributes:
         epochs: their numbers.
         rates: the highest learning rate of each optimizer.
-        finetuning: whether an encoder that has learnt before learns as well.
-        adversarial: whether a GAN's two networks have met.
+        finetuning: whether a pretrained encoder learns as well.
+        adversarial: whether a discriminator takes part.
     """
 
     epochs: range
@@ -50,8 +45,8 @@ class CosineSchedule(keras.callbacks.Callback):
         """Enter the epoch's phase."""
         self.phase = next(each for each in phases(self.config) if epoch in each.epochs)
         self.done = self.phase.epochs.index(epoch) * self.steps
-        if self.config.family == "pix2pix":
-            self.model.pretrain(not self.phase.adversarial)
+        if hasattr(self.model, "discriminator"):
+            self.model.train_generator_only(not self.phase.adversarial)
         if any(layer.trainable != self.phase.finetuning for layer in self.finetuned):
             self._finetune(self.phase.finetuning)
 
@@ -67,7 +62,7 @@ class CosineSchedule(keras.callbacks.Callback):
         self.model.make_train_function(force=True)
         if finetuning:
             # Adam begins anew, or its first steps for what has not moved yet would be far too long.
-            optimizer = optimizer_of(self.model, LEARNING_RATES[self.config.family][0])
+            optimizer = optimizer_of(self.model, self.config.learning_rates[0])
             for variable in optimizer.variables:
                 variable.assign(ops.zeros(variable.shape, variable.dtype))
 
@@ -84,16 +79,11 @@ def phases(config):
     First the generator learns alone, then its encoder with it; last, for pix2pix, the generator
     without its encoder against the discriminator.
     """
-    end = config.generator_epochs
+    end = config.generator_only_epochs
     start = end - config.finetune_epochs
-    rates = {name: getattr(config, name) for name in LEARNING_RATES[config.family]}
-    alone = rates
-    if config.family == "pix2pix":
-        alone = {
-            "generator_learning_rate": config.pretrain_learning_rate,
-            "discriminator_learning_rate": 0.0,
-        }
-    slow = alone | {LEARNING_RATES[config.family][0]: config.finetune_learning_rate}
+    alone = config.generator_only_rates
+    slow = alone | {config.learning_rates[0]: config.finetune_learning_rate}
+    rates = {name: getattr(config, name) for name in config.learning_rates}
     possible = (
         Phase(range(start), alone),
         Phase(range(start, end), slow, finetuning=True),

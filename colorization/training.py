@@ -14,7 +14,7 @@ from tensorflow.python.framework import ops
 
 from colorization import evaluation, models, pixels
 from colorization.data import pipeline
-from colorization.schedule import LEARNING_RATES, CosineSchedule, optimizer_of
+from colorization.schedule import CosineSchedule, optimizer_of
 
 SCORED_PICTURES = 64  # CIEDE2000 costs 28 ms a picture: each epoch is scored on a fixed few
 SCORING_BATCH = 16
@@ -111,7 +111,7 @@ class Scoring(keras.callbacks.Callback):
         predicted = pixels.to_uint8(self.colorize(self.gray))
         means = evaluation.measure(self.real, predicted)
         logs.update({f"val_{name}": value for name, value in means.items()})
-        for name in LEARNING_RATES[self.config.family]:
+        for name in self.config.learning_rates:
             logs[name] = float(optimizer_of(self.model, name).learning_rate.numpy())
         logs["images_per_second"] = self.pictures_per_epoch / (self.stopped - self.started)
         score = means[self.criterion.metric]

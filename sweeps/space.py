@@ -37,14 +37,18 @@ class Choice(NamedTuple):
         return trial.suggest_categorical(name, self.options)
 
 
+def _searched_variants(family):
+    return tuple(name for name, each in VARIANTS.items() if each.family == family and each.searched)
+
+
 _RATE = "a factor of ten or so to either side of the default; what works spans orders of magnitude"
 
 SPACES = {
     "naive": {
         "variant": Choice(
-            ("naive_dropout", "naive_deep", "naive_efficientnet"),
-            "with batch normalization or without, or an encoder that knows ImageNet; naive_basic "
-            "is naive_dropout at dropout 0: one network under two names would be searched twice",
+            _searched_variants("naive"),
+            "with batch normalization or without, or a pretrained encoder; naive_basic is "
+            "naive_dropout with dropout 0",
         ),
         "filters": Range(
             16, 48, "what two cores train in minutes; pin it higher on a GPU", step=16
@@ -55,16 +59,15 @@ SPACES = {
     },
     "pix2pix": {
         "variant": Choice(
-            ("pix2pix", "pix2pix_efficientnet"),
-            "the paper's generator, or one around an encoder that knows ImageNet; the other one of "
-            "these would be a download",
+            _searched_variants("pix2pix"),
+            "the paper's generator, or one around a pretrained encoder",
         ),
         "filters": Range(8, 32, "what two cores train in minutes; pin it to 64 on a GPU", step=8),
         "depth": Range(
             4, 7, "7 reach the paper's bottleneck of one pixel; fewer are quicker; an encoder has 5"
         ),
         "dropout": Range(0.0, 0.7, "around the paper's 0.5, and none at all"),
-        "pretrain_learning_rate": Range(1e-4, 1e-2, _RATE, log=True),
+        "generator_only_learning_rate": Range(1e-4, 1e-2, _RATE, log=True),
         "generator_learning_rate": Range(5e-5, 2e-3, _RATE, log=True),
         "discriminator_learning_rate": Range(2e-5, 2e-3, _RATE, log=True),
         "l1_weight": Range(
@@ -72,8 +75,6 @@ SPACES = {
         ),
     },
 }
-
-_SEARCHED_AS = {"naive_basic": "naive_dropout"}  # see the reason above
 
 
 def parse_fix(family, text):
@@ -116,15 +117,8 @@ def parse_fix(family, text):
 
 
 def of_family(family):
-    """Return the hand-made variants of a family that are searched: name to config.
-
-    All but `pix2pix_mobilenet`, whose weights have to be downloaded.
-    """
-    return {
-        name: config
-        for name, config in VARIANTS.items()
-        if config.family == family and not name.endswith("mobilenet")
-    }
+    """Return the hand-made variants of a family: name to config."""
+    return {name: config for name, config in VARIANTS.items() if config.family == family}
 
 
 def recipe(family):
@@ -148,11 +142,32 @@ def handmade(family, fix, **flags):
         if fix.get("variant", name) != name:
             continue
         config = _replace(config, **fix, **flags)
-        network = dataclasses.replace(config, variant=_SEARCHED_AS.get(name, name))
+        network = dataclasses.replace(config, variant=searched_as(config), searched=True)
         if network not in networks:
             names[name] = config
             networks.add(network)
     return names
+
+
+def searched_as(config):
+    """Return the variant that a sweep chooses to draw this config's network.
+
+    Its own, if it is searched; otherwise one that differs in nothing but what is searched.
+    """
+    family = of_family(config.family)
+    preset, drawn = family[config.variant], set(SPACES[config.family]) - {"variant"}
+    fields = {name: getattr(preset, name) for name in {"variant", "searched", *drawn}}
+    for name, other in family.items():
+        if other.searched and (name == config.variant or _is_same(other, preset, fields)):
+            return name
+    raise ValueError(
+        f"A sweep cannot draw {config.variant}. Expected a searched variant that differs only in "
+        f"{', '.join(sorted(drawn))}: give it searched=True. Received: searched=False"
+    )
+
+
+def _is_same(other, preset, fields):
+    return type(other) is type(preset) and dataclasses.replace(other, **fields) == preset
 
 
 def full_epochs(family, fix):
@@ -169,7 +184,7 @@ def params_of(config, fix):
     """Return a config as the parameters of a trial."""
     params = {name: getattr(config, name) for name in searched(config.family, fix)}
     if "variant" in params:
-        params["variant"] = _SEARCHED_AS.get(config.variant, config.variant)
+        params["variant"] = searched_as(config)
     return params
 
 

@@ -28,12 +28,12 @@ def named(phase):
         ("naive_efficientnet", {"frozen_stages": 0}, {ALONE: 5, FINETUNING: 7}),
         ("naive_efficientnet", {"encoder_weights": "none"}, {ALONE: 12}),
         ("pix2pix", {}, {ALONE: 6, ADVERSARIAL: 6}),
-        ("pix2pix", {"pretrain_ratio": 0}, {ADVERSARIAL: 12}),
+        ("pix2pix", {"generator_only_ratio": 0}, {ADVERSARIAL: 12}),
         ("pix2pix_efficientnet", {}, {ALONE: 4, FINETUNING: 5, ADVERSARIAL: 3}),
         ("pix2pix_efficientnet", {"epochs": 36}, {ALONE: 12, FINETUNING: 16, ADVERSARIAL: 8}),
         ("pix2pix_efficientnet", {"epochs": 2}, {ALONE: 1, ADVERSARIAL: 1}),
-        ("pix2pix_efficientnet", {"pretrain_ratio": 0}, {ADVERSARIAL: 12}),
-        ("pix2pix_mobilenet", {"pretrain_ratio": 1}, {ALONE: 5, FINETUNING: 7}),
+        ("pix2pix_efficientnet", {"generator_only_ratio": 0}, {ADVERSARIAL: 12}),
+        ("pix2pix_efficientnet", {"generator_only_ratio": 1}, {ALONE: 5, FINETUNING: 7}),
     ],
 )
 def test_each_epoch_is_for_one_thing(variant, changes, expected):
@@ -46,7 +46,7 @@ def test_each_epoch_is_for_one_thing(variant, changes, expected):
 def test_each_phase_has_its_own_rates():
     config = dataclasses.replace(
         VARIANTS["pix2pix_efficientnet"],
-        pretrain_learning_rate=0.5,
+        generator_only_learning_rate=0.5,
         finetune_learning_rate=0.25,
         generator_learning_rate=0.125,
         discriminator_learning_rate=0.0625,

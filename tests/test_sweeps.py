@@ -397,7 +397,7 @@ def plan(digest="", seed=0, objective="delta_e"):
         ("pix2pix", "", 7),
         ("pix2pix", "variant=pix2pix", 6),
         ("pix2pix", "variant=pix2pix_efficientnet", 7),
-        ("pix2pix", "variant=pix2pix,pretrain_ratio=1", 4),
+        ("pix2pix", "variant=pix2pix,generator_only_ratio=1", 4),
     ],
 )
 def test_pruning_begins_with_half_of_the_epochs_or_of_the_adversarial_ones(family, fix, begin):

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from colorization import evaluation, models, pixels, tracking, training
-from colorization.config import FROM_SCRATCH, VARIANTS
+from colorization.config import VARIANTS, PretrainedEncoder
 from colorization.models.export import TOLERANCE, export_onnx
 from tests.conftest import ROOT
 
 
 def quick(variant, **changes):
-    own = {} if variant in FROM_SCRATCH else {"encoder_weights": "none"}
+    own = {"encoder_weights": "none"} if isinstance(VARIANTS[variant], PretrainedEncoder) else {}
     return dataclasses.replace(VARIANTS[variant], **{"filters": 4, "epochs": 2, **own, **changes})
 
 
@@ -78,7 +78,7 @@ def test_what_is_frozen_is_kept_as_it_was_loaded(splits):
         (
             "pix2pix_efficientnet",
             "generator_learning_rate",
-            {"epochs": 3, "pretrain_ratio": 2 / 3},
+            {"epochs": 3, "generator_only_ratio": 2 / 3},
             [False, True, False],
         ),
     ],
@@ -113,7 +113,7 @@ def test_fine_tuning_begins_with_short_steps(splits):
     config = quick(
         "pix2pix_efficientnet",
         encoder_weights="imagenet",
-        pretrain_ratio=1.0,
+        generator_only_ratio=1.0,
         finetune_ratio=0.5,
         warmup_ratio=0.0,
         ema_momentum=0.0,
@@ -184,7 +184,7 @@ def test_learning_rates_rise_and_then_fall_to_zero_along_a_cosine(splits):
             seen.append([float(each.learning_rate) for each in optimizers])
 
     rates = {"generator_learning_rate": 2e-3, "discriminator_learning_rate": 1e-3}
-    config = quick("pix2pix", epochs=4, pretrain_ratio=0, warmup_ratio=0.25, **rates)
+    config = quick("pix2pix", epochs=4, generator_only_ratio=0, warmup_ratio=0.25, **rates)
     history = training.train(config, splits, [Rates()]).history
     generator, discriminator = np.array(seen).T
     np.testing.assert_allclose(generator, 2 * discriminator, rtol=1e-5)
@@ -197,8 +197,8 @@ def test_learning_rates_rise_and_then_fall_to_zero_along_a_cosine(splits):
 
 
 def test_pix2pix_learns_from_l1_alone_before_the_gan_at_a_rate_of_its_own(splits):
-    rates = {"pretrain_learning_rate": 3e-3, "generator_learning_rate": 1e-4}
-    config = quick("pix2pix", epochs=4, pretrain_ratio=0.5, warmup_ratio=0, **rates)
+    rates = {"generator_only_learning_rate": 3e-3, "generator_learning_rate": 1e-4}
+    config = quick("pix2pix", epochs=4, generator_only_ratio=0.5, warmup_ratio=0, **rates)
     history = training.train(config, splits).history
     for name in ("discriminator_loss", "val_discriminator_loss", "discriminator_learning_rate"):
         assert [value > 0 for value in history[name]] == [False, False, True, True]

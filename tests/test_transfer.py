@@ -24,10 +24,14 @@ from tests.conftest import ROOT
 RGB = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), "uint8")
 
 
-def small(variant="pix2pix_mobilenet", **changes):
+def small(variant="pix2pix_efficientnet", **changes):
     return dataclasses.replace(
         VARIANTS[variant], **{"filters": 4, "encoder_weights": "none", **changes}
     )
+
+
+NAIVE_EFFICIENTNET = ("naive_efficientnet", "efficientnet")
+PIX2PIX_MOBILENET = ("pix2pix_efficientnet", "mobilenet")
 
 
 def random_weights(network):
@@ -56,18 +60,17 @@ def features(network, names, pictures):
 
 
 @pytest.mark.parametrize(
-    ("variant", "make", "names"),
+    ("variant", "encoder", "make", "names"),
     [
-        ("pix2pix_mobilenet", mobilenet, MOBILENET_FEATURES),
-        ("pix2pix_efficientnet", efficient, ("block0_project_normalize", "block14_add")),
-        ("naive_efficientnet", efficient, ("block0_project_normalize", "block14_add")),
+        (*PIX2PIX_MOBILENET, mobilenet, MOBILENET_FEATURES),
+        (*NAIVE_EFFICIENTNET, efficient, ("block0_project_normalize", "block14_add")),
     ],
 )
-def test_the_encoder_begins_with_the_weights_of_a_file(variant, make, names, tmp_path):
+def test_the_encoder_begins_with_the_weights_of_a_file(variant, encoder, make, names, tmp_path):
     file = tmp_path / "encoder.weights.h5"
     theirs = make(48)
     theirs.save_weights(file)
-    config = small(variant, encoder_weights=str(file))
+    config = small(variant, encoder=encoder, encoder_weights=str(file))
     colorizer = models.build(config, 32).colorizer
     gray = pixels.gray_input(RGB, config.gray_channels)
     enlarged = keras.layers.Resizing(48, 48)(pixels.to_signed(pixels.gray_input(RGB, 3)))
@@ -77,19 +80,24 @@ def test_the_encoder_begins_with_the_weights_of_a_file(variant, make, names, tmp
 
 
 @pytest.mark.parametrize(
-    ("variant", "make", "last_frozen", "last_used"),
+    ("variant", "encoder", "make", "last_frozen", "last_used"),
     [
-        ("pix2pix_mobilenet", mobilenet, "block_3_expand_BN", "block_16_project_BN"),
-        ("naive_efficientnet", efficient, "block2_project_normalize", "block15_project_normalize"),
+        (*PIX2PIX_MOBILENET, mobilenet, "block_3_expand_BN", "block_16_project_BN"),
+        (
+            *NAIVE_EFFICIENTNET,
+            efficient,
+            "block2_project_normalize",
+            "block15_project_normalize",
+        ),
     ],
 )
 @pytest.mark.parametrize("frozen", [0, 2])
 def test_frozen_stages_keep_their_weights_and_all_their_statistics(
-    variant, make, last_frozen, last_used, frozen, tmp_path
+    variant, encoder, make, last_frozen, last_used, frozen, tmp_path
 ):
     make().save_weights(tmp_path / "encoder.weights.h5")
     weights = str(tmp_path / "encoder.weights.h5")
-    config = small(variant, encoder_weights=weights, frozen_stages=frozen)
+    config = small(variant, encoder=encoder, encoder_weights=weights, frozen_stages=frozen)
     trainer, colorizer, _ = models.build(config, 32)
     layers = [each for each in colorizer.layers if each.weights]
     names = [each.name for each in layers]
@@ -110,13 +118,16 @@ def test_frozen_stages_keep_their_weights_and_all_their_statistics(
 
 
 @pytest.mark.parametrize(
-    ("variant", "make"), [("pix2pix_mobilenet", mobilenet), ("naive_efficientnet", efficient)]
+    ("variant", "encoder", "make"),
+    [(*PIX2PIX_MOBILENET, mobilenet), (*NAIVE_EFFICIENTNET, efficient)],
 )
-def test_of_an_encoder_frozen_as_a_whole_nothing_moves_and_behind_it_all(variant, make, tmp_path):
-    encoder = make(48)
-    encoder.save_weights(tmp_path / "encoder.weights.h5")
+def test_of_an_encoder_frozen_as_a_whole_nothing_moves_and_behind_it_all(
+    variant, encoder, make, tmp_path
+):
+    theirs = make(48)
+    theirs.save_weights(tmp_path / "encoder.weights.h5")
     weights = str(tmp_path / "encoder.weights.h5")
-    config = small(variant, encoder_weights=weights, frozen_stages=5)
+    config = small(variant, encoder=encoder, encoder_weights=weights, frozen_stages=5)
     trainer, colorizer, _ = models.build(config, 32)
     before = {each.name: each.get_weights() for each in colorizer.layers if each.weights}
     real = pixels.to_signed(RGB.astype("f4"))
@@ -130,7 +141,7 @@ def test_of_an_encoder_frozen_as_a_whole_nothing_moves_and_behind_it_all(variant
             for pair in zip(arrays, colorizer.get_layer(name).get_weights(), strict=True)
         )
     }
-    assert moved == set(before) - {each.name for each in encoder.layers}
+    assert moved == set(before) - {each.name for each in theirs.layers}
     assert "summary" in moved
 
 
@@ -166,12 +177,13 @@ def test_an_encoder_without_weights_learns_all_of_them():
 
 
 @pytest.mark.parametrize(
-    ("variant", "make"), [("pix2pix_mobilenet", mobilenet), ("naive_efficientnet", efficient)]
+    ("variant", "encoder", "make"),
+    [(*PIX2PIX_MOBILENET, mobilenet), (*NAIVE_EFFICIENTNET, efficient)],
 )
-def test_what_is_kept_needs_no_file_and_has_the_same_weights(variant, make, tmp_path):
+def test_what_is_kept_needs_no_file_and_has_the_same_weights(variant, encoder, make, tmp_path):
     file = tmp_path / "encoder.weights.h5"
     make().save_weights(file)
-    config = small(variant, encoder_weights=str(file))
+    config = small(variant, encoder=encoder, encoder_weights=str(file))
     trained = models.build(config, 32).colorizer
     file.unlink()
     plain = models.build_plain(config, 32)
@@ -236,7 +248,7 @@ def test_a_file_that_is_not_there_is_refused_by_name(
     flags = ["--data", str(paintings), "--encoder_weights", "nowhere.h5", "--epochs", "1"]
     with caplog.at_level("ERROR"):
         try:
-            status = main(["pix2pix_mobilenet", *flags])
+            status = main(["pix2pix_efficientnet", *flags])
         except SystemExit as stop:
             status = stop.code
     assert status == 2
@@ -251,7 +263,7 @@ from colorization import models
 from colorization.config import VARIANTS
 
 mobilenet_v2.BASE_WEIGHT_PATH = sys.argv[1]
-config = dataclasses.replace(VARIANTS["pix2pix_mobilenet"], filters=4)
+config = dataclasses.replace(VARIANTS["pix2pix_efficientnet"], encoder="mobilenet", filters=4)
 try:
     layer = models.build(config, 128).trainer.generator.get_layer("Conv1")
     print("kernel:", layer.get_weights()[0].sum())

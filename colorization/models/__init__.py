@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import keras
 
-from colorization.config import Transfer
+from colorization.config import NaiveConfig, Pix2PixConfig, PretrainedEncoder
+from colorization.losses import GAN_LOSSES, PIXEL_LOSSES
 from colorization.models import histogram
 from colorization.models.heads import build_colorizer
 from colorization.models.naive import build_autoencoder
@@ -45,10 +46,7 @@ def build(config, size, synchronized=False, fused=True):
     """
     generator, finetuned = _build_generator(config, size, fused)
     _normalize_together(synchronized, generator)
-    if config.family == "pix2pix":
-        trainer = _build_gan(config, generator, size, synchronized)
-    else:
-        trainer = _compile_naive(config, generator)
+    trainer = _named(TRAINERS, "family", config)(config, generator, size, synchronized)
     return Networks(trainer, build_colorizer(generator), finetuned)
 
 
@@ -58,7 +56,7 @@ def build_plain(config, size):
     Its weights are of the same shapes and order as those of `build`.
     """
     # It is given its weights: those that an encoder begins with are not needed.
-    own = {"encoder_weights": "none"} if isinstance(config, Transfer) else {}
+    own = {"encoder_weights": "none"} if isinstance(config, PretrainedEncoder) else {}
     plain = dataclasses.replace(config, precision="float32", **own)
     generator, _ = _build_generator(plain, size, fused=False)
     return build_colorizer(generator)
@@ -70,44 +68,76 @@ def _build_generator(config, size, fused):
             f"`depth` halves the pictures too often. Expected {size} pixels to be divisible by "
             f"2**depth. Received: depth={config.depth}"
         )
-    shape = (size, config.filters, config.depth, config.dropout)
     with computing_in(config.precision):
-        if isinstance(config, Transfer):
-            return build_transfer_unet(
-                config.encoder,
-                config.gray_channels,
-                *shape,
-                head=config.head,
-                encoder_weights=config.encoder_weights,
-                frozen_stages=config.frozen_stages,
-                fused=fused,
-            )
-        if config.family == "pix2pix":
-            return build_unet(*shape, head=config.head, fused=fused), []
-        batch_norm = config.variant == "naive_deep"
-        return build_autoencoder(*shape, batch_norm, head=config.head, fused=fused), []
+        return _named(GENERATORS, "architecture", config)(config, size, fused)
 
 
-def _compile_naive(config, generator):
+def _named(builders, field, config):
+    """Return the builder that a config names in a field, or raise a ValueError."""
+    name = getattr(config, field)
+    if name not in builders:
+        raise ValueError(
+            f"Unknown {field} of {config.variant}. Expected one of {', '.join(builders)}: register "
+            f"its builder in `models.build`. Received: {field}={name!r}"
+        )
+    return builders[name]
+
+
+def _autoencoder(config, size, fused):
+    shape = (size, config.filters, config.depth, config.dropout)
+    return build_autoencoder(*shape, config.batch_norm, head=config.head, fused=fused), []
+
+
+def _unet(config, size, fused):
+    shape = (size, config.filters, config.depth, config.dropout)
+    return build_unet(*shape, head=config.head, fused=fused), []
+
+
+def _pretrained_unet(config, size, fused):
+    return build_transfer_unet(
+        config.encoder,
+        config.gray_channels,
+        size,
+        config.filters,
+        config.depth,
+        config.dropout,
+        head=config.head,
+        encoder_weights=config.encoder_weights,
+        frozen_stages=config.frozen_stages,
+        fused=fused,
+    )
+
+
+GENERATORS = {
+    "autoencoder": _autoencoder,
+    "unet": _unet,
+    "pretrained_unet": _pretrained_unet,
+}
+"""Of a config, a size and `fused`: a generator, and its layers that only learn in fine-tuning."""
+
+
+def _naive(config, generator, size, synchronized):
     if config.head == "histogram":
         trainer = keras.Model(generator.input, histogram.scores_of(generator))
         loss = histogram.cross_entropy
     else:
         trainer = generator
-        loss = {"l1": "mean_absolute_error", "mse": "mean_squared_error"}[config.loss]
+        loss = PIXEL_LOSSES[config.loss]
     optimizer = keras.optimizers.Adam(config.learning_rate)
     optimizer.build(trainer.trainable_variables)  # now, since some may be frozen in the first step
     trainer.compile(optimizer, loss)
     return trainer
 
 
-def _build_gan(config, generator, size, synchronized):
+def _gan(config, generator, size, synchronized):
     from colorization.models.adversarial import Pix2Pix  # needs TensorFlow, the networks do not
 
     with computing_in(config.precision):
-        known = isinstance(config, Transfer)
-        coarse = known and config.head != "rgb"
-        discriminator = build_patchgan(size, config.filters, halved=coarse, normalized=not known)
+        pretrained = isinstance(config, PretrainedEncoder)
+        coarse = pretrained and config.head != "rgb"
+        discriminator = build_patchgan(
+            size, config.filters, halved=coarse, normalized=not pretrained
+        )
     _normalize_together(synchronized, discriminator)
     scored = None
     if config.head == "histogram":
@@ -118,9 +148,13 @@ def _build_gan(config, generator, size, synchronized):
         keras.optimizers.Adam(config.generator_learning_rate, ADAM_BETA_1),
         keras.optimizers.Adam(config.discriminator_learning_rate, ADAM_BETA_1),
         l1_weight=config.l1_weight,
-        gan_loss=config.gan_loss,
+        gan_loss=GAN_LOSSES[config.gan_loss],
     )
     return trainer
+
+
+TRAINERS = {NaiveConfig.family: _naive, Pix2PixConfig.family: _gan}
+"""Of a config, its generator, a size and `synchronized`: what `fit` trains, compiled."""
 
 
 def _normalize_together(synchronized, network):

@@ -10,9 +10,9 @@ from colorization.models.histogram import cross_entropy
 class Pix2Pix(keras.Model):
     """A conditional GAN with an L1 term (Isola et al. 2017), updated alternately.
 
-    While `pretraining` is True the generator learns without the discriminator, which teaches
-    better what knows most colors already (as DeOldify's "NoGAN" found): from L1, or from the
-    cross-entropy of its scores of colors where it has such. To change it, call `pretrain`.
+    While `generator_only` is True the generator learns without the discriminator: from L1, or from
+    the cross-entropy of its color scores if it has them. A discriminator teaches more once the
+    generator knows most colors (as DeOldify's "NoGAN" found). `train_generator_only` sets it.
 
     Where a `tf.distribute.Strategy` shares a batch among replicas, each one's losses are its
     share of the batch's: Keras's optimizers add up the gradients.
@@ -20,8 +20,8 @@ class Pix2Pix(keras.Model):
     Args:
         generator: gray levels (N, S, S, 3) to signed RGB (N, S, S, 3).
         discriminator: [gray levels, signed RGB] to logits (N, h, w, 1).
-        scored: the generator once more, which returns its scores of colors as well, if it has
-            such; see `histogram`.
+        scored: the generator once more, which also returns its color scores, if it has any; see
+            `color_bins`.
     """
 
     def __init__(self, generator, discriminator, scored=None):
@@ -31,13 +31,10 @@ class Pix2Pix(keras.Model):
         self.scored = scored
         names = ("generator_loss", "adversarial_loss", "l1_loss", "discriminator_loss")
         self.trackers = {name: keras.metrics.Mean(name=name) for name in names}
-        self.pretraining = False
+        self.generator_only = False
 
     def compile(self, generator_optimizer, discriminator_optimizer, l1_weight, gan_loss):
-        """Set the two optimizers, the weight of L1 and `gan_loss`: `bce` or `lsgan`.
-
-        `lsgan` is least squares on the logits (Mao et al. 2017).
-        """
+        """Set the two optimizers, the weight of L1, and the loss: a function of `losses`."""
         super().compile()
         self.generator_optimizer = generator_optimizer
         self.discriminator_optimizer = discriminator_optimizer
@@ -45,10 +42,7 @@ class Pix2Pix(keras.Model):
         generator_optimizer.build(self.generator.trainable_variables)
         discriminator_optimizer.build(self.discriminator.trainable_variables)
         self.l1_weight = l1_weight
-        self.judge = {
-            "bce": keras.losses.BinaryCrossentropy(from_logits=True),
-            "lsgan": keras.losses.MeanSquaredError(),
-        }[gan_loss]
+        self.gan_loss = gan_loss
 
     @property
     def metrics(self):
@@ -59,49 +53,50 @@ class Pix2Pix(keras.Model):
         """Return the generator's signed RGB (N, S, S, 3) for gray levels (N, S, S, 3)."""
         return self.generator(gray, training=training)
 
-    def pretrain(self, pretraining):
+    def train_generator_only(self, generator_only):
         """Let the generator learn alone, or against the discriminator, from the next step on."""
-        if pretraining != self.pretraining:
-            self.pretraining = pretraining
+        if generator_only != self.generator_only:
+            self.generator_only = generator_only
             self.make_train_function(force=True)
             self.make_test_function(force=True)
 
     def train_step(self, data):
         """Update the discriminator, then the generator against the updated one, on one batch.
 
-        While pretraining, the generator alone; the losses of a discriminator are 0 then.
+        In the generator-only phase only the generator is updated, and the losses of a discriminator
+        are 0.
         """
         gray, real, _ = keras.utils.unpack_x_y_sample_weight(data)
-        if self.pretraining:
-            return self._pretrain_step(gray, real)
+        if self.generator_only:
+            return self._generator_only_step(gray, real)
         with tf.GradientTape() as generator_tape:
             fake = self.generator(gray, training=True)
             with tf.GradientTape() as tape:
-                judged = self._judge_both(gray, real, tf.stop_gradient(fake), training=True)
-            self._apply(tape, judged, self.discriminator, self.discriminator_optimizer)
-            losses = self._judge_fake(gray, real, fake, training=True)
+                loss = self._discriminator_loss(gray, real, tf.stop_gradient(fake), training=True)
+            self._apply(tape, loss, self.discriminator, self.discriminator_optimizer)
+            losses = self._generator_losses(gray, real, fake, training=True)
         self._apply(
             generator_tape, losses["generator_loss"], self.generator, self.generator_optimizer
         )
-        return self._track({**losses, "discriminator_loss": judged})
+        return self._track({**losses, "discriminator_loss": loss})
 
     def test_step(self, data):
         """Return the same losses, without updates."""
         gray, real, _ = keras.utils.unpack_x_y_sample_weight(data)
-        if self.pretraining:
-            return self._track(self._learn_alone(gray, real, training=False))
+        if self.generator_only:
+            return self._track(self._generator_only_losses(gray, real, training=False))
         fake = self.generator(gray, training=False)
-        judged = self._judge_both(gray, real, fake, training=False)
-        losses = self._judge_fake(gray, real, fake, training=False)
-        return self._track({**losses, "discriminator_loss": judged})
+        loss = self._discriminator_loss(gray, real, fake, training=False)
+        losses = self._generator_losses(gray, real, fake, training=False)
+        return self._track({**losses, "discriminator_loss": loss})
 
-    def _pretrain_step(self, gray, real):
+    def _generator_only_step(self, gray, real):
         with tf.GradientTape() as tape:
-            losses = self._learn_alone(gray, real, training=True)
+            losses = self._generator_only_losses(gray, real, training=True)
         self._apply(tape, losses["generator_loss"], self.generator, self.generator_optimizer)
         return self._track(losses)
 
-    def _learn_alone(self, gray, real, training):
+    def _generator_only_losses(self, gray, real, training):
         if self.scored:
             fake, scores = self.scored(gray, training=training)
             l1 = self._l1(real, fake)
@@ -111,22 +106,21 @@ class Pix2Pix(keras.Model):
         nothing = dict.fromkeys(self.trackers, 0.0)
         return nothing | {"generator_loss": loss, "l1_loss": l1}
 
-    def _judge_both(self, gray, real, fake, training):
+    def _discriminator_loss(self, gray, real, fake, training):
         """Return the discriminator's loss, halved as in the paper to slow it down."""
         on_real = self.discriminator([gray, real], training=training)
         on_fake = self.discriminator([gray, fake], training=training)
-        real_loss = self.judge(ops.ones_like(on_real), on_real)
-        return (real_loss + self.judge(ops.zeros_like(on_fake), on_fake)) / 2
+        return (self.gan_loss(True, on_real) + self.gan_loss(False, on_fake)) / 2 / _replicas()
 
-    def _judge_fake(self, gray, real, fake, training):
+    def _generator_losses(self, gray, real, fake, training):
         on_fake = self.discriminator([gray, fake], training=training)
-        adversarial = self.judge(ops.ones_like(on_fake), on_fake)
+        adversarial = self.gan_loss(True, on_fake) / _replicas()
         l1 = self._l1(real, fake)
         total = adversarial + self.l1_weight * l1
         return {"generator_loss": total, "adversarial_loss": adversarial, "l1_loss": l1}
 
     def _l1(self, real, fake):
-        return ops.mean(ops.abs(real - fake)) / _replicas()  # as Keras's losses in `judge` do
+        return ops.mean(ops.abs(real - fake)) / _replicas()
 
     def _apply(self, tape, loss, network, optimizer):
         weights = network.trainable_weights
