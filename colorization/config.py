@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from colorization.losses import GAN_LOSSES, PIXEL_LOSSES
-
 from colorization.address import shown
+from colorization.losses import GAN_LOSSES, PIXEL_LOSSES
 
 HEADS = ("chroma", "histogram", "rgb")
 ENCODERS = ("efficientnet", "mobilenet")
