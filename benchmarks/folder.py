@@ -17,7 +17,7 @@ import mlflow
 from benchmarks.picture import paint_jpeg
 from benchmarks.serving import build_network, forward_only, save_pyfunc
 from benchmarks.table import Row, print_table
-from serve import folder
+from serve.batch import folder
 
 SIDES = (128, 256, 512, 1024)
 ROUNDS = 7

@@ -92,15 +92,15 @@ def time_second(folder: Path) -> Row:
 
 def measure_waiting() -> list[Row]:
     """Return what an epoch of each family waits for its pictures."""
-    from colorization import models
     from colorization.config import VARIANTS
     from colorization.data import pipeline
+    from colorization.models import build
 
     images = np.random.default_rng(0).integers(0, 256, (160, 128, 128, 3), np.uint8)
     rows = []
     for name in ("naive_basic", "pix2pix"):
         config = VARIANTS[name]
-        trainer = models.build(config, 128).trainer
+        trainer = build.build(config, 128).trainer
         trainer.make_train_function()
         step = trainer.train_function
         pairs = pipeline.training_pairs(

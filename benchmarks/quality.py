@@ -71,20 +71,21 @@ def train(config, data, seconds):
         The results, by the keys of `COLUMNS`, with those under test-time augmentation as `tta`;
         and `SHOWN` colored test pictures.
     """
-    from colorization import pixels, training
+    from colorization import color
     from colorization.data import prepare, sources
+    from colorization.training import train
 
     splits = prepare.prepare(sources.fetch(data))
     config = dataclasses.replace(config, epochs=epochs_in(seconds, config, splits))
-    result = training.train(config, splits)
+    result = train.train(config, splits)
     real = np.asarray(splits.test.images)
-    gray = pixels.gray_input(real, config.gray_channels)
-    colorize = training.as_function(result.colorizer)
+    gray = color.gray_input(real, config.gray_channels)
+    colorize = train.as_function(result.colorizer)
     levels = colorize(gray)
     mirrored = colorize(gray[:, :, ::-1])[:, :, ::-1]
-    predicted = pixels.to_uint8(levels)
+    predicted = color.to_uint8(levels)
     results = evaluation.measure(real, predicted) | {
-        "tta": evaluation.measure(real, pixels.to_uint8((levels + mirrored) / 2)),
+        "tta": evaluation.measure(real, color.to_uint8((levels + mirrored) / 2)),
         "parameters": result.colorizer.count_params(),
         "images_per_second": statistics.harmonic_mean(result.history["images_per_second"]),
         "epochs": config.epochs,
@@ -99,14 +100,14 @@ def epochs_in(seconds, config, splits):
     """Return how many epochs of a config fit into the seconds, by training a little first."""
     import keras
 
-    from colorization import training
+    from colorization.training import train
 
     few = dataclasses.replace(splits.train, images=splits.train.images[:PROBED])
     ends = []
     clock = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: ends.append(time.perf_counter())
     )
-    result = training.train(probe_of(config), dataclasses.replace(splits, train=few), [clock])
+    result = train.train(probe_of(config), dataclasses.replace(splits, train=few), [clock])
     speeds = result.history["images_per_second"]
     scoring = max(0, ends[1] - ends[0] - len(few.images) / speeds[1])
     shares = [len(each.epochs) / MANY for each in phases_of(config)]
@@ -116,7 +117,7 @@ def epochs_in(seconds, config, splits):
 
 def phases_of(config):
     """Return the phases of a config that lasts for `MANY` epochs."""
-    from colorization import schedule
+    from colorization.training import schedule
 
     return schedule.phases(dataclasses.replace(config, epochs=MANY))
 
@@ -160,11 +161,11 @@ def run_campaign(campaign, data, digest, minutes, folder):
 
 def baselines(splits):
     """Return the results of no model at all, by name."""
-    from colorization import pixels
+    from colorization import color
 
     real = np.asarray(splits.test.images)
     chroma = evaluation.mean_chroma(splits.train.images)
-    plain = evaluation.baselines(pixels.luma(real), chroma)
+    plain = evaluation.baselines(color.luma(real), chroma)
     return {
         evaluation.BASELINES[name]: evaluation.measure(real, each) for name, each in plain.items()
     }
@@ -190,7 +191,7 @@ def log(table, splits, data, minutes, files):
     """Log the campaign as an MLflow run."""
     import mlflow
 
-    from colorization import figures, pixels, tracking
+    from colorization import color, figures, tracking
 
     with tracking.open_run("quality") as run:
         tracking.log_flags(data, minutes=minutes, machine=describe_machine())
@@ -199,7 +200,7 @@ def log(table, splits, data, minutes, files):
         kept = shown(len(splits.test.images))
         chosen = np.linspace(0, len(kept) - 1, min(SHEET_ROWS, len(kept))).astype(int)
         real = np.asarray(splits.test.images)[kept[chosen]]
-        columns = {"gray": pixels.to_uint8(pixels.gray_input(real, 3))}
+        columns = {"gray": color.to_uint8(color.gray_input(real, 3))}
         for (name, seed), file in files.items():
             if seed == 0:
                 columns[name.replace(", ", "\n")] = np.load(file.with_suffix(".npy"))[chosen]

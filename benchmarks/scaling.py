@@ -25,8 +25,8 @@ def train(name: str, count: int, cores: int, epochs: int) -> tuple[float, float]
     To be called in a process of its own, before TensorFlow counts the cores.
     """
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
-    from colorization import training
     from colorization.config import VARIANTS
+    from colorization.training import train
 
     with tempfile.TemporaryDirectory() as place:
         shape = (count, 128, 128, 3)
@@ -36,7 +36,7 @@ def train(name: str, count: int, cores: int, epochs: int) -> tuple[float, float]
         config = dataclasses.replace(VARIANTS[name], epochs=epochs)
         if config.family == "pix2pix":  # the GAN alone
             config = dataclasses.replace(config, generator_only_ratio=0.0)
-        result = training.train(config, SimpleNamespace(train=split, val=split))
+        result = train.train(config, SimpleNamespace(train=split, val=split))
     _, *after_the_first = result.history["images_per_second"]  # the first epoch compiles
     return statistics.median(after_the_first), peak_memory()
 

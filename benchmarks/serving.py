@@ -33,7 +33,8 @@ from PIL import Image
 
 from benchmarks.picture import paint_jpeg
 from benchmarks.table import Row, median_ratio, print_table, side_by_side
-from serve import colorizer
+from colorization import tracking
+from serve import pyfunc
 
 ROUNDS = 100
 CLIENTS = 16
@@ -41,11 +42,11 @@ CLIENTS = 16
 
 def build_network(filters: int):
     """The default pix2pix generator, untrained: the cost of a colorizer, without its skill."""
-    from colorization import models
     from colorization.config import VARIANTS
+    from colorization.models import build
 
     config = dataclasses.replace(VARIANTS["pix2pix"], filters=filters)
-    network = models.build_plain(config, 128)
+    network = build.build_plain(config, 128)
     network(np.zeros((1, 128, 128, 3), "float32"))
     return network
 
@@ -55,10 +56,10 @@ def save_pyfunc(network, folder: Path) -> str:
     network.export(folder / "generator.onnx", format="onnx", verbose=False)
     mlflow.pyfunc.save_model(
         folder / "model",
-        python_model=colorizer.__file__,
+        python_model=pyfunc.__file__,
         artifacts={"generator": str(folder / "generator.onnx")},
-        signature=colorizer.SIGNATURE,
-        pip_requirements=[f"{name}=={version(name)}" for name in colorizer.REQUIREMENTS],
+        signature=tracking.SIGNATURE,
+        pip_requirements=[f"{name}=={version(name)}" for name in tracking.REQUIREMENTS],
     )
     return str(folder / "model")
 
@@ -74,7 +75,7 @@ def bare_script(session, jpeg: bytes, colored: bytes):
         gray = np.asarray(image.convert("L").resize((side, side)), np.float32)
         (rgb,) = session.run(None, {feed.name: gray[None, :, :, None].repeat(channels, -1)})
         Image.fromarray(rgb[0].astype(np.uint8)).resize(image.size)
-        result.save(io.BytesIO(), "PNG", **colorizer.WRITABLE["png"])  # the same bytes as predict
+        result.save(io.BytesIO(), "PNG", **pyfunc.WRITABLE["png"])  # the same bytes as predict
 
     return run
 
@@ -103,9 +104,9 @@ def compare_in_process(model, network, jpeg: bytes) -> list[Row]:
         bare_script(inside._session, jpeg, model.predict(rows)["image"][0]),
     ]
     if network is not None:
-        beside = colorizer.Colorizer()
+        beside = pyfunc.Colorizer()
         beside._session = KerasSession(network, inside._session)
-        beside._max_pixels = colorizer.DEFAULT_MAX_PIXELS
+        beside._max_pixels = pyfunc.DEFAULT_MAX_PIXELS
         calls.append(lambda: beside.predict(None, rows))
     ours, bare, *keras = side_by_side(*calls, rounds=ROUNDS)
     table = [
@@ -156,7 +157,7 @@ def save_empty(folder: Path) -> str:
     mlflow.pyfunc.save_model(
         folder / "empty",
         python_model=str(source),
-        signature=colorizer.SIGNATURE,
+        signature=tracking.SIGNATURE,
         pip_requirements=[],
     )
     return str(folder / "empty")

@@ -25,17 +25,18 @@ CHILD = "child"
 def run_child() -> None:
     """Go the way of `python -m colorization pix2pix` up to its first step, and tell the times."""
     marks = {"": time.time()}
-    from colorization import launcher
+    from colorization import process
     from colorization.config import VARIANTS
 
-    launcher.start()
+    process.start()
     import mlflow  # noqa: F401
 
     marks["importing MLflow"] = time.time()
     import keras
 
-    from colorization import tracking, training
-    from serve import registry  # noqa: F401
+    from colorization import tracking
+    from colorization.registry import promotion  # noqa: F401
+    from colorization.training import train
 
     marks["importing TensorFlow, Keras and the rest"] = time.time()
     from colorization.data import prepare, sources
@@ -57,7 +58,7 @@ def run_child() -> None:
         tracking.log_config(config, data="sample")
         tracking.log_data(splits)
         marks["opening the run, logging parameters and data"] = time.time()
-        training.train(config, splits, [tracking.EpochLog(config, splits.val), FirstStep()])
+        train.train(config, splits, [tracking.EpochLog(config, splits.val), FirstStep()])
 
 
 def run_project(folder: Path) -> dict:

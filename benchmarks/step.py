@@ -85,9 +85,9 @@ def tutorial_loop(config):
     """Return the function that trains on pairs as a tutorial does."""
     import keras
 
-    from colorization import models
+    from colorization.models import build
 
-    trainer = models.build(config, 128, fused=False).trainer
+    trainer = build.build(config, 128, fused=False).trainer
     if config.family == "pix2pix":
         step = tutorial_pix2pix(trainer.generator, trainer.discriminator)
     else:
@@ -108,9 +108,9 @@ def our_loop(config, settings=None, fused=True):
         settings: of the Keras trainer, by attribute.
         fused: see `colorization.models.resizing`.
     """
-    from colorization import models
+    from colorization.models import build
 
-    trainer = models.build(config, 128, fused=fused).trainer
+    trainer = build.build(config, 128, fused=fused).trainer
     for attribute, value in (settings or {}).items():
         setattr(trainer, attribute, value)
     return lambda pairs: trainer.fit(pairs, verbose=0, shuffle=False)
@@ -187,13 +187,13 @@ def measure_memory(name: str) -> list[Row]:
     """Return the row of a whole training's peak memory; to be called in a process of its own."""
     from types import SimpleNamespace
 
-    from colorization import training
     from colorization.config import VARIANTS
+    from colorization.training import train
 
     images = np.random.default_rng(0).integers(0, 256, (BIRDS, 128, 128, 3), np.uint8)
     split = SimpleNamespace(images=images)
     config = dataclasses.replace(VARIANTS[name], epochs=1)
-    training.train(config, SimpleNamespace(train=split, val=split))
+    train.train(config, SimpleNamespace(train=split, val=split))
     what = f"`{name}`: peak memory of a training, scoring and libraries included"
     return [Row(what, f"{peak_memory():.0f} MiB")]
 

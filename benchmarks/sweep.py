@@ -26,11 +26,11 @@ import optuna
 import psutil
 
 from benchmarks.table import Row, print_table
-from colorization import training
 from colorization.data import prepare, sources
-from sweeps import parent, search, space
+from colorization.training import train
+from sweeps import parent_run, search, space
 from sweeps import study as studies
-from sweeps.plan import Plan
+from sweeps.spec import Plan
 from sweeps.storage import Storage
 from sweeps.trial import Objective, Report
 
@@ -85,7 +85,7 @@ class Trainer:
         keep = keras.callbacks.LambdaCallback(
             on_epoch_end=lambda epoch, logs: curve.append(dict(logs))
         )
-        training.train(config, self.splits, [keep, report])
+        train.train(config, self.splits, [keep, report])
         return report
 
 
@@ -152,25 +152,25 @@ def measure_trials(splits, folder):
     plan = Plan("naive", "delta_e", space.parse_fix("naive", FIX), 1, 0, splits.digest)
     storage = Storage(f"sqlite:///{folder}/trials.db", search.on_dead_trial)
     study = studies.open_study(storage, "trials", plan)
-    run_id = parent.open_parent(study, plan, splits, None, data="birds")
+    run_id = parent_run.open_parent(study, plan, splits, None, data="birds")
     objective = Objective(plan, splits, "birds", run_id)
-    turn, train = storage.lock("turn"), training.train
+    turn, plain = storage.lock("turn"), train.train
     trained, overheads, memory = [], [], []
 
     def timed(*arguments):
         begun = time.perf_counter()
         try:
-            return train(*arguments)
+            return plain(*arguments)
         finally:
             trained.append(time.perf_counter() - begun)
 
-    training.train = timed
+    train.train = timed
     for trials in range(1, MEMORY_TRIALS + 1):
         begun = time.perf_counter()
         search.search(study, plan, turn, objective, search.Budget(trials, float("inf"), begun))
         overheads.append(time.perf_counter() - begun - trained[-1])
         memory.append(psutil.Process().memory_info().rss / 2**20)
-    training.train = train
+    train.train = plain
     grown = statistics.median(memory[-5:]) - statistics.median(memory[5:10])
     return [
         Row("overhead of a trial", f"{statistics.median(overheads):.2f} s", "at most 1 s"),

@@ -37,8 +37,9 @@ def compare(name: str, splits) -> tuple[list[Row], float]:
     A training that MLflow follows, against the same without; validation and scoring apart. Sample
     pictures are logged as often as in a training of the default length.
     """
-    from colorization import tracking, training
+    from colorization import tracking
     from colorization.config import VARIANTS
+    from colorization.training import train
 
     config = dataclasses.replace(VARIANTS[name], epochs=EPOCHS)
 
@@ -46,13 +47,13 @@ def compare(name: str, splits) -> tuple[list[Row], float]:
         with tracking.open_run(name):
             tracking.log_config(config, data="sample")
             tracking.log_data(splits)
-            result = training.train(config, splits, [tracking.EpochLog(VARIANTS[name], splits.val)])
+            result = train.train(config, splits, [tracking.EpochLog(VARIANTS[name], splits.val)])
             tracking.log_training(result)
 
     shares = []
 
     def bare():
-        result = training.train(config, splits)
+        result = train.train(config, splits)
         count = len(splits.train.images) // config.batch_size * config.batch_size
         stepping = sum(count / speed for speed in result.history["images_per_second"])
         shares.append(1 - stepping / result.seconds)
@@ -81,25 +82,23 @@ def time_end(name: str, splits, training_seconds: float) -> list[Row]:
     """Return the rows of what follows a training: export, test, and the rest of the logging."""
     import keras
 
-    from colorization import evaluation, models, pixels, tracking
+    from colorization import color, evaluation, tracking
     from colorization.config import VARIANTS
+    from colorization.models import build
     from colorization.models.export import export_onnx, load_onnx
-    from serve.colorizer import REQUIREMENTS, SIGNATURE
 
     config = VARIANTS[name]
     keras.utils.clear_session()
-    colorizer = models.build_plain(config, 128)
+    colorizer = build.build_plain(config, 128)
     chroma = evaluation.mean_chroma(splits.train.images)
-    grays = pixels.gray_input(splits.test.images[: tracking.SAMPLES], config.gray_channels)
+    grays = color.gray_input(splits.test.images[: tracking.SAMPLES], config.gray_channels)
     with store(), tracking.open_run(name):
         exporting = seconds_of(export_onnx, colorizer, Path("generator.onnx"), grays)
         colorize = load_onnx("generator.onnx")
         testing = seconds_of(
             evaluation.evaluate, colorize, splits.test, config.gray_channels, chroma
         )
-        whole = seconds_of(
-            tracking.log_colorizer, config, colorizer, splits, SIGNATURE, REQUIREMENTS, "untrained"
-        )
+        whole = seconds_of(tracking.log_colorizer, config, colorizer, splits, "untrained")
 
     def told(seconds):
         share = seconds / (training_seconds + whole)

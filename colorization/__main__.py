@@ -9,7 +9,7 @@ import signal
 import sys
 
 from colorization import config as configuration
-from colorization import launcher
+from colorization import process
 from colorization.address import redacted, separate_credentials, shown
 
 logger = logging.getLogger("colorization")
@@ -22,22 +22,22 @@ def main(argv=None):
     try:
         return _main(argv)
     except KeyboardInterrupt:
-        launcher.end_run()
+        process.end_run()
         return 128 + signal.SIGINT
     except SystemExit as stop:
         if stop.code == 128 + signal.SIGTERM:
-            launcher.end_run()
+            process.end_run()
         raise
 
 
 def _main(argv):
     arguments = parse(argv)
-    launcher.log()
+    process.log()
     try:
         configs = _configs(arguments)
     except ValueError as error:
         return _refuse(error, arguments)
-    launcher.start()
+    process.start()
     separate_credentials()
 
     from colorization.data import prepare, sources
@@ -58,7 +58,7 @@ def _main(argv):
 
 def parse(argv=None):
     """Parse the command line: a variant and its config's fields as flags, or `compare`."""
-    parser = launcher.Parser(prog="python -m colorization", description=__doc__)
+    parser = process.Parser(prog="python -m colorization", description=__doc__)
     variants = parser.add_subparsers(dest="variant", required=True, metavar="VARIANT")
     for name, config in configuration.VARIANTS.items():
         variant = variants.add_parser(
@@ -106,7 +106,7 @@ def _configs(arguments):
 def run(config, splits, arguments):
     """Train, log one MLflow run and offer its model to the registry; return the exit status."""
     # TensorFlow comes with it, for which neither --help nor a bad argument should wait.
-    from serve import registry
+    from colorization.registry import promotion
 
     try:
         start_from = _starting_weights(config, splits, arguments.start_from)
@@ -116,9 +116,9 @@ def run(config, splits, arguments):
         run_id, model = _train(config, splits, arguments, start_from=start_from)
     except (FloatingPointError, ValueError) as error:
         return _refuse(error, arguments)
-    command = registry.serve_command(model.model_uri)
+    command = promotion.serve_command(model.model_uri)
     if arguments.register == "yes":
-        command = registry.offer(run_id) or command
+        command = promotion.offer(run_id) or command
     logger.info("serve it: %s", command)
     return 0
 
@@ -132,7 +132,7 @@ def compare(configs, splits, arguments):
     import mlflow
 
     from colorization import comparison, tracking
-    from serve import registry
+    from colorization.registry import promotion
 
     contenders, status = [], 0
     with tracking.open_run("compare") as opened:
@@ -156,9 +156,9 @@ def compare(configs, splits, arguments):
         for line in comparison.as_text(comparison.log(contenders, splits)).split("\n"):
             logger.info("%s", line)
     for best in comparison.best_of_families(contenders):
-        command = registry.serve_command(best.model_uri)
+        command = promotion.serve_command(best.model_uri)
         if arguments.register == "yes":
-            command = registry.offer(best.run.info.run_id) or command
+            command = promotion.offer(best.run.info.run_id) or command
         logger.info(
             "best of the %s family: %s; serve it: %s", best.config.family, best.label, command
         )
@@ -169,19 +169,20 @@ def _starting_weights(config, splits, reference):
     """Return the weights that `--start_from` names, or None; refuse here what will not fit."""
     if not reference:
         return None
-    from colorization import models, training
-    from serve import networks, weights
+    from colorization.models import build
+    from colorization.training import train
+    from colorization.weights import download, safe_keras
 
-    found = networks.load(weights.fetch(reference)).get_weights()
-    colorizer = models.build_plain(config, splits.train.images.shape[1])
-    training.require_same_shapes(config, colorizer, found)
+    found = safe_keras.load(download.fetch(reference)).get_weights()
+    colorizer = build.build_plain(config, splits.train.images.shape[1])
+    train.require_same_shapes(config, colorizer, found)
     return found
 
 
 def _train(config, splits, arguments, parent_run_id=None, start_from=None):
     """Train in a run of its own; return the run's id and the logged model."""
-    from colorization import tracking, training
-    from serve.colorizer import REQUIREMENTS, SIGNATURE
+    from colorization import tracking
+    from colorization.training import train
 
     with tracking.open_run(config.label, parent_run_id) as opened:
         origin = shown(getattr(arguments, "start_from", ""))
@@ -189,10 +190,8 @@ def _train(config, splits, arguments, parent_run_id=None, start_from=None):
         tracking.log_config(config, data=arguments.data, **flags)
         tracking.log_data(splits)
         callbacks = [tracking.EpochLog(config, splits.val)]
-        result = training.train(config, splits, callbacks, start_from)
-        model, metrics = tracking.log_result(
-            config, result, splits, SIGNATURE, REQUIREMENTS, origin
-        )
+        result = train.train(config, splits, callbacks, start_from)
+        model, metrics = tracking.log_result(config, result, splits, origin)
     logger.info(
         "%s: test %.2f dB; plain gray %.2f dB, mean chroma %.2f dB",
         config.label,

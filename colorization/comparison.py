@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
 
-from colorization import evaluation, figures, pixels, tracking
+from colorization import color, evaluation, figures, tracking
 from colorization.config import PRECISIONS, VARIANTS, from_arguments
 
 L1_LOSS = {"naive": "loss", "pix2pix": "l1_loss"}  # the same figure under the family's own name
@@ -173,11 +173,11 @@ def _test_sheet(contenders, split):
     """Draw a row per test picture and a column per model."""
     chosen = np.linspace(0, len(split.images) - 1, min(SHEET_ROWS, len(split.images))).astype(int)
     real = split.images[chosen]
-    columns = {"gray": pixels.to_uint8(pixels.gray_input(real, 3))}
+    columns = {"gray": color.to_uint8(color.gray_input(real, 3))}
     for each in contenders:
         colorize = tracking.load_colorizer(each.model_uri)
-        predicted = colorize(pixels.gray_input(real, colorize.channels))
-        columns[each.label.replace(" ", "\n")] = pixels.to_uint8(predicted)
+        predicted = colorize(color.gray_input(real, colorize.channels))
+        columns[each.label.replace(" ", "\n")] = color.to_uint8(predicted)
     columns["real"] = real
     captions = [split.species[index].replace("_", " ") for index in chosen]
     title = f"{len(chosen)} of {len(split.images)} test pictures, the same for every model"

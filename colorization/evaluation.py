@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from colorization import metrics, pixels
+from colorization import color, metrics
 
 
 class Criterion(NamedTuple):
@@ -122,7 +122,7 @@ def collapse(means, real):
 
 def mean_chroma(images):
     """Return the mean Cb and Cr, float32 (2,), of RGB levels (N, S, S, 3); memory stays small."""
-    return np.mean([pixels.chroma(image).mean(axis=(0, 1)) for image in images], axis=0)
+    return np.mean([color.chroma(image).mean(axis=(0, 1)) for image in images], axis=0)
 
 
 def baselines(gray, chroma):
@@ -135,7 +135,7 @@ def baselines(gray, chroma):
     Returns:
         A dict of uint8 (N, S, S, 3): `gray` and `mean_chroma`.
     """
-    return {"gray": pixels.join(gray, np.zeros(2)), "mean_chroma": pixels.join(gray, chroma)}
+    return {"gray": color.join(gray, np.zeros(2)), "mean_chroma": color.join(gray, chroma)}
 
 
 class Evaluation(NamedTuple):
@@ -167,13 +167,13 @@ def evaluate(colorize, split, channels, chroma):
         and so on; `predicted` is uint8 (N, S, S, 3).
     """
     real = np.asarray(split.images)
-    predicted = pixels.to_uint8(colorize(pixels.gray_input(real, channels)))
+    predicted = color.to_uint8(colorize(color.gray_input(real, channels)))
     pictures = scores(real, predicted)
     pictures.insert(0, "path", split.paths)
     pictures.insert(1, "species", split.species)
     measured = measure(real, predicted, pictures)
     means = {f"{split.name}_{name}": value for name, value in measured.items()}
-    for baseline, plain in baselines(pixels.luma(real), chroma).items():
+    for baseline, plain in baselines(color.luma(real), chroma).items():
         table = scores(real, plain)
         pictures[[f"{name}_{baseline}" for name in ("psnr", "delta_e")]] = table[
             ["psnr", "delta_e"]

@@ -8,7 +8,7 @@ import numpy as np
 from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import structural_similarity
 
-from colorization.pixels import MAX_LEVEL
+from colorization.color import MAX_LEVEL
 
 DIRECTIONS = 8  # of the slices through the plane of chroma
 

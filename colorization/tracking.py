@@ -17,9 +17,11 @@ import pandas as pd
 from filelock import FileLock
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 from PIL import Image
 
-from colorization import evaluation, figures, pixels
+from colorization import color, evaluation, figures
 from colorization.address import redacted
 from colorization.data.cache import cache_folder
 from colorization.models.export import export_onnx, load_onnx
@@ -28,7 +30,20 @@ SAMPLES = 8  # validation pictures that are shown while training
 SAMPLE_STEPS = 12  # about how often, over a whole training
 SHEET_ROWS = 8  # test pictures on the sheet, from the best to the worst
 CONTEXTS = {"train": "training", "val": "validation", "test": "testing"}
-COLORIZER = Path(__file__).parent.parent / "serve" / "colorizer.py"
+PYFUNC = Path(__file__).parents[1] / "serve" / "pyfunc.py"
+SIGNATURE = ModelSignature(
+    inputs=Schema([ColSpec("binary", "image")]),
+    outputs=Schema([ColSpec("binary", "image")]),
+    params=ParamSchema(
+        [
+            ParamSpec("format", "string", "png"),
+            ParamSpec("size", "string", "original"),
+            ParamSpec("tta", "boolean", False),
+            ParamSpec("saturation", "double", 1.0),
+        ]
+    ),
+)
+REQUIREMENTS = ("fastparquet", "mlflow-skinny", "numpy", "onnxruntime", "pandas", "pillow")
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +155,7 @@ class EpochLog(keras.callbacks.Callback):
         super().__init__()
         count = min(SAMPLES, len(split.images))
         self.real = split.images[np.linspace(0, len(split.images) - 1, count).astype(int)]
-        self.gray = pixels.gray_input(self.real, config.gray_channels)
+        self.gray = color.gray_input(self.real, config.gray_channels)
         self.every = max(1, round(config.epochs / SAMPLE_STEPS))
         self.epochs = config.epochs
 
@@ -156,22 +171,20 @@ class EpochLog(keras.callbacks.Callback):
             self._log_pictures(step)
 
     def _log_pictures(self, step):
-        gray = pixels.to_uint8(np.repeat(self.gray[..., :1], 3, axis=-1))
-        predicted = pixels.to_uint8(self.colorizer(self.gray, training=False))
+        gray = color.to_uint8(np.repeat(self.gray[..., :1], 3, axis=-1))
+        predicted = color.to_uint8(self.colorizer(self.gray, training=False))
         picture = figures.strip(gray, predicted, self.real)
         # Not in the background: the run's end would wait up to a second for MLflow's thread.
         mlflow.log_image(picture, key="validation/pictures", step=step, synchronous=True)
 
 
-def log_result(config, result, splits, signature, requirements, start_from=""):
+def log_result(config, result, splits, start_from=""):
     """Log the trained colorizer, its test beside the baselines, and the figures of both.
 
     Args:
         config: of the training.
         result: what `training.train` returned.
         splits: that it was trained on.
-        signature: of the pyfunc.
-        requirements: names of the packages that the pyfunc needs; pinned as installed here.
         start_from: whose weights the training began with, as `address.shown` shows them.
 
     Returns:
@@ -183,9 +196,7 @@ def log_result(config, result, splits, signature, requirements, start_from=""):
     origin = f"trained on {len(splits.train.images)} others"
     if start_from:
         origin += f", starting from the weights of `{start_from}`, which may have seen these"
-    model, metrics = log_colorizer(
-        config, result.colorizer, splits, signature, requirements, origin
-    )
+    model, metrics = log_colorizer(config, result.colorizer, splits, origin)
     log_training(result)
     return model, metrics
 
@@ -197,7 +208,7 @@ def log_training(result):
     mlflow.log_figure(figures.loss_curves(result.history, result.best_epoch), "losses.png")
 
 
-def log_colorizer(config, colorizer, splits, signature, requirements, origin):
+def log_colorizer(config, colorizer, splits, origin):
     """Log a colorizer of any origin, its test beside the baselines, and the test's figures.
 
     Arguments, results and errors are those of `log_result`; `origin` is what the run's note says
@@ -206,15 +217,14 @@ def log_colorizer(config, colorizer, splits, signature, requirements, origin):
     channels = config.gray_channels
     with tempfile.TemporaryDirectory() as folder:
         onnx = Path(folder, "generator.onnx")
-        grays = pixels.gray_input(splits.test.images[:SAMPLES], channels)
+        grays = color.gray_input(splits.test.images[:SAMPLES], channels)
         export_onnx(colorizer, onnx, grays)
         keras_file = Path(folder, "generator.keras")
         colorizer.save(keras_file)
         mlflow.log_artifact(keras_file, "keras")
         chroma = evaluation.mean_chroma(splits.train.images)
         tested = evaluation.evaluate(load_onnx(onnx), splits.test, channels, chroma)
-        example = pixels.to_uint8(grays[0, ..., 0])
-        model = _log_model(onnx, example, signature, requirements)
+        model = log_model(onnx, color.to_uint8(grays[0, ..., 0]))
     mlflow.log_metrics(tested.metrics, model_id=model.model_id)
     if tested.collapse:
         mlflow.set_tag("collapse", tested.collapse)
@@ -258,16 +268,25 @@ def describe(config, splits, metrics, model, origin):
     )
 
 
-def _log_model(onnx, example, signature, requirements):
+def log_model(onnx, example):
+    """Log an exported network as the pyfunc, in the active run.
+
+    Args:
+        onnx: path of the file.
+        example: a gray picture, uint8 (S, S), that MLflow shows how to send.
+
+    Returns:
+        A `ModelInfo`.
+    """
     encoded = io.BytesIO()
     Image.fromarray(example).save(encoded, "PNG")
     return mlflow.pyfunc.log_model(
         name="model",
-        python_model=str(COLORIZER),
+        python_model=str(PYFUNC),
         artifacts={"generator": str(onnx)},
-        signature=signature,
+        signature=SIGNATURE,
         input_example=pd.DataFrame({"image": [encoded.getvalue()]}),
-        pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in requirements],
+        pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in REQUIREMENTS],
     )
 
 
@@ -277,7 +296,7 @@ def _test_sheet(config, split, tested):
     chosen = order[np.linspace(0, len(order) - 1, min(SHEET_ROWS, len(order))).astype(int)]
     real = split.images[chosen]
     columns = {
-        "gray": pixels.to_uint8(pixels.gray_input(real, 3)),
+        "gray": color.to_uint8(color.gray_input(real, 3)),
         config.variant: tested.predicted[chosen],
         "real": real,
     }

@@ -38,7 +38,7 @@ def web_page():
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     server = subprocess.Popen(
-        [sys.executable, "-m", "serve.app", "--port", str(port)],
+        [sys.executable, "-m", "serve.page", "--port", str(port)],
         env=os.environ | {"MLFLOW_TRACKING_URI": STORE},
         cwd=ROOT,
     )

@@ -112,7 +112,7 @@ def color_folder(client, run):
         gray.mkdir()
         for name, seed in SHOWN.items():
             paint(name, seed, SIZE).convert("L").save(gray / f"{name.lower()}.jpg", quality=92)
-        command = [sys.executable, "-m", "serve.folder", "--model", run.info.run_id]
+        command = [sys.executable, "-m", "serve.batch", "--model", run.info.run_id]
         command += ["--input", str(gray), "--output", str(colored)]
         environment = os.environ | {"MLFLOW_TRACKING_URI": STORE}
         subprocess.run(command, check=True, cwd=ROOT, env=environment)

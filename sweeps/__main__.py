@@ -12,11 +12,11 @@ import signal
 import sys
 import time
 
-from colorization import launcher
+from colorization import process
 from colorization.address import redacted, separate_credentials
 from colorization.config import VARIANTS
 from sweeps import space
-from sweeps.plan import OBJECTIVES, Plan
+from sweeps.spec import OBJECTIVES, Plan
 
 logger = logging.getLogger("sweeps")
 
@@ -36,14 +36,14 @@ def main(argv=None):
         logger.info("stopped; started again, the study goes on")
         if launched:  # a run of which this process may have taken the name from the environment
             os.environ["MLFLOW_RUN_ID"] = launched
-            launcher.end_run()
+            process.end_run()
         return 128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
 
 
 def _main(argv, launched):
     arguments = parse(argv)
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    launcher.start(_terminate)
+    process.start(_terminate)
     separate_credentials()
 
     from colorization import evaluation
@@ -74,7 +74,7 @@ def _main(argv, launched):
 
 def parse(argv=None):
     """Parse the command line."""
-    parser = launcher.Parser(prog="python -m sweeps", description=__doc__, allow_abbrev=False)
+    parser = process.Parser(prog="python -m sweeps", description=__doc__, allow_abbrev=False)
     add = parser.add_argument
     add("--family", choices=FAMILIES, default=FAMILIES[0])
     add("--trials", default="20", help="of the whole study, whoever trains them")
@@ -102,7 +102,7 @@ def run(arguments, plan, splits, storage, trials, timeout, final_epochs, launche
     import optuna
     from mlflow.exceptions import MlflowException
 
-    from sweeps import cores, parent, search, winner
+    from sweeps import cores, finalize, parent_run, search
     from sweeps.study import open_study
     from sweeps.trial import OUTAGES, Objective
 
@@ -121,10 +121,10 @@ def run(arguments, plan, splits, storage, trials, timeout, final_epochs, launche
             try:
                 study = open_study(storage, name, plan)
                 flags = _params(arguments, plan, storage)
-                run_id = parent.open_parent(study, plan, splits, launched, **flags)
+                run_id = parent_run.open_parent(study, plan, splits, launched, **flags)
             except ValueError as error:
                 return _refuse(error, arguments)
-            parent.close_dead(study)
+            parent_run.close_dead(study)
         logger.info("study %s in %s, MLflow run %s", name, storage.shown, run_id)
         objective = Objective(plan, splits, arguments.data, run_id)
         budget = search.Budget(trials, timeout, time.monotonic())
@@ -134,7 +134,7 @@ def run(arguments, plan, splits, storage, trials, timeout, final_epochs, launche
             raise  # of a server that is gone: to tell it of the end would take minutes
         except BaseException:
             with contextlib.suppress(*OUTAGES):
-                parent.leave(study, run_id)
+                parent_run.leave(study, run_id)
             raise
         if not ended:
             logger.info("the time is over; other processes go on, the last of them will conclude")
@@ -142,10 +142,10 @@ def run(arguments, plan, splits, storage, trials, timeout, final_epochs, launche
         cores.share([])
         with storage.lock(f"winner {name}"):  # held through a training; the second finds it done
             with turn:
-                parent.close_dead(study, concluding=True)
+                parent_run.close_dead(study, concluding=True)
             try:
-                best = winner.conclude(study, plan, splits, arguments.data, final_epochs)
-            except winner.NoWinner as error:
+                best = finalize.conclude(study, plan, splits, arguments.data, final_epochs)
+            except finalize.NoWinner as error:
                 return _refuse(error, arguments)
             if best:
                 _offer(best, arguments.register)
@@ -161,11 +161,11 @@ def _on_dead_trial(study, trial):
 
 
 def _offer(best, register):
-    from serve import registry
+    from colorization.registry import promotion
 
-    command = registry.serve_command(best.model_uri)
+    command = promotion.serve_command(best.model_uri)
     if register == "yes":
-        command = registry.offer(best.run.info.run_id) or command
+        command = promotion.offer(best.run.info.run_id) or command
     logger.info("serve it: %s", command)
 
 

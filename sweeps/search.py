@@ -9,7 +9,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 
 from colorization.address import redacted
-from sweeps import cores, parent
+from sweeps import cores, parent_run
 from sweeps import study as studies
 from sweeps.storage import experimental
 from sweeps.trial import OUTAGES, TrialFailed
@@ -70,7 +70,7 @@ def _step(study, plan, turn, objective, budget):
             number = _train_one(study, plan, turn, objective)
     if number is not None:
         with turn:
-            parent.update(study)
+            parent_run.update(study)
         logger.info("%s", progress(study, plan, number, budget))
     elif not others:
         return True
@@ -126,7 +126,7 @@ def _train_one(study, plan, turn, objective):
         if isinstance(error, ValueError) and trial.state.is_finished():  # so where it was failed
             logger.warning("trial %d: another process took this one for dead", number)
             if "run_id" in trial.user_attrs:
-                parent.close_killed(trial.user_attrs["run_id"])
+                parent_run.close_killed(trial.user_attrs["run_id"])
             error = cause
         elif isinstance(error, (KeyboardInterrupt, *OUTAGES)) and trial.state == TrialState.FAIL:
             studies.retry(study, trial)
@@ -154,7 +154,7 @@ def on_dead_trial(study, trial):
     again = studies.retry(study, trial, died=True)
     fate = "it will be tried again" if again else "it is given up, as were those that it repeated"
     logger.warning("trial %d: its process has died; %s", trial.number, fate)
-    parent.close_dead(study)
+    parent_run.close_dead(study)
 
 
 def progress(study, plan, number, budget):

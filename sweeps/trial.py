@@ -7,8 +7,9 @@ import mlflow
 from mlflow.exceptions import MlflowException
 from optuna.exceptions import StorageInternalError, TrialPruned, UpdateFinishedTrialError
 
-from colorization import evaluation, tracking, training
+from colorization import evaluation, tracking
 from colorization.address import redacted
+from colorization.training import train
 
 # Not the trial's fault: it is tried again when store and storage are there again.
 OUTAGES = (MlflowException, StorageInternalError, OSError)
@@ -79,7 +80,7 @@ class Objective:
         tracking.log_data(self.splits, used=("train", "val"))
         report = Report(trial, self.plan)
         callbacks = [tracking.EpochLog(config, self.splits.val), report]
-        result = training.train(config, self.splits, callbacks)
+        result = train.train(config, self.splits, callbacks)
         tracking.log_training(result)
         mlflow.log_metric("value", report.value)
         mlflow.set_tag("state", "pruned" if report.pruned else "finished")

@@ -20,10 +20,11 @@ from keras import layers
 from mlflow.exceptions import MlflowException
 from PIL import Image
 
-from colorization import evaluation, pixels
-from serve import colorizer, registry
-from serve.app import main
-from serve.champions import Champions
+from colorization import color, evaluation, tracking
+from colorization.registry import promotion
+from serve import pyfunc
+from serve.page.app import main
+from serve.page.champions import Champions
 from tests.conftest import ROOT, _wait_for
 
 pytestmark = pytest.mark.slow
@@ -41,14 +42,14 @@ BLUE = np.full((128, 1), 60) * [0, 0, 1]
 
 @pytest.fixture(scope="module")
 def app(tracking_server, cache, tmp_path_factory):
-    """The address of `python -m serve.app`, which SIGTERM ends well and without leavings."""
+    """The address of `python -m serve.page`, which SIGTERM ends well and without leavings."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     log = tmp_path_factory.mktemp("app") / "log"
     with open(log, "wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "serve.app", "--port", str(port)],
+            [sys.executable, "-m", "serve.page", "--port", str(port)],
             env=os.environ
             | {
                 "MLFLOW_TRACKING_URI": tracking_server,
@@ -79,7 +80,7 @@ def versions(trained, tracking_server, tmp_path_factory):
     before = {family: champion_of(client, family) for family in FAMILIES}
     mlflow.set_tracking_uri(tracking_server)
     try:
-        naive, _ = registry.register(registry.find(run.info.run_id), force=True)
+        naive, _ = promotion.register(promotion.find(run.info.run_id), force=True)
         tints = [
             register_tint(offset, tmp_path_factory.mktemp("tint"))
             for offset in (LEFT_TO_RIGHT, BLUE)
@@ -93,7 +94,7 @@ def versions(trained, tracking_server, tmp_path_factory):
 
 def champion_of(client, family):
     with suppress(MlflowException):
-        return client.get_model_version_by_alias(registry.model_name(family), "champion").version
+        return client.get_model_version_by_alias(promotion.model_name(family), "champion").version
 
 
 def register_tint(offset, folder):
@@ -109,17 +110,17 @@ def register_tint(offset, folder):
         mlflow.set_tags({"family": "pix2pix", "variant": "pix2pix", "data_kind": "painted"})
         model = mlflow.pyfunc.log_model(
             name="model",
-            python_model=colorizer.__file__,
+            python_model=pyfunc.__file__,
             artifacts={"generator": str(folder / "generator.onnx")},
-            signature=colorizer.SIGNATURE,
-            pip_requirements=[f"{name}=={version(name)}" for name in colorizer.REQUIREMENTS],
+            signature=tracking.SIGNATURE,
+            pip_requirements=[f"{name}=={version(name)}" for name in tracking.REQUIREMENTS],
         )
-    return mlflow.register_model(model.model_uri, registry.model_name("pix2pix"))
+    return mlflow.register_model(model.model_uri, promotion.model_name("pix2pix"))
 
 
 def promote(client, family, number):
     """Make a version champion; None: no version is."""
-    name = registry.model_name(family)
+    name = promotion.model_name(family)
     if number is None:
         with suppress(MlflowException):
             client.delete_registered_model_alias(name, "champion")
@@ -227,7 +228,7 @@ def test_the_scores_are_those_of_the_upload_at_the_size_of_training(page, painti
     colored = look(page, shown(page, "naive"))
     small = [image.resize((128, 128), Image.Resampling.LANCZOS) for image in (upright, colored)]
     real, naive = (np.asarray(image)[None] for image in small)
-    for name, predicted in {"naive": naive, "plain gray": pixels.gray_input(real, 3)}.items():
+    for name, predicted in {"naive": naive, "plain gray": color.gray_input(real, 3)}.items():
         expected = evaluation.summary(evaluation.scores(real, predicted))
         row = page.get_by_role("row", name=name).get_by_role("cell").all_inner_texts()
         named = [expected[metric] for metric in ("psnr", "ssim", "delta_e", "colorfulness")]
@@ -377,7 +378,7 @@ def test_each_model_s_run_is_a_link_into_the_ui(page, versions, tracking_server,
     link = page.get_by_role("link", name=run.info.run_id)
     address = f"{tracking_server}/#/experiments/0/runs/{run.info.run_id}"
     expect(link).to_have_attribute("href", address)
-    name = f"{registry.model_name('naive')}, version {versions['naive'].version}"
+    name = f"{promotion.model_name('naive')}, version {versions['naive'].version}"
     expect(page.locator(".models")).to_contain_text(name)
 
 

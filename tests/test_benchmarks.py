@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from benchmarks import quality
-from colorization import schedule
+from colorization.training import schedule
 from tests.conftest import ROOT
 
 NOISY = """

@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from PIL import Image, ImageCms, ImageOps
 
 from benchmarks.serving import save_pyfunc
-from serve import colorizer
+from serve import pyfunc
 
 SIDE = 128
 LOSSLESS = {"JPEG": {"quality": 100}, "WEBP": {"lossless": True}}
@@ -189,11 +189,11 @@ def test_no_rows_give_no_rows(model):
 
 
 def test_pictures_wait_in_chunks_of_few_rows_and_few_pixels(monkeypatch):
-    monkeypatch.setattr(colorizer, "CHUNK_ROWS", 3)
-    monkeypatch.setattr(colorizer, "CHUNK_PIXELS", 1000)
+    monkeypatch.setattr(pyfunc, "CHUNK_ROWS", 3)
+    monkeypatch.setattr(pyfunc, "CHUNK_PIXELS", 1000)
     sides = [10, 10, 10, 10, 30, 30, 50, 10]
     cells = [encode(paint(size=(side, side))) for side in sides]
-    chunks = colorizer.read_chunks(cells, max_pixels=10_000)
+    chunks = pyfunc.read_chunks(cells, max_pixels=10_000)
     assert [[p.luma.width for p in chunk] for chunk in chunks] == [
         [10, 10, 10],
         [10, 30],
@@ -204,8 +204,8 @@ def test_pictures_wait_in_chunks_of_few_rows_and_few_pixels(monkeypatch):
 
 
 def test_a_row_is_decoded_only_when_its_chunk_is_due(monkeypatch):
-    monkeypatch.setattr(colorizer, "CHUNK_ROWS", 1)
-    chunks = colorizer.read_chunks([encode(paint()), encode(paint()), b"broken"], 10_000)
+    monkeypatch.setattr(pyfunc, "CHUNK_ROWS", 1)
+    chunks = pyfunc.read_chunks([encode(paint()), encode(paint()), b"broken"], 10_000)
     assert len(next(chunks)) == 1
 
 
@@ -218,7 +218,7 @@ def constant_chroma(red, blue, side=16):
 
 def test_colors_out_of_the_gamut_move_toward_their_gray_and_keep_their_hue():
     gray = Image.fromarray(np.full((20, 20), 200, np.uint8))
-    colored = colorizer.blend(colorizer.Picture(gray, None), constant_chroma(200, -100))
+    colored = pyfunc.blend(pyfunc.Picture(gray, None), constant_chroma(200, -100))
     red, green, blue = np.asarray(colored, float)[10, 10] - 200
     assert red == 55  # as red as white allows
     assert blue / red == pytest.approx(-0.5, abs=0.02)
@@ -229,7 +229,7 @@ def test_colors_out_of_the_gamut_move_toward_their_gray_and_keep_their_hue():
 @pytest.mark.parametrize("chroma", [(255, 255), (-255, -255), (255, -255), (0, 0)])
 def test_no_color_however_strong_changes_the_luma(level, chroma):
     gray = Image.fromarray(np.full((9, 9), level, np.uint8))
-    colored = colorizer.blend(colorizer.Picture(gray, None), constant_chroma(*chroma))
+    colored = pyfunc.blend(pyfunc.Picture(gray, None), constant_chroma(*chroma))
     assert luma_distance(colored, gray) <= 1
 
 
@@ -237,7 +237,7 @@ def test_color_is_upsampled_smoothly():
     chroma = constant_chroma(0, 0)
     chroma[:, 8:, 0] = 80
     gray = Image.new("L", (160, 40), 128)
-    colored = colorizer.blend(colorizer.Picture(gray, None), chroma)
+    colored = pyfunc.blend(pyfunc.Picture(gray, None), chroma)
     steps = np.abs(np.diff(np.asarray(colored, int)[20, :, 0]))
     assert 60 < np.ptp(np.asarray(colored, int)[20, :, 0])
     assert steps.max() < 20  # nearest neighbor would jump by 80
@@ -246,11 +246,11 @@ def test_color_is_upsampled_smoothly():
 @pytest.mark.parametrize("size", [(300, 700), (40, 9)])
 def test_a_picture_blended_in_stripes_has_no_seams(monkeypatch, size):
     chroma = np.random.default_rng(0).uniform(-90, 90, (SIDE, SIDE, 2)).astype(np.float32)
-    picture = colorizer.Picture(paint("L", size), None)
-    monkeypatch.setattr(colorizer, "STRIPE_PIXELS", 1 << 30)
-    whole = np.asarray(colorizer.blend(picture, chroma), int)
-    monkeypatch.setattr(colorizer, "STRIPE_PIXELS", 2000)
-    striped = np.asarray(colorizer.blend(picture, chroma), int)
+    picture = pyfunc.Picture(paint("L", size), None)
+    monkeypatch.setattr(pyfunc, "STRIPE_PIXELS", 1 << 30)
+    whole = np.asarray(pyfunc.blend(picture, chroma), int)
+    monkeypatch.setattr(pyfunc, "STRIPE_PIXELS", 2000)
+    striped = np.asarray(pyfunc.blend(picture, chroma), int)
     assert np.abs(whole - striped).max() <= 1
 
 
@@ -557,7 +557,7 @@ def test_a_limit_above_that_of_pillow_holds(models, monkeypatch):
     model = mlflow.pyfunc.load_model(str(models["chroma"]))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for format in colorizer.READABLE:
+        for format in pyfunc.READABLE:
             rows = pd.DataFrame({"image": [encode(paint(), format)]})
             assert len(model.predict(rows)) == 1
 
@@ -580,4 +580,4 @@ def test_a_network_that_breaks_the_contract_is_refused(tmp_path):
     network(np.zeros((1, 8, 4, 3), "float32"))
     network.export(tmp_path / "wrong.onnx", format="onnx", verbose=False)
     with pytest.raises(MlflowException, match="N, S, S"):
-        colorizer.open_session(str(tmp_path / "wrong.onnx"))
+        pyfunc.open_session(str(tmp_path / "wrong.onnx"))

@@ -10,9 +10,10 @@ import keras
 import numpy as np
 import pytest
 
-from colorization import models, training
 from colorization.config import VARIANTS
 from colorization.data import pipeline
+from colorization.models import build
+from colorization.training import train
 from tests.conftest import ROOT
 
 
@@ -39,7 +40,7 @@ print("told:" + json.dumps(test_devices.tell(prepare.prepare(sources.fetch(sys.a
 
 def tell(splits):
     """Return what this process's devices make of a few trainings."""
-    replicas = [training.strategy_for(count).num_replicas_in_sync for count in (8, 3, 1)]
+    replicas = [train.strategy_for(count).num_replicas_in_sync for count in (8, 3, 1)]
     if max(replicas) == 1:
         pipeline.training_pairs = begun_once(pipeline.training_pairs)
     return {
@@ -74,10 +75,10 @@ def begun_once(training_pairs):
 def descend(variant, splits):
     """Take three steps as long as the gradients, which Adam would not tell; return the weights."""
     config = small(variant, depth=2, head="rgb")
-    strategy = training.strategy_for(batch_size=4)
+    strategy = train.strategy_for(batch_size=4)
     keras.utils.set_random_seed(0)
     with strategy.scope():
-        trainer = models.build(config, 32, strategy.num_replicas_in_sync > 1).trainer
+        trainer = build.build(config, 32, strategy.num_replicas_in_sync > 1).trainer
         if config.family == "naive":
             trainer.compile(keras.optimizers.SGD(1.0), "mean_absolute_error")
         else:
@@ -93,7 +94,7 @@ def history(variant, splits, **changes):
     """Train, and return what is reported; of as many validation pictures as two can share."""
     even = dataclasses.replace(splits.val, images=splits.val.images[:4])
     splits = dataclasses.replace(splits, val=even)
-    result = training.train(small(variant, **changes), splits)
+    result = train.train(small(variant, **changes), splits)
     assert not any(getattr(layer, "synchronized", False) for layer in result.colorizer.layers)
     return {**result.history, "images_per_second": []}
 
@@ -124,6 +125,6 @@ def test_two_devices_share_a_batch_and_train_as_one_does(paintings, splits):
 
 def test_no_device_is_left_without_a_validation_picture():
     images = np.arange(5)
-    assert list(training.whole_shares(images, 1)) == [0, 1, 2, 3, 4]
-    assert list(training.whole_shares(images, 2)) == [0, 1, 2, 3, 4, 0]
-    assert list(training.whole_shares(images[:1], 4)) == [0, 0, 0, 0]
+    assert list(train.whole_shares(images, 1)) == [0, 1, 2, 3, 4]
+    assert list(train.whole_shares(images, 2)) == [0, 1, 2, 3, 4, 0]
+    assert list(train.whole_shares(images[:1], 4)) == [0, 0, 0, 0]

@@ -16,8 +16,8 @@ from PIL import Image
 from colorization import evaluation
 from colorization.data import manifest, sources, splits
 from colorization.data.manifest import Row
-from serve import evaluate, unseen
-from serve.gate import Candidate
+from colorization.registry.gate import Candidate
+from serve.evaluation import evaluate, holdout
 from tests.conftest import ROOT, bird
 
 SCORES = ("psnr", "ssim", "delta_e", "colorfulness")
@@ -47,7 +47,7 @@ def birds(tmp_path_factory):
     folder.mkdir()
     for name in ("Robin", "Wren", "Bluetit"):
         bird(name, 7).resize((128, 128)).save(folder / f"{name}.png")
-    rows = unseen.collect(sources.fetch(str(folder)), {}).rows
+    rows = holdout.collect(sources.fetch(str(folder)), {}).rows
     return folder, {row.path.removesuffix(".png"): row.sha256 for row in rows}
 
 
@@ -61,7 +61,7 @@ def evaluated(trained, paintings, cache, tmp_path_factory):
     bird("Wren", 2).convert("L").convert("RGB").save(folder / "scan.jpg")
     (folder / "broken.jpg").write_bytes((folder / "scan.jpg").read_bytes()[:600])
     process = subprocess.run(
-        [sys.executable, "-m", "serve.evaluate", "--model", run.info.run_id, "--data", folder],
+        [sys.executable, "-m", "serve.evaluation", "--model", run.info.run_id, "--data", folder],
         env=os.environ
         | {
             "COLORIZATION_CACHE": str(cache),
@@ -153,7 +153,7 @@ def test_tta_is_the_mean_of_a_picture_and_its_mirror_image():
 
     red_to_the_left.channels = 1
     real = np.full((2, 16, 16, 3), 100, "uint8")
-    colored = evaluate.color({"a": red_to_the_left}, real)
+    colored = evaluate.color_all({"a": red_to_the_left}, real)
     assert list(colored) == ["a", "a_tta"]
     assert (colored["a"][:, :, :8, 0] == 160).all() and (colored["a"][:, :, 8:, 0] == 100).all()
     assert (colored["a_tta"][..., 0] == 130).all() and (colored["a_tta"][..., 1:] == 100).all()
@@ -174,7 +174,7 @@ def log_training(rows, tmp_path, trained=True, variant="pix2pix", **params):
 
 def judged_of(birds, **models):
     folder, _ = birds
-    rows = unseen.collect(sources.fetch(str(folder)), models).rows
+    rows = holdout.collect(sources.fetch(str(folder)), models).rows
     return {row.path.removesuffix(".png") for row in rows if row.split == "judged"}
 
 
@@ -194,7 +194,7 @@ def test_near_duplicates_that_training_left_out_are_left_out_too(birds, store, t
     manifest.write(path, [Row("a.jpg", sha256["Wren"], "", "", splits.STRADDLES)])
     with mlflow.start_run(candidate.run.info.run_id):
         mlflow.log_artifact(path, "data")
-    rows = unseen.collect(sources.fetch(str(folder)), {"one": candidate}).rows
+    rows = holdout.collect(sources.fetch(str(folder)), {"one": candidate}).rows
     assert [row.path for row in rows if row.reason == splits.STRADDLES] == ["Wren.png"]
 
 
@@ -218,21 +218,21 @@ def test_training_goes_back_to_the_run_that_the_weights_came_from(birds, store, 
 def test_where_the_weights_come_from_elsewhere_the_report_says_so(birds, store, tmp_path):
     folder, sha256 = birds
     foreign = log_training({sha256["Robin"]: "train"}, tmp_path, trained=False, source="a.keras")
-    pictures = unseen.collect(sources.fetch(str(folder)), {"foreign": foreign})
+    pictures = holdout.collect(sources.fetch(str(folder)), {"foreign": foreign})
     assert len(pictures.of("judged")) == 3
     assert "What foreign was trained on is not known" in pictures.story()
     known = log_training({sha256["Robin"]: "train"}, tmp_path)
-    assert "not known" not in unseen.collect(sources.fetch(str(folder)), {"it": known}).story()
+    assert "not known" not in holdout.collect(sources.fetch(str(folder)), {"it": known}).story()
 
 
 def test_mean_chroma_is_the_training_set_s_only_where_all_of_it_is_there(birds, store, tmp_path):
     folder, sha256 = birds
     source = sources.fetch(str(folder))
-    whole = unseen.collect(source, {"a": log_training({sha256["Robin"]: "train"}, tmp_path)})
+    whole = holdout.collect(source, {"a": log_training({sha256["Robin"]: "train"}, tmp_path)})
     index = [row.path for row in whole.rows].index("Robin.png")
     np.testing.assert_allclose(whole.chroma, evaluation.mean_chroma(whole.images[[index]]))
     rows = {sha256["Robin"]: "train", "elsewhere": "train"}
-    part = unseen.collect(source, {"a": log_training(rows, tmp_path)})
+    part = holdout.collect(source, {"a": log_training(rows, tmp_path)})
     others = [i for i, row in enumerate(part.rows) if row.path != "Robin.png"]
     np.testing.assert_allclose(part.chroma, evaluation.mean_chroma(part.images[others]), rtol=1e-5)
     assert "judged pictures themselves" in part.chroma_source
@@ -243,7 +243,7 @@ def test_a_single_picture_is_enough(gray, tmp_path):
     picture = bird("Goldfinch", 3).resize((128, 128))
     (tmp_path / "one").mkdir()
     (picture.convert("L") if gray else picture).save(tmp_path / "one" / "bird.png")
-    pictures = unseen.collect(sources.fetch(str(tmp_path / "one")), {})
+    pictures = holdout.collect(sources.fetch(str(tmp_path / "one")), {})
     assert pictures.of("shown" if gray else "judged") == [0]
     luma = np.asarray(picture.convert("L"), int)
     shown = np.asarray(Image.fromarray(pictures.images[0]).convert("L"), int)
@@ -258,7 +258,7 @@ def test_if_nothing_is_left_the_error_says_why(birds, store, tmp_path):
     folder, sha256 = birds
     everything = log_training(dict.fromkeys(sha256.values(), "train"), tmp_path)
     with pytest.raises(ValueError, match="give others.*3 left out: in the train split of all"):
-        unseen.collect(sources.fetch(str(folder)), {"all": everything})
+        holdout.collect(sources.fetch(str(folder)), {"all": everything})
 
 
 def test_labels_tell_models_of_one_variant_apart(store, tmp_path):

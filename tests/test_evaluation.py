@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from colorization import evaluation, pixels
+from colorization import color, evaluation
 
 RNG = np.random.default_rng(0)
 REAL = RNG.integers(30, 220, (4, 16, 16, 3), "uint8")
@@ -47,7 +47,7 @@ def test_the_gray_row_is_what_a_colorizer_that_adds_no_color_scores(channels):
 
 def test_the_mean_chroma_of_a_flat_color_gives_the_color_back():
     flat = np.full((2, 8, 8, 3), (180, 90, 60), "uint8")
-    painted = evaluation.baselines(pixels.luma(flat), evaluation.mean_chroma(flat))["mean_chroma"]
+    painted = evaluation.baselines(color.luma(flat), evaluation.mean_chroma(flat))["mean_chroma"]
     np.testing.assert_allclose(painted.astype(int), flat, atol=1)
 
 
@@ -66,11 +66,11 @@ def test_each_family_s_criterion_prefers_what_the_family_is_for():
     gray = rng.integers(90, 160, (40, 16, 16, 1)).astype("float32")
     red, blue = np.array([-30, 50]), np.array([50, -30])
     is_red = rng.random((40, 1, 1, 1)) < 0.5
-    real = pixels.join(gray, np.where(is_red, red, blue))
-    sepia = pixels.join(gray, (red + blue) / 2)
+    real = color.join(gray, np.where(is_red, red, blue))
+    sepia = color.join(gray, (red + blue) / 2)
     guessed = rng.random((40, 1, 1, 1)) < 0.2  # right in the others
-    lively = pixels.join(gray, np.where(is_red ^ guessed, red, blue))
-    muddled = pixels.join(gray, np.where(rng.random((40, 1, 1, 1)) < 0.5, red, blue))
+    lively = color.join(gray, np.where(is_red ^ guessed, red, blue))
+    muddled = color.join(gray, np.where(rng.random((40, 1, 1, 1)) < 0.5, red, blue))
     tables = [evaluation.measure(real, each) for each in (sepia, lively, muddled)]
     for means in tables:
         assert means["color_error"] == means["delta_e"] + means["chroma_distance"]
@@ -83,7 +83,7 @@ def test_each_family_s_criterion_prefers_what_the_family_is_for():
 def test_a_collapse_is_named():
     rng = np.random.default_rng(2)
     gray = rng.integers(90, 160, (8, 16, 16, 1)).astype("float32")
-    real = pixels.join(gray, rng.normal(0, 25, (8, 16, 16, 2)) + (-5, 10))
+    real = color.join(gray, rng.normal(0, 25, (8, 16, 16, 2)) + (-5, 10))
 
     def collapse(predicted):
         means = evaluation.measure(real, predicted)
@@ -92,8 +92,8 @@ def test_a_collapse_is_named():
     expected = {0.01: "gray", 0.3: "sepia", 1.0: "one hue"}
     for strength, name in expected.items():
         hue = strength * np.abs(rng.normal(0, 35, (8, 16, 16, 1))) * np.array([-0.5, 1])
-        assert collapse(pixels.join(gray, hue)) == name
-    assert collapse(pixels.join(gray, pixels.chroma(real) * 0.3)) == collapse(real) == ""
+        assert collapse(color.join(gray, hue)) == name
+    assert collapse(color.join(gray, color.chroma(real) * 0.3)) == collapse(real) == ""
 
 
 def test_a_criterion_knows_its_direction():

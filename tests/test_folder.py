@@ -19,8 +19,10 @@ from keras import layers
 from PIL import ExifTags, Image, ImageCms
 from PIL.TiffImagePlugin import IFDRational
 
-from colorization import limits
-from serve import colorizer, exif, folder, output, registry
+from colorization import limits, tracking
+from colorization.registry import promotion
+from serve import pyfunc
+from serve.batch import folder, metadata, output
 from tests.conftest import ROOT
 
 TINT = (40.0, -10.0, -20.0)  # added to red, green and blue
@@ -42,14 +44,14 @@ def store(tmp_path_factory):
         mlflow.set_tag("family", "naive")
         model = mlflow.pyfunc.log_model(
             name="model",
-            python_model=colorizer.__file__,
+            python_model=pyfunc.__file__,
             artifacts={"generator": str(place / "generator.onnx")},
-            signature=colorizer.SIGNATURE,
+            signature=tracking.SIGNATURE,
             pip_requirements=[],
         )
-    name = registry.model_name("naive")
+    name = promotion.model_name("naive")
     version = mlflow.register_model(model.model_uri, name)
-    mlflow.MlflowClient().set_registered_model_alias(name, registry.CHAMPION, version.version)
+    mlflow.MlflowClient().set_registered_model_alias(name, promotion.CHAMPION, version.version)
     mlflow.set_tracking_uri(None)
     return f"sqlite:///{place}/mlflow.db"
 
@@ -317,7 +319,7 @@ def test_names_do_not_steer_the_terminal_nor_forge_lines(store, tmp_path):
     for name in [*names, os.fsdecode(b"e\xff.jpg")]:
         (source / name).write_text("no picture")
     done = subprocess.run(
-        [sys.executable, "-m", "serve.folder", "--model", "naive"]
+        [sys.executable, "-m", "serve.batch", "--model", "naive"]
         + ["--input", source, "--output", tmp_path / "out"],
         env=os.environ | {"MLFLOW_TRACKING_URI": store, "PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,
@@ -352,7 +354,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(number, store, color, tmp_p
         shutil.copy(source / "0.png", source / name)
     arguments = ["--model", "naive", "--input", source, "--output", target]
     process = subprocess.Popen(
-        [sys.executable, "-m", "serve.folder", *arguments],
+        [sys.executable, "-m", "serve.batch", *arguments],
         env=os.environ | {"MLFLOW_TRACKING_URI": store, "PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,
         text=True,
@@ -384,7 +386,7 @@ def test_the_thumbnail_of_the_gray_picture_does_not_stay():
     content = io.BytesIO()
     scene().save(content, "JPEG", exif=data)
     assert Image.open(content).getexif().get_ifd(IFD.IFD1)[0x0202] == size  # it is there
-    kept = exif.read(content.getvalue())
+    kept = metadata.read(content.getvalue())
     assert b"Cam" in kept
     assert b"\xff\xd8\xff" not in kept
 
@@ -392,10 +394,10 @@ def test_the_thumbnail_of_the_gray_picture_does_not_stay():
 def test_exif_that_is_broken_or_too_long_does_not_harm_the_picture(caplog):
     content = io.BytesIO()
     scene().save(content, "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
-    assert exif.read(content.getvalue()) == b""
+    assert metadata.read(content.getvalue()) == b""
     data = camera_exif()
     data[BASE.ImageDescription] = "x" * 70_000
     with caplog.at_level(logging.WARNING, "serve"):
-        whole = exif.insert(content.getvalue(), "jpeg", data.tobytes())
+        whole = metadata.insert(content.getvalue(), "jpeg", data.tobytes())
     assert whole == content.getvalue()
     assert "does not fit into a JPEG" in caplog.text

@@ -17,9 +17,9 @@ import uvicorn
 from PIL import Image
 
 from colorization import limits
-from serve import guard
-from serve.app import Page, mount, require_upload
-from serve.coloring import Refused
+from serve.page import guard
+from serve.page.app import Page, mount, require_upload
+from serve.page.coloring import Refused
 from tests.conftest import ROOT, _wait_for
 
 SECRET = "the queen's diary"
@@ -40,7 +40,7 @@ def server(cache, ready_store_of_module, tmp_path_factory):
         "PYTHONPATH": str(ROOT),
         "TMPDIR": str(folder),
     }
-    command = [sys.executable, "-m", "serve.app", "--port", str(port), "--host", "birds.example"]
+    command = [sys.executable, "-m", "serve.page", "--port", str(port), "--host", "birds.example"]
     with open(folder / "log", "wb") as log:
         process = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}"

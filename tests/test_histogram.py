@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from colorization import pixels
-from colorization.models.histogram import COLORS, cross_entropy, likely_color
+from colorization import color
+from colorization.models.color_bins import COLORS, cross_entropy, likely_color
 
 
 def painted(*colors):
     """Return signed RGB (1, 8, 8, 3), whose left half is of one chroma and its right of another."""
     chroma = np.repeat(np.array(colors, "float32"), 4, axis=0)
     levels = np.concatenate([np.full((8, 1), 128, "float32"), chroma], axis=1)
-    return pixels.to_signed(np.broadcast_to(levels @ pixels.YCBCR_TO_RGB, (1, 8, 8, 3)))
+    return color.to_signed(np.broadcast_to(levels @ color.YCBCR_TO_RGB, (1, 8, 8, 3)))
 
 
 def scores(size=2, **probabilities):
@@ -47,7 +47,7 @@ def test_a_color_between_others_is_shared_among_them_and_one_out_of_reach_is_the
 
 def test_the_likely_color_is_the_certain_one_and_leans_to_the_likelier_of_two():
     def color(**probabilities):
-        return np.asarray(likely_color(scores(**probabilities)))[0, 0, 0] * pixels.HALF_RANGE
+        return np.asarray(likely_color(scores(**probabilities)))[0, 0, 0] * color.HALF_RANGE
 
     np.testing.assert_allclose(color(at_20_10=1.0), (20, 10), atol=1e-3)
     np.testing.assert_allclose(color(at_20_0=0.5, at_0_40=0.5), (10, 20), atol=1e-3)

@@ -20,12 +20,13 @@ from PIL import Image
 
 from colorization import limits
 from colorization.data import inspection, photograph
-from serve import colorizer, exif
+from serve import pyfunc
+from serve.batch import metadata
 from tests.test_colorizer import color, encode, paint, refusal, save_colorizer, swapped_profile
 
 ROOT = Path(__file__).parent.parent
 GIB = 2**30
-PIXEL_LIMIT = colorizer.DEFAULT_MAX_PIXELS
+PIXEL_LIMIT = pyfunc.DEFAULT_MAX_PIXELS
 
 
 @pytest.fixture(scope="module")
@@ -221,10 +222,10 @@ def test_a_file_that_asks_for_too_much_is_refused_with_the_limit(model, name):
 @pytest.mark.parametrize("name", LEFT_OUT)
 def test_exif_too_long_or_broken_is_left_out_and_the_picture_is_colored(model, name):
     data = LEFT_OUT[name]
-    assert exif.read(data) == b""
-    image = colorizer.open_picture(data)
+    assert metadata.read(data) == b""
+    image = pyfunc.open_picture(data)
     assert len(image.getexif()) == 0 and image.format != "MPO"
-    assert np.array_equal(colorizer.turn_upright(image), Image.open(io.BytesIO(plain(data))))
+    assert np.array_equal(pyfunc.turn_upright(image), Image.open(io.BytesIO(plain(data))))
     assert photograph.decode(data) == photograph.decode(plain(data))
 
 
@@ -243,7 +244,7 @@ def test_an_honest_file_is_read_as_pillow_alone_reads_it(name):
     turned = opened.format != "TIFF" and opened.getexif().get(0x0112) == 3
     expected = opened.transpose(Image.Transpose.ROTATE_180) if turned else opened
     assert ("turned" in name) == (turned or name == "TIFF, turned")
-    assert np.array_equal(colorizer.turn_upright(colorizer.open_picture(data)), expected)
+    assert np.array_equal(pyfunc.turn_upright(pyfunc.open_picture(data)), expected)
     assert photograph.decode(data).size == (128, 128)
 
 
@@ -251,22 +252,22 @@ def verdict(module, data):
     try:
         return module.inspect_picture(data, PIXEL_LIMIT)
     except ValueError as error:
-        return str(error).removesuffix(f" (environment variable {colorizer.MAX_PIXELS_VARIABLE})")
+        return str(error).removesuffix(f" (environment variable {pyfunc.MAX_PIXELS_VARIABLE})")
 
 
 def test_the_pyfunc_and_the_preparation_come_to_the_same_verdicts():
     refused = [data for data, _ in REFUSED.values()]
     for data in itertools.chain(refused, LEFT_OUT.values(), HONEST.values()):
         for cut in (data, data[: len(data) // 2], data[:10]):
-            assert verdict(colorizer, cut) == verdict(inspection, cut)
+            assert verdict(pyfunc, cut) == verdict(inspection, cut)
     for data in HONEST.values():
         assert verdict(inspection, data) == data
 
 
 @pytest.mark.parametrize("name", ["SIDE", "SCANS", "EXIF_BYTES", "EXIF_BLOCKS", "TAGS_SLACK"])
 def test_the_pyfunc_states_the_limits_of_the_preparation(name):
-    assert getattr(colorizer, f"MAX_{name}") == getattr(limits, f"MAX_{name}")
-    assert colorizer.MAX_TAG_NUMBERS == limits.MAX_TAG_NUMBERS
+    assert getattr(pyfunc, f"MAX_{name}") == getattr(limits, f"MAX_{name}")
+    assert pyfunc.MAX_TAG_NUMBERS == limits.MAX_TAG_NUMBERS
 
 
 def test_an_avif_is_turned_without_its_exif():
@@ -291,7 +292,7 @@ PREDICT = r"""
 import json, re, resource, sys
 from pathlib import Path
 import mlflow, pandas as pd
-from serve import colorizer
+from serve import pyfunc
 model = mlflow.pyfunc.load_model(sys.argv[1])
 said = {}
 for path in sys.argv[3:]:
@@ -425,9 +426,9 @@ def test_a_picture_split_in_stripes_is_the_same(monkeypatch, mode, format, optio
     if "icc_profile" in options:
         options = {"icc_profile": swapped_profile()}
     data = encode(image, format, **options)
-    whole = colorizer.read_picture(colorizer.open_picture(data), PIXEL_LIMIT)
-    monkeypatch.setattr(colorizer, "DECODED_PIXELS", 100)
-    striped = colorizer.read_picture(colorizer.open_picture(data), PIXEL_LIMIT)
+    whole = pyfunc.read_picture(pyfunc.open_picture(data), PIXEL_LIMIT)
+    monkeypatch.setattr(pyfunc, "DECODED_PIXELS", 100)
+    striped = pyfunc.read_picture(pyfunc.open_picture(data), PIXEL_LIMIT)
     assert np.ptp(whole.luma) > 50
     assert striped == whole
 
@@ -449,12 +450,12 @@ def test_the_answers_to_one_request_are_bounded(saved, monkeypatch):
 
 
 def test_a_large_webp_with_alpha_is_refused_before_it_is_written(model, monkeypatch):
-    monkeypatch.setattr(colorizer, "MAX_CLEAR_WEBP_PIXELS", 100)
+    monkeypatch.setattr(pyfunc, "MAX_CLEAR_WEBP_PIXELS", 100)
     clear = paint("RGBA", (11, 10))
-    with pytest.raises(colorizer.PictureError, match="above the limit of 100 pixels"):
-        colorizer.encode_picture(clear, "webp")
-    assert colorizer.encode_picture(clear.convert("RGB"), "webp")
-    assert colorizer.encode_picture(clear.crop((0, 0, 10, 10)), "webp")
+    with pytest.raises(pyfunc.PictureError, match="above the limit of 100 pixels"):
+        pyfunc.encode_picture(clear, "webp")
+    assert pyfunc.encode_picture(clear.convert("RGB"), "webp")
+    assert pyfunc.encode_picture(clear.crop((0, 0, 10, 10)), "webp")
 
 
 def test_base64_with_much_space_is_read(model):

@@ -4,12 +4,14 @@ import keras
 import numpy as np
 import pytest
 
-from colorization import models, pixels, training
+from colorization import color
 from colorization.config import HEADS, PRECISIONS, VARIANTS, PretrainedEncoder
+from colorization.models import build
 from colorization.models.export import TOLERANCE, export_onnx, load_onnx
-from colorization.models.pix2pix import build_patchgan
+from colorization.models.patchgan import build_patchgan
 from colorization.models.precision import computing_in
-from colorization.models.resizing import resize_and_convolve
+from colorization.models.upsampling import resize_and_convolve
+from colorization.training import callbacks
 
 RGB = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), "uint8")
 
@@ -42,7 +44,7 @@ def shaken(colorizer):
 def _doubt(colorizer):
     """Make the scores of colors so small that several are likely: one alone would hide a lot."""
     scores = colorizer.get_layer("color_scores")
-    gray = pixels.gray_input(RGB, colorizer.input_shape[-1])
+    gray = color.gray_input(RGB, colorizer.input_shape[-1])
     largest = np.abs(keras.Model(colorizer.input, scores.output)(gray)).max()
     scores.set_weights([weight * 5 / largest for weight in scores.get_weights()])
 
@@ -51,11 +53,11 @@ def _doubt(colorizer):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_colorizer_keeps_its_contract(variant, head):
     config = small(variant, head=head)
-    colorizer = shaken(models.build(config, 32).colorizer)
+    colorizer = shaken(build.build(config, 32).colorizer)
     channels = config.gray_channels
     assert colorizer.input_shape == (None, 32, 32, channels)
     assert channels == (3 if config.family == "pix2pix" else 1)
-    colors = np.asarray(colorizer(pixels.gray_input(RGB, channels)))
+    colors = np.asarray(colorizer(color.gray_input(RGB, channels)))
     assert colors.shape == (4, 32, 32, 3)
     assert 0 <= colors.min() < colors.max() <= 255
     assert np.ptp(colors, axis=-1).max() > 5  # there is color
@@ -65,13 +67,13 @@ def test_a_colorizer_keeps_its_contract(variant, head):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_head_of_chroma_keeps_the_luma_and_begins_as_gray(variant, precision):
     config = small(variant, precision=precision)
-    colorizer = models.build(config, 32).colorizer
-    gray = pixels.gray_input(RGB, config.gray_channels)
+    colorizer = build.build(config, 32).colorizer
+    gray = color.gray_input(RGB, config.gray_channels)
     np.testing.assert_allclose(colorizer(gray), np.repeat(gray[..., :1], 3, -1), atol=1e-3)
     shaken(colorizer)
     generator = keras.Model(colorizer.input, colorizer.get_layer("to_levels").input)
     signed = np.asarray(generator(gray))  # unclipped
-    luma = pixels.to_levels(signed) @ pixels.LUMA
+    luma = color.to_levels(signed) @ color.LUMA
     np.testing.assert_allclose(luma, gray[..., 0], atol=0.05)
     assert np.ptp(signed, axis=-1).max() > 0.02
 
@@ -79,8 +81,8 @@ def test_a_head_of_chroma_keeps_the_luma_and_begins_as_gray(variant, precision):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_colorizer_survives_saving_and_onnx(variant, tmp_path):
     config = small(variant)
-    colorizer = shaken(models.build_plain(config, 32))
-    gray = pixels.gray_input(RGB, config.gray_channels)
+    colorizer = shaken(build.build_plain(config, 32))
+    gray = color.gray_input(RGB, config.gray_channels)
     expected = np.asarray(colorizer(gray))
     colorizer.save(tmp_path / "generator.keras")
     loaded = keras.models.load_model(tmp_path / "generator.keras", safe_mode=True)
@@ -96,7 +98,7 @@ def test_a_colorizer_survives_saving_and_onnx(variant, tmp_path):
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("variant", ["naive_deep", "pix2pix"])
 def test_mixed_precision_is_for_the_inner_layers_only(variant, head):
-    trainer, colorizer, _ = models.build(small(variant, head=head, precision="mixed_bfloat16"), 32)
+    trainer, colorizer, _ = build.build(small(variant, head=head, precision="mixed_bfloat16"), 32)
     networks = [trainer.generator, trainer.discriminator] if variant == "pix2pix" else [trainer]
     for network in networks:
         layers = [each for each in network.layers if isinstance(each, keras.layers.Conv2D)]
@@ -117,9 +119,9 @@ def test_a_network_that_cannot_be_built_leaves_no_precision_behind():
 @pytest.mark.parametrize("variant", ["naive_deep", "pix2pix"])
 def test_what_is_kept_of_a_mixed_network_is_the_float32_one(variant, tmp_path):
     config = small(variant, precision="mixed_bfloat16")
-    mixed = shaken(models.build(config, 32, synchronized=True).colorizer)
-    exact = models.build(dataclasses.replace(config, precision="float32"), 32).colorizer
-    plain, gray = models.build_plain(config, 32), pixels.gray_input(RGB, config.gray_channels)
+    mixed = shaken(build.build(config, 32, synchronized=True).colorizer)
+    exact = build.build(dataclasses.replace(config, precision="float32"), 32).colorizer
+    plain, gray = build.build_plain(config, 32), color.gray_input(RGB, config.gray_channels)
     for network in (exact, plain):
         network.set_weights(mixed.get_weights())
     np.testing.assert_allclose(plain(gray), exact(gray), atol=1e-2)
@@ -152,12 +154,12 @@ def test_a_fused_resized_convolution_is_keras_s_own_two_layers_and_so_are_its_gr
 
 
 def test_an_exported_model_that_cannot_be_trusted_is_refused(tmp_path):
-    colorizer = models.build(small("naive_basic"), 32).colorizer
+    colorizer = build.build(small("naive_basic"), 32).colorizer
     broken = colorizer.get_weights()
     broken[-1][:] = np.nan
     colorizer.set_weights(broken)
     with pytest.raises(ValueError, match="not the trained one"):
-        export_onnx(colorizer, tmp_path / "generator.onnx", pixels.gray_input(RGB, 1))
+        export_onnx(colorizer, tmp_path / "generator.onnx", color.gray_input(RGB, 1))
 
 
 class Fickle(keras.layers.Layer):
@@ -174,12 +176,12 @@ def test_an_exported_model_that_computes_something_else_is_refused(tmp_path):
     colorizer = keras.Model(gray, keras.layers.Concatenate()([Fickle()(gray), gray, gray]))
     colorizer(np.ones((1, 32, 32, 1), "float32"))
     with pytest.raises(ValueError, match="within 0.05 levels of Keras's. Received: difference=1.0"):
-        export_onnx(colorizer, tmp_path / "generator.onnx", pixels.gray_input(RGB, 1))
+        export_onnx(colorizer, tmp_path / "generator.onnx", color.gray_input(RGB, 1))
 
 
 def test_the_variants_differ_as_their_names_say():
     def layers(variant):
-        built = models.build(small(variant, dropout=VARIANTS[variant].dropout), 32).colorizer
+        built = build.build(small(variant, dropout=VARIANTS[variant].dropout), 32).colorizer
         return [type(layer).__name__ for layer in built.layers]
 
     assert not any("Dropout" in name for name in layers("naive_basic"))
@@ -190,7 +192,7 @@ def test_the_variants_differ_as_their_names_say():
 
 def test_the_default_pix2pix_is_the_paper_s_scaled_to_128_pixels():
     config = VARIANTS["pix2pix"]
-    trainer = models.build(config, 128).trainer
+    trainer = build.build(config, 128).trainer
     bottleneck = min(layer.output.shape[1] for layer in trainer.generator.layers)
     assert bottleneck == 1
     assert trainer.discriminator.output_shape == (None, 16, 16, 1)
@@ -215,18 +217,18 @@ def test_each_patch_score_sees_70_pixels(halved, pixels_seen):
 
 
 def test_a_discriminator_is_conditional():
-    trainer = models.build(small("pix2pix"), 32).trainer
-    gray, other = pixels.gray_input(RGB, 3), pixels.gray_input(RGB[::-1], 3)
-    rgb = pixels.to_signed(RGB.astype("float32"))
+    trainer = build.build(small("pix2pix"), 32).trainer
+    gray, other = color.gray_input(RGB, 3), color.gray_input(RGB[::-1], 3)
+    rgb = color.to_signed(RGB.astype("float32"))
     judged = trainer.discriminator([gray, rgb])
     assert not np.allclose(judged, trainer.discriminator([other, rgb]))
 
 
 @pytest.mark.parametrize("gan_loss", ["bce", "lsgan"])
 def test_both_networks_of_the_gan_learn_in_one_step(gan_loss):
-    trainer = models.build(small("pix2pix", gan_loss=gan_loss), 32).trainer
-    gray = pixels.gray_input(RGB, 3)
-    real = pixels.to_signed(RGB.astype("float32"))
+    trainer = build.build(small("pix2pix", gan_loss=gan_loss), 32).trainer
+    gray = color.gray_input(RGB, 3)
+    real = color.to_signed(RGB.astype("float32"))
     networks = (trainer.generator, trainer.discriminator)
     before = [network.get_weights() for network in networks]
     losses = trainer.train_on_batch(gray, real, return_dict=True)
@@ -242,18 +244,18 @@ def test_the_generator_s_step_leaves_the_discriminator_alone():
 
     Its batch statistics follow what it sees; its weights must not follow the generator's loss.
     """
-    trainer = models.build(small("pix2pix", generator_learning_rate=0.1), 32).trainer
+    trainer = build.build(small("pix2pix", generator_learning_rate=0.1), 32).trainer
     trainer.discriminator_optimizer.learning_rate = 0.0
     before = [np.array(weight.value) for weight in trainer.discriminator.trainable_weights]
-    trainer.train_on_batch(pixels.gray_input(RGB, 3), pixels.to_signed(RGB.astype("float32")))
+    trainer.train_on_batch(color.gray_input(RGB, 3), color.to_signed(RGB.astype("float32")))
     for old, new in zip(before, trainer.discriminator.trainable_weights, strict=True):
         np.testing.assert_array_equal(old, new.value)
 
 
 @pytest.mark.parametrize("head", HEADS)
 def test_in_the_generator_only_phase_the_generator_learns_alone(head):
-    trainer = models.build(small("pix2pix", head=head), 32).trainer
-    gray, real = pixels.gray_input(RGB, 3), pixels.to_signed(RGB.astype("float32"))
+    trainer = build.build(small("pix2pix", head=head), 32).trainer
+    gray, real = color.gray_input(RGB, 3), color.to_signed(RGB.astype("float32"))
 
     def moved_by_a_step():
         networks = (trainer.generator, trainer.discriminator)
@@ -287,19 +289,19 @@ def test_validation_and_serving_compute_the_same(variant, tmp_path):
     training with dropout.
     """
     config = small(variant, dropout=0.5)
-    trainer, colorizer, _ = models.build(config, 32)
-    gray, real = pixels.gray_input(RGB, config.gray_channels), pixels.to_signed(RGB.astype("f4"))
+    trainer, colorizer, _ = build.build(config, 32)
+    gray, real = color.gray_input(RGB, config.gray_channels), color.to_signed(RGB.astype("f4"))
     for _ in range(10):  # from plain gray
         trainer.train_on_batch(gray, real)
     export_onnx(colorizer, tmp_path / "generator.onnx", gray)
     served = load_onnx(tmp_path / "generator.onnx", batch_size=1)(gray)
     assert np.ptp(served, axis=-1).max() > 0.1  # there is color to differ in
-    np.testing.assert_allclose(training.as_function(colorizer)(gray), served, atol=0.005)
+    np.testing.assert_allclose(callbacks.as_function(colorizer)(gray), served, atol=0.005)
     losses = trainer.test_on_batch(gray, real, return_dict=True)
-    l1 = np.abs(pixels.to_signed(served) - real).mean()
+    l1 = np.abs(color.to_signed(served) - real).mean()
     assert losses[{"naive": "loss", "pix2pix": "l1_loss"}[config.family]] == pytest.approx(l1, 1e-3)
 
 
 def test_a_depth_that_does_not_divide_the_picture_is_refused():
     with pytest.raises(ValueError, match="depth=6"):
-        models.build(small("pix2pix", depth=6), 32)
+        build.build(small("pix2pix", depth=6), 32)

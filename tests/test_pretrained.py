@@ -26,10 +26,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from keras import layers
 
-from colorization import evaluation, models, pixels, training
+from colorization import color, evaluation
 from colorization.__main__ import main
 from colorization.config import HEADS, VARIANTS
-from serve import networks, reading, weights
+from colorization.models import build
+from colorization.training import train
+from colorization.weights import download, safe_keras
+from serve.importing import value_range
 from tests.conftest import ROOT
 
 DRIVE_ID = "1AbCdEfGhIjKlMnOpQrStUvWxYz012345"
@@ -145,8 +148,8 @@ def kept(cache):
 
 def tinting(value_range, channels, chroma=(0, 0)):
     """A network of stock layers that keeps luma and adds one chroma, in any range."""
-    low, high = reading.RANGES[value_range]
-    tint = (np.array([0, *chroma]) @ pixels.YCBCR_TO_RGB) * (high - low) / 255
+    low, high = value_range.RANGES[value_range]
+    tint = (np.array([0, *chroma]) @ color.YCBCR_TO_RGB) * (high - low) / 255
     gray = keras.Input((128, 128, channels))
     rgb = layers.Conv2D(3, 1, name="tint")(gray)
     rgb = layers.ReLU(max_value=high - low)(layers.Rescaling(1.0, offset=-low)(rgb))
@@ -169,12 +172,12 @@ def naive_h5(tmp_path_factory):
 def test_a_download_is_kept_and_reused(server, empty_cache, naive_h5):
     server.pages["/a/model"] = (200, ATTACHED, naive_h5.read_bytes(), None)
     address = f"{server.url}/a/model"
-    path = weights.fetch(address, hashlib.sha256(naive_h5.read_bytes()).hexdigest().upper())
+    path = download.fetch(address, hashlib.sha256(naive_h5.read_bytes()).hexdigest().upper())
     assert path.read_bytes() == naive_h5.read_bytes()
-    assert weights.fetch(address) == path
+    assert download.fetch(address) == path
     assert len(server.asked) == 1
     path.write_bytes(b"damaged")
-    assert weights.fetch(address, weights.digest(naive_h5)) == path
+    assert download.fetch(address, download.digest(naive_h5)) == path
     assert path.read_bytes() == naive_h5.read_bytes()
 
 
@@ -195,7 +198,7 @@ def test_failed_downloads_are_told_apart_and_leave_nothing(
 ):
     server.pages["/model"] = page
     with pytest.raises(kind, match=message):
-        weights.fetch(f"{server.url}/model")
+        download.fetch(f"{server.url}/model")
     assert kept(empty_cache) == ["weights"]  # the folder, empty
 
 
@@ -203,28 +206,28 @@ def test_a_server_that_is_not_there_is_a_broken_connection(empty_cache):
     with serving() as gone:
         address = gone.url
     with pytest.raises(ConnectionError, match="broke off"):
-        weights.fetch(f"{address}/model")
+        download.fetch(f"{address}/model")
 
 
 def test_another_file_than_expected_is_not_kept(server, empty_cache, naive_h5):
     server.pages["/model"] = (200, ATTACHED, naive_h5.read_bytes(), None)
     with pytest.raises(ValueError, match=f"SHA-256 {'0' * 64}. Received: [0-9a-f]{{64}}"):
-        weights.fetch(f"{server.url}/model", "0" * 64)
+        download.fetch(f"{server.url}/model", "0" * 64)
     assert kept(empty_cache) == ["weights"]
     with pytest.raises(ValueError, match="SHA-256"):
-        weights.fetch(str(naive_h5), "0" * 64)
+        download.fetch(str(naive_h5), "0" * 64)
     with pytest.raises(ValueError, match="64 hexadecimal digits. Received: sha256=abc"):
-        weights.fetch(str(naive_h5), "abc")
+        download.fetch(str(naive_h5), "abc")
 
 
 def test_drive_gives_the_same_file_by_id_and_by_any_of_its_urls(drive, empty_cache, naive_h5):
     drive.pages["/uc"] = (200, HTML, VIRUS_SCAN, None)  # what comes before large files
     drive.pages["/download"] = (200, ATTACHED, naive_h5.read_bytes(), None)
-    path = weights.fetch(DRIVE_ID)
+    path = download.fetch(DRIVE_ID)
     assert path.read_bytes() == naive_h5.read_bytes()
     assert drive.asked == [f"/uc?id={DRIVE_ID}", f"/download?id={DRIVE_ID}&confirm=t"]
-    assert weights.fetch(f"https://drive.google.com/file/d/{DRIVE_ID}/view?usp=sharing") == path
-    assert weights.fetch(f"https://drive.google.com/uc?id={DRIVE_ID}") == path
+    assert download.fetch(f"https://drive.google.com/file/d/{DRIVE_ID}/view?usp=sharing") == path
+    assert download.fetch(f"https://drive.google.com/uc?id={DRIVE_ID}") == path
     assert len(drive.asked) == 2
 
 
@@ -243,7 +246,7 @@ def test_failures_of_drive_are_told_apart_and_leave_nothing(
 ):
     drive.pages["/uc"] = page
     with pytest.raises(kind, match=message):
-        weights.fetch(DRIVE_ID)
+        download.fetch(DRIVE_ID)
     assert kept(empty_cache) == ["weights"]
 
 
@@ -251,7 +254,7 @@ def test_an_address_cannot_name_a_place_outside_the_cache(drive, empty_cache, na
     outside = empty_cache / "outside" / "kept.partial"
     outside.mkdir(parents=True)
     drive.pages["/uc"] = (200, ATTACHED, naive_h5.read_bytes(), None)
-    path = weights.fetch("https://drive.google.com/uc?id=x/../../outside/y")
+    path = download.fetch("https://drive.google.com/uc?id=x/../../outside/y")
     assert path.parent.parent == empty_cache / "weights"
     assert outside.is_dir() and kept(empty_cache / "outside") == ["kept.partial"]
 
@@ -262,7 +265,7 @@ def test_a_damaged_keras_file_is_refused(tmp_path):
     content[content.index(b"model.weights.h5") + 2000] ^= 0xFF
     (tmp_path / "model.keras").write_bytes(content)
     with pytest.raises(ValueError, match="The file is damaged"):
-        weights.fetch(str(tmp_path / "model.keras"))
+        download.fetch(str(tmp_path / "model.keras"))
 
 
 def test_a_keras_file_without_its_weights_is_refused(tmp_path):
@@ -272,12 +275,12 @@ def test_a_keras_file_without_its_weights_is_refused(tmp_path):
             for name in ("metadata.json", "config.json"):
                 part.writestr(name, whole.read(name))
     with pytest.raises(ValueError, match="Keras cannot read the network"):
-        networks.load(tmp_path / "part.keras")
+        safe_keras.load(tmp_path / "part.keras")
 
 
 def test_what_is_no_reference_is_a_sentence():
     with pytest.raises(FileNotFoundError, match="Expected the path.*Received: 'nowhere.h5'"):
-        weights.fetch("nowhere.h5")
+        download.fetch("nowhere.h5")
 
 
 # Loading without running anything
@@ -288,7 +291,7 @@ def test_a_network_of_stock_layers_loads_as_it_was_saved_whatever_its_name(suffi
     network = tinting("-1..1", 3, chroma=(20, -10))
     network.save(tmp_path / f"model{suffix}")
     shutil.move(tmp_path / f"model{suffix}", tmp_path / "downloaded")
-    loaded = networks.load(tmp_path / "downloaded")
+    loaded = safe_keras.load(tmp_path / "downloaded")
     grays = np.random.default_rng(0).uniform(-1, 1, (2, 128, 128, 3)).astype("float32")
     np.testing.assert_array_equal(loaded(grays), network(grays))
 
@@ -296,9 +299,9 @@ def test_a_network_of_stock_layers_loads_as_it_was_saved_whatever_its_name(suffi
 @pytest.mark.parametrize("variant", ["naive_deep", "pix2pix", "naive_efficientnet"])
 def test_what_our_own_runs_log_loads(variant, tmp_path):
     config = dataclasses.replace(VARIANTS[variant], filters=4)
-    colorizer = models.build_plain(config, 128)
+    colorizer = build.build_plain(config, 128)
     colorizer.save(tmp_path / "generator.keras")
-    loaded = networks.load(tmp_path / "generator.keras")
+    loaded = safe_keras.load(tmp_path / "generator.keras")
     grays = np.full((1, 128, 128, config.gray_channels), 99, "float32")
     np.testing.assert_allclose(loaded(grays), colorizer(grays), atol=1e-3)
 
@@ -307,7 +310,7 @@ def test_a_file_of_keras_2_computes_what_it_did_there(tmp_path):
     """A U-Net of nested Sequentials, saved by tf_keras 2.21, which also gave the numbers."""
     packed = ROOT / "tests" / "keras2_unet.h5.gz"
     (tmp_path / "unet.h5").write_bytes(gzip.decompress(packed.read_bytes()))
-    network = reading.require_shapes(networks.load(tmp_path / "unet.h5"), 128, 3)
+    network = value_range.require_shapes(safe_keras.load(tmp_path / "unet.h5"), 128, 3)
     ramp = np.linspace(-1, 1, 128, dtype="float32")[:, None]
     rgb = np.asarray(network(np.broadcast_to(ramp, (1, 128, 128, 3))))
     expected = [[0.0315, 0.03123, -0.06954], [0.00311, 0.04611, -0.01381]]
@@ -338,7 +341,7 @@ def test_layers_that_hold_code_are_refused_and_not_run(build, name, suffix, tmp_
     build().save(tmp_path / f"model{suffix}")
     (tmp_path / "ran").unlink(missing_ok=True)  # Keras runs a Lambda to build it
     with pytest.raises(ValueError, match=f"not made of stock Keras layers.*{name}"):
-        networks.load(tmp_path / f"model{suffix}")
+        safe_keras.load(tmp_path / f"model{suffix}")
     assert not (tmp_path / "ran").exists()
 
 
@@ -367,7 +370,7 @@ def test_foreign_objects_are_refused_wherever_they_stand(node, tmp_path):
         for name, content in files.items():
             archive.writestr(name, content)
     with pytest.raises(ValueError, match="not made of stock Keras layers"):
-        networks.load(tmp_path / "evil.keras")
+        safe_keras.load(tmp_path / "evil.keras")
 
 
 def test_a_file_without_a_network_is_a_sentence(tmp_path):
@@ -378,7 +381,7 @@ def test_a_file_without_a_network_is_a_sentence(tmp_path):
         file.attrs["model_config"] = '{"class_name": "Functional", "config": {}}'
     for name in ("model.weights.h5", "other.keras", "broken.h5"):
         with pytest.raises(ValueError, match="Expected a whole model"):
-            networks.load(tmp_path / name)
+            safe_keras.load(tmp_path / name)
 
 
 # Reading its numbers
@@ -402,55 +405,55 @@ def test_the_probe_finds_the_ranges_of_lightly_trained_networks(
     last = layers.Conv2D(3, 3, padding="same", activation=activation)
     network = keras.Sequential([keras.Input((128, 128, channels)), *hidden, last])
     network.compile(keras.optimizers.Adam(5e-3), "mae")
-    low, high = reading.RANGES[value_range]
+    low, high = value_range.RANGES[value_range]
     real = splits.train.images[:24].astype("float32")
-    gray = pixels.gray_input(real, channels)
+    gray = color.gray_input(real, channels)
     gray, real = (low + levels * (high - low) / 255 for levels in (gray, real))
     network.fit(gray, real, batch_size=4, epochs=20, verbose=0)
-    found = reading.probe(network, splits.val.images)
+    found = value_range.probe(network, splits.val.images)
     assert (found.input, found.output) == (value_range, value_range)
     assert 0.1 < found.luma_error < 25
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("value_range", reading.RANGES)
+@pytest.mark.parametrize("value_range", value_range.RANGES)
 def test_a_network_of_any_range_is_wrapped_into_the_contract(channels, value_range, splits):
     chroma = np.array([12, -7])
     network = tinting(value_range, channels, chroma)
-    found = reading.probe(network, splits.val.images)
+    found = value_range.probe(network, splits.val.images)
     assert (found.input, found.output) == (value_range, value_range)
-    gray = pixels.gray_input(splits.val.images, channels)
-    colored = reading.as_colorizer(network, found)(gray)
-    expected = pixels.join(gray[..., :1], chroma)
+    gray = color.gray_input(splits.val.images, channels)
+    colored = value_range.as_colorizer(network, found)(gray)
+    expected = color.join(gray[..., :1], chroma)
     np.testing.assert_allclose(colored, expected, atol=0.51)
 
 
 @pytest.mark.parametrize("head", HEADS)
 def test_our_own_networks_hold_their_levels(head):
     config = type(VARIANTS["naive_basic"])(variant="naive_basic", filters=4, head=head)
-    colorizer = models.build_plain(config, 128)
-    far_out = reading.FAR_OUT * np.linspace(-1, 1, 128 * 128).reshape(1, 128, 128, 1)
-    assert reading._possible_outputs(reading._run(colorizer, far_out)) == ["0..255"]
+    colorizer = build.build_plain(config, 128)
+    far_out = value_range.FAR_OUT * np.linspace(-1, 1, 128 * 128).reshape(1, 128, 128, 1)
+    assert value_range._possible_outputs(value_range._run(colorizer, far_out)) == ["0..255"]
 
 
 def test_a_network_that_does_not_follow_its_input_is_refused(splits):
     gray = keras.Input((128, 128, 1))
     even = keras.Model(gray, layers.Rescaling(0.0, offset=0.5)(layers.Concatenate()([gray] * 3)))
     with pytest.raises(ValueError, match="does not color pictures.*levels of difference"):
-        reading.probe(even, splits.val.images)
+        value_range.probe(even, splits.val.images)
 
 
 @pytest.mark.parametrize(("size", "channels"), [(64, 1), (128, 3)])
 def test_another_shape_is_refused(size, channels):
     network = keras.Sequential([keras.Input((size, size, channels)), layers.Conv2D(3, 1)])
     with pytest.raises(ValueError, match=rf"Expected \(128, 128, 1\) in.*\({size}, {size}, "):
-        reading.require_shapes(network, 128, 1)
+        value_range.require_shapes(network, 128, 1)
 
 
 def test_a_network_of_any_size_is_taken():
     network = keras.Sequential([keras.Input((None, None, 1)), layers.Conv2D(3, 1)])
-    fixed = reading.as_colorizer(
-        reading.require_shapes(network, 128, 1), reading.Reading("0..1", "0..1", 0.0)
+    fixed = value_range.as_colorizer(
+        value_range.require_shapes(network, 128, 1), value_range.Reading("0..1", "0..1", 0.0)
     )
     assert (fixed.input_shape, fixed.output_shape) == ((None, 128, 128, 1), (None, 128, 128, 3))
 
@@ -461,7 +464,7 @@ def test_a_network_of_any_size_is_taken():
 def call(store, **options):
     arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
     done = subprocess.run(
-        [sys.executable, "-m", "serve.pretrained", *arguments],
+        [sys.executable, "-m", "serve.importing", *arguments],
         env=os.environ | {"MLFLOW_TRACKING_URI": store, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -483,13 +486,13 @@ def test_both_families_become_runs_and_champions(splits, paintings, tmp_path):
     client = mlflow.MlflowClient(store)
     runs = {run.data.tags["family"]: run for run in client.search_runs(["0"])}
     assert set(runs) == {"naive", "pix2pix"}
-    for family, value_range in (("naive", "0..1"), ("pix2pix", "-1..1")):
+    for family, expected in (("naive", "0..1"), ("pix2pix", "-1..1")):
         run = runs[family]
         assert run.info.status == "FINISHED"
         assert run.data.tags["variant"] == f"{family}_pretrained"
         assert run.data.tags["dataset_digest"] == splits.digest
-        assert run.data.params["sha256"] == weights.digest(files[family])
-        assert run.data.params["input_range"] == run.data.params["output_range"] == value_range
+        assert run.data.params["sha256"] == download.digest(files[family])
+        assert run.data.params["input_range"] == run.data.params["output_range"] == expected
         assert run.data.metrics["test_delta_e"] < run.data.metrics["test_delta_e_gray"]
         assert (
             "may have been trained on these very pictures" in run.data.tags["mlflow.note.content"]
@@ -499,7 +502,7 @@ def test_both_families_become_runs_and_champions(splits, paintings, tmp_path):
         assert version.run_id == run.info.run_id
         assert f"{family} version 1 is the champion" in output
         again = client.download_artifacts(run.info.run_id, "keras/generator.keras", str(tmp_path))
-        assert networks.load(Path(again)).output_shape == (None, 128, 128, 3)
+        assert safe_keras.load(Path(again)).output_shape == (None, 128, 128, 3)
 
 
 def test_what_cannot_be_imported_is_refused_before_anything_is_logged(naive_h5, tmp_path):
@@ -551,7 +554,7 @@ def test_a_training_begins_with_the_weights_it_is_given(splits):
     config = type(VARIANTS["naive_basic"])(
         variant="naive_basic", filters=4, epochs=1, learning_rate=1e-7, seed=3
     )
-    given = [np.full(each.shape, 0.01) for each in models.build(config, 128).colorizer.weights]
-    result = training.train(config, splits, start_from=given)
+    given = [np.full(each.shape, 0.01) for each in build.build(config, 128).colorizer.weights]
+    result = train.train(config, splits, start_from=given)
     for array in result.colorizer.get_weights():
         np.testing.assert_allclose(array, 0.01, atol=1e-4)

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from mlflow.exceptions import MlflowException
 
-from colorization import evaluation, models, pixels, tracking
+from colorization import color, evaluation, tracking
 from colorization.config import VARIANTS
 from colorization.data import prepare, sources
-from colorization.training import Result
-from serve import gate, registry
-from serve.colorizer import REQUIREMENTS, SIGNATURE
+from colorization.models import build
+from colorization.registry import gate, promotion
+from colorization.training.train import Result
 from tests.conftest import ROOT, unpack_birds
 
 NAME = "bird-colorizer-naive"
@@ -52,7 +52,7 @@ def other_photographs(cache, tmp_path_factory):
 def log_candidate(splits, share):
     """Log a run as training does; its model adds this share of the test pictures' mean chroma."""
     config = dataclasses.replace(VARIANTS["naive_basic"], filters=4)
-    colorizer = models.build_plain(config, 128)
+    colorizer = build.build_plain(config, 128)
     kernel, bias = colorizer.get_layer("chroma").get_weights()
     tint = share * evaluation.mean_chroma(splits.test.images) / 127.5
     colorizer.get_layer("chroma").set_weights([kernel, np.arctanh(tint).astype("float32")])
@@ -60,19 +60,19 @@ def log_candidate(splits, share):
     with tracking.open_run("candidate") as run:
         tracking.log_config(config, data=splits.uri.removeprefix("file://"))
         tracking.log_data(splits)
-        tracking.log_result(config, result, splits, SIGNATURE, REQUIREMENTS)
-    return registry.find(run.info.run_id)
+        tracking.log_result(config, result, splits)
+    return promotion.find(run.info.run_id)
 
 
 def served_run():
-    found = registry.find_champion("naive")
+    found = promotion.find_champion("naive")
     return found and found[1].run.info.run_id
 
 
 def test_the_first_model_better_than_gray_becomes_champion_with_its_story(photographs):
     candidate = log_candidate(photographs, 1.0)
     assert candidate.run.data.tags["collapse"] == "sepia"  # a tint: the alarm says so
-    version, alias = registry.register(candidate)
+    version, alias = promotion.register(candidate)
     assert (version.name, alias) == (NAME, "champion")
     client = mlflow.MlflowClient()
     shown = client.get_model_version_by_alias(NAME, "champion")
@@ -91,33 +91,33 @@ def test_a_model_no_better_than_gray_is_refused_by_figure_and_not_registered(pho
     candidate = log_candidate(photographs, 0.0)
     gray = f"{candidate.score('_gray'):.4f}"
     with pytest.raises(gate.Refusal, match=f"plain gray: test delta_e .* against {gray}"):
-        registry.register(candidate)
+        promotion.register(candidate)
     assert mlflow.MlflowClient().search_registered_models() == []
 
 
 def test_a_worse_model_becomes_challenger_and_a_better_one_champion(photographs):
     middle, worse, better = (log_candidate(photographs, share) for share in (0.6, 0.3, 1.0))
-    assert registry.register(middle)[1] == "champion"
-    version, alias = registry.register(worse)
+    assert promotion.register(middle)[1] == "champion"
+    version, alias = promotion.register(worse)
     assert alias == "challenger"
     assert served_run() == middle.run.info.run_id
     gate_tag = mlflow.MlflowClient().get_model_version(NAME, version.version).tags["gate"]
     assert f"{worse.score():.4f} against {middle.score():.4f}" in gate_tag
-    assert registry.register(better)[1] == "champion"
+    assert promotion.register(better)[1] == "champion"
     assert served_run() == better.run.info.run_id
 
 
 def test_registering_the_champion_again_changes_nothing(photographs):
     candidate = log_candidate(photographs, 1.0)
-    first, _ = registry.register(candidate)
-    again, alias = registry.register(candidate)
+    first, _ = promotion.register(candidate)
+    again, alias = promotion.register(candidate)
     assert (again.version, alias) == (first.version, "champion")
 
 
 def test_force_promotes_a_worse_model_and_says_so(photographs):
     better, worse = (log_candidate(photographs, share) for share in (1.0, 0.0))
-    registry.register(better)
-    version, alias = registry.register(worse, force=True)
+    promotion.register(better)
+    version, alias = promotion.register(worse, force=True)
     assert alias == "champion"
     assert served_run() == worse.run.info.run_id
     tags = mlflow.MlflowClient().get_model_version(NAME, version.version).tags
@@ -127,11 +127,11 @@ def test_force_promotes_a_worse_model_and_says_so(photographs):
 
 def test_painted_birds_never_replace_photographs_but_give_way_to_them(photographs, painted):
     from_paintings = log_candidate(painted, 1.0)
-    assert registry.register(from_paintings)[1] == "champion"
+    assert promotion.register(from_paintings)[1] == "champion"
     from_photographs = log_candidate(photographs, 0.3)
-    assert registry.register(from_photographs)[1] == "champion"
+    assert promotion.register(from_photographs)[1] == "champion"
     again = log_candidate(painted, 1.0)
-    version, alias = registry.register(again)
+    version, alias = promotion.register(again)
     assert alias == "challenger"
     assert served_run() == from_photographs.run.info.run_id
     assert "painted birds" in version.tags["gate"]
@@ -141,14 +141,14 @@ def test_a_champion_of_other_pictures_is_scored_again_on_the_candidate_s(
     photographs, other_photographs, caplog
 ):
     champion = log_candidate(photographs, 1.0)
-    registry.register(champion)
+    promotion.register(champion)
     # What the champion does is known: it tints. So is its score on the other pictures.
     real = other_photographs.test.images
-    tinted = pixels.join(pixels.luma(real), evaluation.mean_chroma(photographs.test.images))
+    tinted = color.join(color.luma(real), evaluation.mean_chroma(photographs.test.images))
     expected = evaluation.summary(evaluation.scores(real, tinted))["delta_e"]
     candidate = log_candidate(other_photographs, 1.0)
     with caplog.at_level(logging.INFO, "serve"):
-        version, _ = registry.register(candidate)
+        version, _ = promotion.register(candidate)
     (line,) = [text for text in caplog.messages + [version.tags["gate"]] if "champion" in text]
     against = float(line.split("against ")[1].split(" ")[0].rstrip(","))
     assert against == pytest.approx(expected, rel=0.02)
@@ -178,19 +178,19 @@ def test_a_run_that_was_not_tested_by_today_s_criterion_is_to_be_trained_again(
     old = log_candidate(photographs, 1.0)
     upgrade()
     with pytest.raises(gate.Refusal, match="did not test new_error: train it again"):
-        registry.register(old)
+        promotion.register(old)
     with pytest.raises(gate.Refusal, match="No finished run was tested by new_error"):
-        registry.find_best("naive")
+        promotion.find_best("naive")
 
 
 def test_a_champion_that_was_not_tested_by_today_s_criterion_is_tested_again(photographs, upgrade):
-    registry.register(log_candidate(photographs, 0.6))
+    promotion.register(log_candidate(photographs, 0.6))
     upgrade()
     worse, better = (log_candidate(photographs, share) for share in (0.3, 1.0))
-    version, alias = registry.register(worse)
+    version, alias = promotion.register(worse)
     assert alias == "challenger"
     assert f"new_error {worse.score():.4f} against" in version.tags["gate"]
-    assert registry.register(better)[1] == "champion"
+    assert promotion.register(better)[1] == "champion"
 
 
 def test_best_compares_equal_pictures_only_and_photographs_first(
@@ -201,7 +201,7 @@ def test_best_compares_equal_pictures_only_and_photographs_first(
     log_candidate(photographs, 0.5)
     log_candidate(painted, 0.5)
     with caplog.at_level(logging.INFO, "serve"):
-        found = registry.find_best("naive")
+        found = promotion.find_best("naive")
     assert found.run.info.run_id == best.run.info.run_id
     assert f"compared 3 finished runs on `{photographs.name}`" in caplog.text
     assert "left out 1 on others" in caplog.text
@@ -210,22 +210,22 @@ def test_best_compares_equal_pictures_only_and_photographs_first(
 
 def test_a_crash_before_the_alias_leaves_the_old_champion_serving(photographs, monkeypatch):
     champion = log_candidate(photographs, 0.6)
-    registry.register(champion)
+    promotion.register(champion)
     better = log_candidate(photographs, 1.0)
 
     def crash(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(registry, "_set_alias", crash)
-        registry.register(better)
+        patch.setattr(promotion, "_set_alias", crash)
+        promotion.register(better)
     assert served_run() == champion.run.info.run_id
-    assert registry.register(better)[1] == "champion"  # and again, whole
+    assert promotion.register(better)[1] == "champion"  # and again, whole
 
 
 def call(store, *arguments):
     return subprocess.Popen(
-        [sys.executable, "-m", "serve.registry", *arguments],
+        [sys.executable, "-m", "colorization.registry", *arguments],
         env=os.environ | {"MLFLOW_TRACKING_URI": store, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -246,11 +246,11 @@ def test_two_processes_promoting_at_once_converge_on_the_better_model(photograph
 def test_whoever_looks_last_corrects_a_race_that_the_worse_model_won(photographs):
     """Both were compared with no champion; the worse one moved the alias last."""
     worse, better = (log_candidate(photographs, share) for share in (0.4, 1.0))
-    first = registry._create(better, "", force=False)
-    registry._set_alias("naive", "champion", first)
-    second = registry._create(worse, "", force=False)
-    registry._set_alias("naive", "champion", second)
-    version, alias = registry._settle("naive", second, before=None)
+    first = promotion._create(better, "", force=False)
+    promotion._set_alias("naive", "champion", first)
+    second = promotion._create(worse, "", force=False)
+    promotion._set_alias("naive", "champion", second)
+    version, alias = promotion._settle("naive", second, before=None)
     assert (version.version, alias) == (second.version, "challenger")
     assert served_run() == better.run.info.run_id
 
@@ -284,7 +284,7 @@ def test_a_bad_request_is_a_sentence(arguments, message, store):
 def test_a_store_that_does_not_answer_is_not_taken_for_one_without_a_champion(
     photographs, painted, monkeypatch
 ):
-    registry.register(log_candidate(photographs, 0.4))
+    promotion.register(log_candidate(photographs, 0.4))
     candidate = log_candidate(painted, 1.0)
 
     def unreachable(*_, **__):
@@ -293,8 +293,8 @@ def test_a_store_that_does_not_answer_is_not_taken_for_one_without_a_champion(
     with monkeypatch.context() as patch:
         patch.setattr(mlflow.MlflowClient, "search_registered_models", unreachable)
         with pytest.raises(MlflowException, match="timeout"):
-            registry.register(candidate)
-        assert registry.offer(candidate.run.info.run_id) is None  # a training goes on
+            promotion.register(candidate)
+        assert promotion.offer(candidate.run.info.run_id) is None  # a training goes on
     assert served_run() != candidate.run.info.run_id
 
 
@@ -305,30 +305,30 @@ def test_deleted_runs_and_models_are_refused_and_passed_over(photographs):
     mlflow.delete_run(gone.run.info.run_id)
     for candidate in (best, gone):
         with pytest.raises(gate.Refusal, match="cannot be served"):
-            registry.find(candidate.run.info.run_id)
-    assert registry.find_best("naive").run.info.run_id == other.run.info.run_id
+            promotion.find(candidate.run.info.run_id)
+    assert promotion.find_best("naive").run.info.run_id == other.run.info.run_id
 
 
 def test_a_run_of_another_project_is_refused():
     with mlflow.start_run() as run:
         mlflow.log_metric("loss", 1)
     with pytest.raises(gate.Refusal, match="of this project"):
-        registry.find(run.info.run_id)
+        promotion.find(run.info.run_id)
 
 
 def test_pictures_that_are_gone_are_a_refusal(photographs, other_photographs):
-    registry.register(log_candidate(photographs, 1.0))
+    promotion.register(log_candidate(photographs, 1.0))
     lost = dataclasses.replace(other_photographs, uri="file:///nowhere/garden")
-    version, alias = registry.register(log_candidate(lost, 1.0))
+    version, alias = promotion.register(log_candidate(lost, 1.0))
     assert alias == "challenger"
     assert "these cannot be read" in version.tags["gate"]
 
 
 def test_a_loser_that_comes_back_is_the_same_version(photographs):
-    registry.register(log_candidate(photographs, 1.0))
+    promotion.register(log_candidate(photographs, 1.0))
     worse = log_candidate(photographs, 0.4)
-    first, _ = registry.register(worse)
-    again, alias = registry.register(worse)
+    first, _ = promotion.register(worse)
+    again, alias = promotion.register(worse)
     assert (again.version, alias) == (first.version, "challenger")
 
 
@@ -336,4 +336,4 @@ def test_an_unfinished_run_is_refused(photographs):
     with tracking.open_run("unfinished") as run:
         tracking.log_data(photographs)
         with pytest.raises(gate.Refusal, match="status=RUNNING"):
-            registry.find(run.info.run_id)
+            promotion.find(run.info.run_id)

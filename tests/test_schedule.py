@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from colorization import schedule
 from colorization.config import VARIANTS
+from colorization.training import schedule
 
 ALONE, FINETUNING, ADVERSARIAL = "alone", "fine-tuning", "adversarial"
 

@@ -22,7 +22,7 @@ from optuna.trial import TrialState
 
 from colorization.config import VARIANTS
 from sweeps import space
-from sweeps.plan import Plan
+from sweeps.spec import Plan
 from sweeps.storage import Storage
 from sweeps.study import MAX_DEATHS, open_study, pruner, retry, sampler
 from tests.conftest import ROOT, serve_mlflow

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from colorization import figures, pixels, tracking
+from colorization import color, figures, tracking
 from colorization.config import VARIANTS, tunable_fields
 
 METRICS = ("psnr", "ssim", "delta_e", "colorfulness")
@@ -112,8 +112,8 @@ def test_sample_pictures_are_colored_by_what_is_scored_and_kept(trained, splits,
     count = len(splits.val.images)
     shown = np.linspace(0, count - 1, min(tracking.SAMPLES, count)).astype(int)
     real = splits.val.images[shown]
-    gray = pixels.gray_input(real, 3)
-    expected = figures.strip(pixels.to_uint8(gray), pixels.to_uint8(colorizer(gray[..., :1])), real)
+    gray = color.gray_input(real, 3)
+    expected = figures.strip(color.to_uint8(gray), color.to_uint8(colorizer(gray[..., :1])), real)
     with Image.open(artifacts(file)) as picture:
         assert np.abs(np.asarray(picture, int) - expected).max() <= 1
 

@@ -11,9 +11,11 @@ import mlflow
 import numpy as np
 import pytest
 
-from colorization import evaluation, models, pixels, tracking, training
+from colorization import color, evaluation, tracking
 from colorization.config import VARIANTS, PretrainedEncoder
+from colorization.models import build
 from colorization.models.export import TOLERANCE, export_onnx
+from colorization.training import callbacks, train
 from tests.conftest import ROOT
 
 
@@ -25,7 +27,7 @@ def quick(variant, **changes):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_variant_trains_and_reports_its_story(variant, splits):
     config = quick(variant, epochs=1)
-    result = training.train(config, splits)
+    result = train.train(config, splits)
     names = set(result.history)
     losses = {
         "naive": {"loss"},
@@ -51,20 +53,20 @@ def test_every_variant_trains_and_reports_its_story(variant, splits):
 def test_the_best_epoch_by_the_criterion_is_kept(variant, rate, metric, splits):
     # So fast that the scores swing, and the best epoch is hardly the last.
     config = quick(variant, epochs=4, ema_momentum=0, **{rate: 0.03})
-    result = training.train(config, splits)
+    result = train.train(config, splits)
     history = result.history[f"val_{metric}"]
     assert result.best_epoch == int(np.argmin(history))
-    real = splits.val.images[: training.SCORED_PICTURES]
-    colorize = training.as_function(result.colorizer)
-    predicted = pixels.to_uint8(colorize(pixels.gray_input(real, config.gray_channels)))
+    real = splits.val.images[: callbacks.SCORED_PICTURES]
+    colorize = callbacks.as_function(result.colorizer)
+    predicted = color.to_uint8(colorize(color.gray_input(real, config.gray_channels)))
     kept = evaluation.measure(real, predicted)
     assert kept[metric] == pytest.approx(min(history), rel=1e-4)
 
 
 def test_what_is_frozen_is_kept_as_it_was_loaded(splits):
     config = quick("naive_efficientnet", epochs=1, encoder_weights="imagenet", finetune_ratio=1.0)
-    keep = training.train(config, splits).colorizer
-    loaded = models.build(config, 128).colorizer
+    keep = train.train(config, splits).colorizer
+    loaded = build.build(config, 128).colorizer
     for name in ("stem", "block2_project", "block15_project_normalize"):
         weights = [network.get_layer(name).get_weights() for network in (keep, loaded)]
         for kept, expected in zip(*weights, strict=True):
@@ -93,13 +95,13 @@ def test_an_encoder_learns_in_the_epochs_for_it_alone(variant, rate, own, moving
         **own,
     )
     names = ("stem", "block5_expand", "top", "summary")
-    seen = [[models.build(config, 128).colorizer.get_layer(name).get_weights() for name in names]]
+    seen = [[build.build(config, 128).colorizer.get_layer(name).get_weights() for name in names]]
 
     class Seen(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
             seen.append([self.colorizer.get_layer(name).get_weights() for name in names])
 
-    history = training.train(config, splits, [Seen()]).history
+    history = train.train(config, splits, [Seen()]).history
     moved = [
         [not np.array_equal(a[0], b[0]) for a, b in zip(*pair, strict=True)]
         for pair in itertools.pairwise(seen)
@@ -128,23 +130,23 @@ def test_fine_tuning_begins_with_short_steps(splits):
             if self.epoch == 1 and batch == 0:
                 weights.append(self.colorizer.get_layer("top").get_weights()[0])
 
-    training.train(config, splits, [Seen()])
-    loaded = models.build(config, 128).colorizer.get_layer("top").get_weights()[0]
+    train.train(config, splits, [Seen()])
+    loaded = build.build(config, 128).colorizer.get_layer("top").get_weights()[0]
     assert 0 < np.abs(weights[0] - loaded).max() <= 1.01 * config.finetune_learning_rate
 
 
 @pytest.mark.parametrize("head", ["chroma", "histogram"])
 def test_callbacks_receive_the_scores_and_what_they_are_of(head, splits):
-    real = splits.val.images[: training.SCORED_PICTURES]
+    real = splits.val.images[: callbacks.SCORED_PICTURES]
 
     class Seen(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
             self.logs = dict(logs)
-            colorize = training.as_function(self.colorizer)
-            self.predicted = pixels.to_uint8(colorize(pixels.gray_input(real, 1)))
+            colorize = callbacks.as_function(self.colorizer)
+            self.predicted = color.to_uint8(colorize(color.gray_input(real, 1)))
 
     seen = Seen()
-    result = training.train(quick("naive_basic", epochs=1, head=head), splits, [seen])
+    result = train.train(quick("naive_basic", epochs=1, head=head), splits, [seen])
     assert {name: [value] for name, value in seen.logs.items()} == result.history
     measured = evaluation.measure(real, seen.predicted)
     assert measured["psnr"] == pytest.approx(seen.logs["val_psnr"])
@@ -153,8 +155,8 @@ def test_callbacks_receive_the_scores_and_what_they_are_of(head, splits):
 @pytest.mark.parametrize("variant", ["naive_basic", "pix2pix"])
 def test_a_training_leaves_no_graph_in_memory(variant, splits):
     def train_and_count():
-        training.train(quick(variant, depth=3), splits)
-        training.forget_trainings()
+        train.train(quick(variant, depth=3), splits)
+        train.forget_trainings()
         gc.collect()
         return sum(type(each).__name__ == "FuncGraph" for each in gc.get_objects())
 
@@ -163,13 +165,13 @@ def test_a_training_leaves_no_graph_in_memory(variant, splits):
 
 def test_a_loss_that_is_not_finite_names_the_epoch(splits):
     with pytest.raises(FloatingPointError, match="in epoch 1.*smaller learning rate.*loss=nan"):
-        training.train(quick("naive_basic"), Broken(splits))
+        train.train(quick("naive_basic"), Broken(splits))
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_failed(splits, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     with pytest.raises(FloatingPointError), tracking.open_run("broken") as run:
-        training.train(quick("naive_basic"), Broken(splits))
+        train.train(quick("naive_basic"), Broken(splits))
     run = mlflow.get_run(run.info.run_id)
     assert run.info.status == "FAILED"
     assert "in epoch 1" in run.data.tags["error"]
@@ -185,7 +187,7 @@ def test_learning_rates_rise_and_then_fall_to_zero_along_a_cosine(splits):
 
     rates = {"generator_learning_rate": 2e-3, "discriminator_learning_rate": 1e-3}
     config = quick("pix2pix", epochs=4, generator_only_ratio=0, warmup_ratio=0.25, **rates)
-    history = training.train(config, splits, [Rates()]).history
+    history = train.train(config, splits, [Rates()]).history
     generator, discriminator = np.array(seen).T
     np.testing.assert_allclose(generator, 2 * discriminator, rtol=1e-5)
     rising = len(generator) // 4
@@ -199,7 +201,7 @@ def test_learning_rates_rise_and_then_fall_to_zero_along_a_cosine(splits):
 def test_pix2pix_learns_from_l1_alone_before_the_gan_at_a_rate_of_its_own(splits):
     rates = {"generator_only_learning_rate": 3e-3, "generator_learning_rate": 1e-4}
     config = quick("pix2pix", epochs=4, generator_only_ratio=0.5, warmup_ratio=0, **rates)
-    history = training.train(config, splits).history
+    history = train.train(config, splits).history
     for name in ("discriminator_loss", "val_discriminator_loss", "discriminator_learning_rate"):
         assert [value > 0 for value in history[name]] == [False, False, True, True]
     first, second, third, fourth = history["generator_learning_rate"]
@@ -218,7 +220,7 @@ def test_what_is_kept_is_the_average_of_the_weights_in_training(splits):
             seen.append(self.model.get_weights())
 
     config = quick("naive_deep", epochs=1, ema_momentum=0.3)
-    kept = training.train(config, splits, [Weights()]).colorizer.get_weights()
+    kept = train.train(config, splits, [Weights()]).colorizer.get_weights()
     average, *steps = seen
     assert len(steps) > 5  # so many that the momentum has grown to the config's
     for step, weights in enumerate(steps, 1):
@@ -234,12 +236,12 @@ def test_what_is_kept_is_the_average_of_the_weights_in_training(splits):
 def test_mixed_precision_trains_a_network_that_is_kept_in_float32(variant, splits, tmp_path):
     config = quick(variant, depth=3, epochs=1)
     mixed = dataclasses.replace(config, precision="mixed_bfloat16")
-    result, plain = training.train(mixed, splits), training.train(config, splits)
+    result, plain = train.train(mixed, splits), train.train(config, splits)
     name = {"naive": "loss", "pix2pix": "generator_loss"}[config.family]
     assert result.history[name] != plain.history[name]
     assert result.history[name] == pytest.approx(plain.history[name], rel=0.02)
     assert {layer.compute_dtype for layer in result.colorizer.layers} == {"float32"}
-    grays = pixels.gray_input(splits.val.images, config.gray_channels)
+    grays = color.gray_input(splits.val.images, config.gray_channels)
     assert export_onnx(result.colorizer, tmp_path / "generator.onnx", grays) <= TOLERANCE
 
 

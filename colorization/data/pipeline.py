@@ -5,7 +5,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from colorization import pixels
+from colorization import color
 
 
 def training_pairs(images, channels, batch_size, seed, crop):
@@ -86,5 +86,5 @@ def _read(images, indices, count):
 
 
 def _pair(rgb, channels):
-    gray = tf.round(tf.tensordot(rgb, pixels.LUMA, 1))[..., None]
-    return tf.repeat(gray, channels, axis=-1), pixels.to_signed(rgb)
+    gray = tf.round(tf.tensordot(rgb, color.LUMA, 1))[..., None]
+    return tf.repeat(gray, channels, axis=-1), color.to_signed(rgb)

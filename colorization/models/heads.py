@@ -6,10 +6,10 @@ All of it computes in float32, whatever the layers between do: bfloat16 holds 8 
 import keras
 from keras import layers, ops
 
-from colorization.models.histogram import color_scores, likely_color
+from colorization.color import HALF_RANGE, MAX_LEVEL, YCBCR_TO_RGB
+from colorization.models.color_bins import color_scores, likely_color
 from colorization.models.precision import computing_in
-from colorization.models.resizing import resize
-from colorization.pixels import HALF_RANGE, MAX_LEVEL, YCBCR_TO_RGB
+from colorization.models.upsampling import resize
 
 
 @computing_in("float32")

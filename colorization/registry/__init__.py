@@ -1,0 +1,1 @@
+"""Where a training run ends: the gate, a registered version, an alias."""

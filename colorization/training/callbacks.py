@@ -1,0 +1,118 @@
+"""What follows a training epoch by epoch: averaged weights, and scores that keep the best."""
+
+import math
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from colorization import color, evaluation
+from colorization.training.schedule import optimizer_of
+
+SCORED_PICTURES = 64  # CIEDE2000 costs 28 ms a picture: each epoch is scored on a fixed few
+SCORING_BATCH = 16
+
+
+class WeightAveraging(keras.callbacks.Callback):
+    """Gives a network the moving average of another's weights, which is steadier than they are.
+
+    Exponential, over about a tenth of the steps so far, so that untrained weights are soon
+    forgotten, and at most over the config's; Keras's own average, of an optimizer, is of one
+    length, and knows neither the running means of normalizations nor two optimizers.
+
+    Args:
+        config: with `ema_momentum`: averages reach back 1 / (1 - momentum) steps; 0 keeps the last
+            weights instead.
+        in_training: whose weights are averaged after each step.
+        colorizer: which gets the average; its weights are of the same shapes and order.
+    """
+
+    def __init__(self, config, in_training, colorizer):
+        super().__init__()
+        changing = [layer for layer in in_training.layers if layer.trainable]
+        known = {id(weight) for layer in changing for weight in layer.weights}
+        pairs = zip(colorizer.weights, in_training.weights, strict=True)
+        self.pairs = [(mine, theirs) for mine, theirs in pairs if id(theirs) in known]
+        self.momentum = config.ema_momentum
+        self.step = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Move the average towards the weights."""
+        self.step += 1
+        momentum = min(self.momentum, self.step / (self.step + 10))
+        self._move(tf.constant(1 - momentum, "float32"))
+
+    @tf.function
+    def _move(self, share):
+        for mine, theirs in self.pairs:
+            mine.value.assign_add(share * (theirs.value - mine.value))
+
+
+class Scoring(keras.callbacks.Callback):
+    """Scores the colorizer after each epoch and keeps the weights of the best one.
+
+    What is scored is what will be kept: a plain network with the average of the trained weights.
+
+    The losses in the logs are those of the network in training.
+
+    Adds what `evaluation.measure` returns as `val_psnr`, `val_delta_e` and so on, the learning
+    rates and `images_per_second` to the logs that the callbacks after this one receive.
+    """
+
+    def __init__(self, config, colorizer, images, pictures_per_epoch):
+        super().__init__()
+        self.config = config
+        self.criterion = evaluation.CRITERIA[config.family]
+        self.colorizer = colorizer
+        self.colorize = as_function(self.colorizer)
+        self.real = np.asarray(images[:SCORED_PICTURES])
+        self.gray = color.gray_input(self.real, config.gray_channels)
+        self.pictures_per_epoch = pictures_per_epoch
+        self.best_score = self.best_epoch = self.best_weights = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Start the epoch's clock."""
+        self.started = self.stopped = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Note the time, so that neither validation nor scoring counts as training."""
+        self.stopped = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Add the scores to `logs`; raise FloatingPointError if a loss is no longer finite."""
+        _require_finite(logs, epoch)
+        predicted = color.to_uint8(self.colorize(self.gray))
+        means = evaluation.measure(self.real, predicted)
+        logs.update({f"val_{name}": value for name, value in means.items()})
+        for name in self.config.learning_rates:
+            logs[name] = float(optimizer_of(self.model, name).learning_rate.numpy())
+        logs["images_per_second"] = self.pictures_per_epoch / (self.stopped - self.started)
+        score = means[self.criterion.metric]
+        if self.best_epoch is None or self.criterion.better(score, self.best_score):
+            self.best_score, self.best_epoch = score, epoch
+            self.best_weights = self.colorizer.get_weights()
+
+    def on_train_end(self, logs=None):
+        """Give the colorizer its best weights."""
+        self.colorizer.set_weights(self.best_weights)
+
+
+def as_function(colorizer):
+    """Return a Keras colorizer as a function of arrays, taken in batches of bounded size."""
+    step = tf.function(lambda batch: colorizer(batch, training=False), reduce_retracing=True)
+
+    def colorize(grays):
+        starts = range(0, len(grays), SCORING_BATCH)
+        return np.concatenate([step(grays[start : start + SCORING_BATCH]) for start in starts])
+
+    return colorize
+
+
+def _require_finite(logs, epoch):
+    for name, value in logs.items():
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"Training broke down in epoch {epoch + 1}. Expected a finite loss; try a smaller "
+                f"learning rate. Received: {name}={value}"
+            )

@@ -1,0 +1,222 @@
+"""Where weights come from: a file, an earlier run, a URL or Google Drive; downloads are kept."""
+
+import hashlib
+import logging
+import re
+import zipfile
+import zlib
+from pathlib import Path
+
+import gdown
+import h5py
+import mlflow
+import requests
+from gdown.exceptions import DownloadError, FileURLRetrievalError
+from gdown.parse_url import parse_url
+from mlflow.exceptions import MlflowException
+from tqdm import tqdm
+
+from colorization import limits
+from colorization.address import redacted, shown
+from colorization.data.cache import build_once, cache_folder
+from colorization.data.watch import TooLargeError, watch
+from colorization.weights import file_size
+
+FILE = "weights"  # in a folder of its own in the cache
+KERAS_ARTIFACT = "keras/generator.keras"  # of every training
+TIMEOUT = 30  # seconds without a byte
+RETRIES = 2
+HEAD_BYTES = 65536  # of a page that came instead of a file
+
+logger = logging.getLogger(__name__)
+
+
+def fetch(reference, sha256=""):
+    """Return the file that `reference` names, downloaded unless the cache has it.
+
+    Args:
+        reference: path of a file, id of a run of this project, http(s) URL, or id or URL of
+            Google Drive.
+        sha256: that the file must have, in hex; what the cache has with another one is
+            downloaded again.
+
+    Raises:
+        FileNotFoundError: there is no such file, or the server has none.
+        PermissionError: Google Drive or the server does not give it out.
+        ConnectionError: the download broke off, or a quota is used up.
+        ValueError: it is no Keras file or not the expected one; or there is no such run.
+    """
+    expected = sha256.strip().lower()
+    if expected and not re.fullmatch("[0-9a-f]{64}", expected):
+        raise ValueError(f"Bad SHA-256. Expected 64 hexadecimal digits. Received: sha256={sha256}")
+    path = Path(reference).expanduser()
+    if path.is_file():
+        _require_sound(path, shown(reference), expected)
+        return path
+    key, bring = _origin(reference)
+
+    def is_whole(folder):
+        file = folder / FILE
+        return file.is_file() and expected in ("", digest(file))
+
+    def build(folder):
+        bring(folder)
+        _require_sound(folder / FILE, shown(reference), expected)
+
+    return build_once(cache_folder() / "weights" / key, build, is_whole) / FILE
+
+
+def digest(path):
+    """Return the SHA-256 of a file, in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def format_of(path):
+    """Return `.keras` or `.h5` by what a file holds, whatever its name; "" if it is neither."""
+    if zipfile.is_zipfile(path):
+        return ".keras"
+    return ".h5" if h5py.is_hdf5(path) else ""
+
+
+def _origin(reference):
+    """Return the key of a reference in the cache, and the function that brings it to a folder."""
+    if re.fullmatch("[0-9a-f]{32}", reference):
+        return f"run-{reference}", lambda folder: _bring_from_run(folder, reference)
+    if re.match("https?://", reference):
+        drive_id, _ = parse_url(reference)
+        # What stands there in a Drive address is anyone's text, and becomes the name of a folder.
+        if not drive_id or not re.fullmatch(r"[-\w]{10,}", drive_id):
+            key = hashlib.sha256(reference.encode()).hexdigest()[:16]
+            return f"url-{key}", lambda folder: _bring_from_web(folder, reference, url=reference)
+    else:
+        drive_id = reference if re.fullmatch(r"[-\w]{25,}", reference) else None
+    if not drive_id:
+        raise FileNotFoundError(
+            "There are no such weights. Expected the path of a .keras or .h5 file, an http(s) URL, "
+            "an id or URL of Google Drive, or the id of a run of this project. "
+            f"Received: {_told(reference)!r}"
+        )
+    return f"drive-{drive_id}", lambda folder: _bring_from_web(folder, reference, id=drive_id)
+
+
+def _told(reference):
+    """Return what is shown of a text that may be an address without `https://`."""
+    if not re.search("[@?]", reference):
+        return reference
+    return shown(f"https://{reference}").removeprefix("https://")
+
+
+def _bring_from_run(folder, run_id):
+    try:
+        file = mlflow.artifacts.download_artifacts(
+            run_id=run_id, artifact_path=KERAS_ARTIFACT, dst_path=str(folder)
+        )
+    except (MlflowException, OSError) as error:
+        reason = redacted(error, mlflow.get_tracking_uri())
+        raise ValueError(
+            f"The run has no weights. Expected a finished training of this project, whose artifact "
+            f"{KERAS_ARTIFACT} they are. Received: {run_id!r}: {reason}"
+        ) from error
+    Path(file).rename(folder / FILE)
+
+
+def _bring_from_web(folder, reference, **address):
+    """Download with gdown, and tell in words how it failed."""
+    source = shown(reference)
+    logger.info("downloading %s", source)
+    try:
+        with (
+            watch(folder, limits.MAX_WEIGHTS_BYTES),
+            tqdm(unit="B", unit_scale=True, disable=None) as bar,
+        ):
+            gdown.download(
+                **address,
+                output=str(folder / FILE),
+                quiet=True,  # it would print the address
+                progress=lambda come, _: bar.update(come - bar.n),
+                use_cookies=False,  # neither read nor written: the home folder is none of ours
+                timeout=TIMEOUT,
+                retries=RETRIES,
+            )
+    except FileURLRetrievalError as error:
+        if _tells_of_quota(str(error)):
+            raise _quota(source) from error
+        raise PermissionError(
+            "Google Drive does not give the file out: the id is wrong, the file is not shared, or "
+            "Drive does not answer just now. Expected a file shared with `Anyone with the link`; "
+            f"check that the link opens in a private window of a browser. Received: {source!r}"
+        ) from error
+    except requests.HTTPError as error:
+        raise _refused(source, error.response.status_code) from error
+    except TooLargeError as error:
+        raise ConnectionError(
+            "What the server sent is no network's weights, and was deleted. Expected at most "
+            f"{limits.MAX_WEIGHTS_BYTES} bytes: check the address. Received: {source!r}: {error}"
+        ) from error
+    except (DownloadError, OSError) as error:  # requests' errors are OSErrors
+        cause = " ".join(redacted(error, reference).split("\n")[0].split())
+        raise ConnectionError(
+            "The download broke off; what had come was deleted. Expected a whole file: run the "
+            f"same command again. Received: {source!r}: {cause}"
+        ) from error
+
+
+def _refused(source, status):
+    """Return the error for an HTTP status: of the address, of rights, or of the server."""
+    if status in (404, 410):
+        kind, told = FileNotFoundError, "The server has no such file. Expected an address of one"
+    elif status in (401, 403):
+        kind, told = PermissionError, "The server does not give the file out. Expected a public one"
+    else:
+        kind, told = ConnectionError, "The server fails. Expected a file: try again later"
+    return kind(f"{told}. Received: status {status} for {source!r}")
+
+
+def _require_sound(file, source, sha256):
+    """Raise a ConnectionError or ValueError unless it is a Keras file, and the expected one."""
+    if not format_of(file):
+        with open(file, "rb") as opened:
+            head = opened.read(HEAD_BYTES).decode("utf-8", "replace").lstrip("\ufeff \r\n\t")
+        if head.startswith("<") and _tells_of_quota(head):
+            raise _quota(source)
+        received = "a web page instead of a file" if head.startswith("<") else "something else"
+        raise ValueError(
+            "This is not a Keras file. Expected a whole model as `model.save` writes it, .keras "
+            f"(a zip) or .h5 (HDF5). Received: {received}, {file.stat().st_size} bytes, from "
+            f"{source!r}"
+        )
+    if format_of(file) == ".keras":
+        _require_whole(file, source)
+    if sha256 and digest(file) != sha256:
+        raise ValueError(
+            "The file is not the expected one, and was not used. Expected SHA-256 "
+            f"{sha256}. Received: {digest(file)}, from {source!r}"
+        )
+
+
+def _require_whole(file, source):
+    """Raise a ValueError if a zip unfolds to too much, or its own checksums say it is damaged."""
+    try:
+        file_size.require_small_zip(file)
+        with zipfile.ZipFile(file) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError) as error:
+        damaged = str(error)  # a RuntimeError: it is encrypted
+    if damaged:
+        raise ValueError(
+            "The file is damaged. Expected a .keras file as `model.save` writes it: bring it here "
+            f"again. Received: {source!r}: {damaged}"
+        )
+
+
+def _tells_of_quota(text):
+    return bool(re.search("too many users|quota exceeded", text, re.IGNORECASE))
+
+
+def _quota(source):
+    return ConnectionError(
+        "Google Drive sent its quota page instead of the file: too many people have downloaded it "
+        "lately. Expected the file: try again in a day, or download it in a browser and give its "
+        f"path. Received: {source!r}"
+    )

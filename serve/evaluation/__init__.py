@@ -1,0 +1,1 @@
+"""Models on pictures that they have not seen."""

@@ -1,0 +1,7 @@
+"""The command line: `python -m serve.evaluation --help`."""
+
+import sys
+
+from serve.evaluation.evaluate import main
+
+sys.exit(main())

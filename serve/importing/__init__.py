@@ -1,0 +1,1 @@
+"""Networks of others on their way into the registry."""

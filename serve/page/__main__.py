@@ -1,0 +1,7 @@
+"""The command line: `python -m serve.page --help`."""
+
+import sys
+
+from serve.page.app import main
+
+sys.exit(main())

@@ -1,0 +1,277 @@
+"""The web page: drop a picture, see it in color.
+
+`python -m serve.page --port 7860`, which `mlflow run . -e app` calls. It listens on loopback only,
+and answers nothing but what the page itself asks for, see `guard.py`.
+"""
+
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import zipfile
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import quote
+
+import gradio as gr
+import jinja2
+import uvicorn
+from fastapi import FastAPI
+from fastapi.middleware import Middleware
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.middleware.trustedhost import TrustedHostMiddleware
+from fastapi.staticfiles import StaticFiles
+
+from colorization import process
+from colorization.data.photograph import IMAGE_SIZE
+from colorization.limits import MAX_PICTURES_AT_ONCE, MAX_UPLOAD_BYTES
+from serve.page.champions import Champions
+from serve.page.coloring import Refused, color_upload
+from serve.page.guard import LOOPBACK, Guard, is_upload
+from serve.pyfunc import MAX_SATURATION
+
+HERE = Path(__file__).parent
+EXAMPLES = HERE.parents[1] / "assets" / "examples"
+BIRDS = ("Robin", "Bluetit", "Goldfinch", "Long_Tailed_Tit", "Chaffinch", "Starling")
+
+FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+COLORS = {  # Gradio's own grays are too pale for small print
+    "body_text_color_subdued": "*neutral_600",
+    "body_text_color_subdued_dark": "*neutral_400",
+    "link_text_color": "*primary_700",
+    "link_text_color_dark": "*primary_400",
+    "error_text_color": "#b91c1c",
+    "error_text_color_dark": "#fca5a5",
+}
+# Tells the server which of the examples' buttons was pressed.
+PICK = """element.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-bird]");
+  if (button) trigger("click", {bird: button.dataset.bird});
+});"""
+# Gradio's ImageSlider knows no keyboard and has no name. Here a range input lies on the pictures.
+# New results are written into the old elements, without their styles: so place it again.
+# The gallery's buttons go to a picture's heading, with the keyboard's focus.
+RESULTS = """const place = (range) =>
+  range.parentElement.style.setProperty("--at", range.value + "%");
+element.addEventListener("input", ({target}) => target.type === "range" && place(target));
+element.addEventListener("click", ({target}) => {
+  const button = target.closest("[data-to]");
+  if (button) document.getElementById(button.dataset.to).focus();
+});
+watch("value", () => element.querySelectorAll("input[type=range]").forEach(place));"""
+
+logger = logging.getLogger(__name__)
+
+
+class Page:
+    """What happens on the page; each visitor's results lie in a folder of their own.
+
+    Args:
+        folder: whoever made it deletes it.
+
+    Attributes:
+        pictures: folder of the examples and the results, which are served.
+        uploads: folder of the visitors' files, which are not.
+    """
+
+    def __init__(self, folder):
+        self.pictures, self.uploads = folder / "pictures", folder / "uploads"
+        self.pictures.mkdir()
+        self.uploads.mkdir()
+        self.champions = Champions()
+        jinja = jinja2.Environment(autoescape=True, loader=jinja2.FileSystemLoader(HERE))
+        jinja.globals.update(url=self.url, side=IMAGE_SIZE)
+        self.html = jinja.get_template("page.html").module
+        self.examples = {}
+        for species in BIRDS:
+            name = species.replace("_", " ")
+            copy = shutil.copyfile(EXAMPLES / f"{species}.jpg", self.pictures / f"{name}.jpg")
+            self.examples[name] = copy
+
+    def url(self, path):
+        """Return the address of an example or a result, relative to the page's."""
+        return f"pictures/{quote(path.relative_to(self.pictures).as_posix())}"
+
+    def models(self):
+        """Return the section about the models, as the registry is now."""
+        return self.html.models(self.champions.places())
+
+    def pick(self, event: gr.EventData):
+        """Return the example whose button was pressed, as a list of one path."""
+        return [str(self.examples[event.bird])]
+
+    def color(self, uploads, tta, saturation, before):
+        """Color files, telling which; yields status, results, models, folder of the results.
+
+        Args:
+            uploads: paths; what is neither an upload nor an example is refused.
+            tta: average over the picture and its mirror image.
+            saturation: factor on the chroma.
+            before: folder of this visitor's former results, which is deleted.
+        """
+        forget(before)
+        places = self.champions.places()
+        champions = [place.champion for place in places if place.champion]
+        models = self.html.models(places)
+        if not (uploads and champions):
+            problems = [self.html.reason(place) for place in places] if uploads else []
+            yield self.html.status("", problems), "", models, None
+            return
+        folder = Path(tempfile.mkdtemp(dir=self.pictures))
+        done, problems = [], []
+        if len(uploads) > MAX_PICTURES_AT_ONCE:
+            problems.append(
+                f"{MAX_PICTURES_AT_ONCE} pictures at once are colored, the others left out."
+            )
+        for number, upload in enumerate(uploads[:MAX_PICTURES_AT_ONCE]):
+            name = Path(upload).name
+            yield self.html.status(f"Coloring {name} …", problems), gr.skip(), models, str(folder)
+            try:
+                if Path(upload) not in self.examples.values():
+                    require_upload(upload, self.uploads)
+                place = folder / str(number)
+                done.append(color_upload(upload, champions, place, tta=tta, saturation=saturation))
+            except Refused as refusal:
+                problems.append(str(refusal))
+            except Exception:  # a full disk, a network that does not fit into memory
+                logger.exception("%s could not be colored", name)
+                problems.append(f"{name} could not be colored; the server's log tells why.")
+        status = self.html.status(summarize(done, champions), problems)
+        archive = write_archive(done, folder) if len(done) > 1 else None
+        yield status, self.html.pictures(done, places, archive), models, str(folder)
+
+
+def require_upload(path, uploads):
+    """Raise a `Refused` unless a path leads to a file in the folder of uploads."""
+    if not is_upload(path, uploads):
+        raise Refused(f"{Path(path).name} is no longer here: choose it again.")
+
+
+def summarize(done, champions):
+    """Return what was done as a sentence; empty if it was nothing."""
+    if not done:
+        return ""
+    what = done[0].name if len(done) == 1 else f"{len(done)} pictures"
+    return f"Colored {what} by {' and '.join(champion.family for champion in champions)}."
+
+
+def write_archive(done, folder):
+    """Write the downloads of all pictures into one ZIP; return its path."""
+    path = folder / "colored-pictures.zip"
+    with zipfile.ZipFile(path, "w") as archive:  # stored as they are: PNG is compressed already
+        for number, picture in enumerate(done, 1):  # two may have the same name
+            for colored in picture.colored:
+                archive.write(colored.download, f"{number:02}-{colored.download.name}")
+    return path
+
+
+def forget(folder):
+    """Delete a visitor's results, if there are any."""
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def build(page):
+    """Return the page as Gradio's Blocks."""
+    html, plain = page.html, {"apply_default_css": False}
+    examples = html.examples({name: page.url(path) for name, path in page.examples.items()})
+    with gr.Blocks(title="Garden birds in color", analytics_enabled=False) as blocks:
+        gr.HTML(html.header(), **plain)
+        with gr.Row(elem_classes="inputs"):
+            drop = gr.File(show_label=False, file_count="multiple", height=150, min_width=300)
+            birds = gr.HTML(examples, js_on_load=PICK, min_width=300, **plain)
+        with gr.Row(elem_classes="controls"):
+            tta = gr.Checkbox(label="Average with the mirror image (TTA)", min_width=280)
+            saturation = gr.Slider(
+                0, MAX_SATURATION, 1, step=0.05, label="Saturation", buttons=[], min_width=280
+            )
+        status = gr.HTML(html.status("", []), **plain)
+        results = gr.HTML(js_on_load=RESULTS, **plain)
+        models = gr.HTML(**plain)
+        uploads = gr.State([])
+        folder = gr.State(None, delete_callback=forget)  # when the visitor has left
+        dropped = drop.upload(lambda files: (files, None), drop, [uploads, drop])
+        picked = birds.click(page.pick, None, uploads)
+        for event in (dropped.then, picked.then, tta.change, saturation.change):
+            event(
+                page.color,
+                [uploads, tta, saturation, folder],
+                [status, results, models, folder],
+                trigger_mode="always_last",
+                concurrency_id="color",  # one at a time, so that memory stays bounded
+                show_progress="hidden",
+            )
+        blocks.load(page.models, None, models, show_progress="hidden")
+    return blocks
+
+
+def mount(page, hosts=LOOPBACK):
+    """Return the web application.
+
+    Args:
+        page: a `Page`.
+        hosts: names that the page may be asked for by. With any name, a website could call itself
+            by this address (DNS rebinding), and read what the page answers.
+    """
+    app = FastAPI(
+        openapi_url=None,  # no /docs either
+        middleware=[
+            Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False),
+            Middleware(CORSMiddleware),  # allows no other website; Gradio's own would
+            Middleware(Guard, uploads=page.uploads),
+        ],
+    )
+    app.mount("/pictures", StaticFiles(directory=page.pictures))
+    os.environ["GRADIO_TEMP_DIR"] = str(page.uploads)
+    blocks = build(page)
+    gr.mount_gradio_app(
+        app,
+        blocks,
+        path="/",
+        max_file_size=MAX_UPLOAD_BYTES,
+        show_error=False,
+        theme=gr.themes.Default(primary_hue="orange", neutral_hue="stone", **FONTS).set(**COLORS),
+        css_paths=HERE / "page.css",
+        footer_links=[],
+        run_history=False,
+        enable_monitoring=False,
+    )
+    # Only `launch()` sets it, and without it Gradio takes any local file for an upload.
+    blocks.has_launched = True
+    return app
+
+
+def main(argv=None):
+    """Serve the page until Ctrl-C or SIGTERM; return the process's exit status."""
+    parser = process.Parser(prog="python -m serve.page", description=__doc__)
+    parser.add_argument("--port", type=int, default=7860)
+    parser.add_argument(
+        "--host",
+        default="",
+        help="another name of the page beside localhost, such as that of a proxy in front of it",
+    )
+    arguments = parser.parse_args(argv)
+    port, hosts = arguments.port, [*LOOPBACK, *filter(None, [arguments.host])]
+    if not 0 < port < 65536:
+        parser.error(f"Expected a port from 1 to 65535. Received: port={port}")
+    process.start()
+    try:
+        listening = socket.create_server(("127.0.0.1", port))
+    except OSError as error:
+        logger.error(
+            "error: Expected a free port. Received: port=%d (%s)", port, os.strerror(error.errno)
+        )
+        return 2
+    # MLflow would ask a registry that is down again and again, for minutes: visitors do not wait.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the usual end of a page
+    with listening, tempfile.TemporaryDirectory() as folder, suppress(KeyboardInterrupt):
+        app = mount(Page(Path(folder).resolve()), hosts)
+        logger.info("The page is at http://127.0.0.1:%d", port)
+        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
+        uvicorn.Server(config).run([listening])
+    return 0
