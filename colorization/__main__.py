@@ -4,56 +4,15 @@ Parses, prepares the pictures, opens a run, trains and logs; `mlflow run .` call
 """
 
 import logging
-import os
-import signal
 import sys
 
 from colorization import config as configuration
 from colorization import process
-from colorization.address import redacted, separate_credentials, shown
+from colorization.address import shown
 
 logger = logging.getLogger("colorization")
 
 COMPARE = "compare"  # stands where a variant's name does
-
-
-def main(argv=None):
-    """Do what the command line says; return the process's exit status."""
-    try:
-        return _main(argv)
-    except KeyboardInterrupt:
-        process.end_run()
-        return 128 + signal.SIGINT
-    except SystemExit as stop:
-        if stop.code == 128 + signal.SIGTERM:
-            process.end_run()
-        raise
-
-
-def _main(argv):
-    arguments = parse(argv)
-    process.log()
-    try:
-        configs = _configs(arguments)
-    except ValueError as error:
-        return _refuse(error, arguments)
-    process.start()
-    separate_credentials()
-
-    from colorization.data import prepare, sources
-
-    try:
-        splits = prepare.prepare(sources.fetch(arguments.data))
-    except (ValueError, OSError) as error:
-        return _refuse(error, arguments)
-    from mlflow.exceptions import MlflowException
-
-    try:
-        if arguments.variant == COMPARE:
-            return compare(configs, splits, arguments)
-        return run(*configs, splits, arguments)
-    except MlflowException as error:
-        return _refuse(error, arguments)
 
 
 def parse(argv=None):
@@ -61,9 +20,7 @@ def parse(argv=None):
     parser = process.Parser(prog="python -m colorization", description=__doc__)
     variants = parser.add_subparsers(dest="variant", required=True, metavar="VARIANT")
     for name, config in configuration.VARIANTS.items():
-        variant = variants.add_parser(
-            name, help=type(config).__doc__.splitlines()[0], allow_abbrev=False
-        )
+        variant = variants.add_parser(name, help=type(config).__doc__.splitlines()[0])
         _add_flags(variant)
         variant.add_argument(
             "--start_from",
@@ -72,7 +29,7 @@ def parse(argv=None):
             "an id or URL of Google Drive",
         )
         configuration.add_arguments(variant, config)
-    every = variants.add_parser(COMPARE, help="Train several and compare them.", allow_abbrev=False)
+    every = variants.add_parser(COMPARE, help="Train several and compare them.")
     _add_flags(every)
     every.add_argument(
         "--variants",
@@ -103,24 +60,29 @@ def _configs(arguments):
     return [configuration.from_arguments(configuration.VARIANTS[arguments.variant], arguments)]
 
 
+@process.entry_point(parse)
+def main(arguments):
+    """Train what the command line names; every training is a run of its own."""
+    configs = _configs(arguments)
+    # TensorFlow and MLflow come later: no bad argument should wait for them.
+    from colorization.data import prepare, sources
+
+    splits = prepare.prepare(sources.fetch(arguments.data))
+    if arguments.variant == COMPARE:
+        return compare(configs, splits, arguments)
+    return run(*configs, splits, arguments)
+
+
 def run(config, splits, arguments):
-    """Train, log one MLflow run and offer its model to the registry; return the exit status."""
-    # TensorFlow comes with it, for which neither --help nor a bad argument should wait.
+    """Train, log one MLflow run and offer its model to the registry."""
     from colorization.registry import promotion
 
-    try:
-        start_from = _starting_weights(config, splits, arguments.start_from)
-    except (ValueError, OSError) as error:
-        return _refuse(error, arguments)
-    try:
-        run_id, model = _train(config, splits, arguments, start_from=start_from)
-    except (FloatingPointError, ValueError) as error:
-        return _refuse(error, arguments)
+    start_from = _starting_weights(config, splits, arguments.start_from)
+    run_id, model = _train(config, splits, arguments, start_from=start_from)
     command = promotion.serve_command(model.model_uri)
     if arguments.register == "yes":
         command = promotion.offer(run_id) or command
     logger.info("serve it: %s", command)
-    return 0
 
 
 def compare(configs, splits, arguments):
@@ -147,7 +109,8 @@ def compare(configs, splits, arguments):
                 try:
                     run_id, _ = _train(config, splits, arguments, opened.info.run_id)
                 except (FloatingPointError, ValueError) as error:
-                    status = _refuse(error, arguments)
+                    process.refuse(error)
+                    status = process.REFUSED
                     continue
                 finished = mlflow.get_run(run_id)
             contenders.append(comparison.Contender(config, finished))
@@ -198,12 +161,6 @@ def _train(config, splits, arguments, parent_run_id=None, start_from=None):
         *(metrics[f"test_psnr{baseline}"] for baseline in ("", "_gray", "_mean_chroma")),
     )
     return opened.info.run_id, model
-
-
-def _refuse(error, arguments):
-    addresses = *vars(arguments).values(), os.environ.get("MLFLOW_TRACKING_URI", "")
-    logger.error("error: %s", redacted(error, *map(str, addresses)))
-    return 2
 
 
 if __name__ == "__main__":

@@ -1,7 +1,12 @@
-"""What every entry point starts with, and `mlflow run`, which may have launched it."""
+"""What every entry point has in common: its parser, its log, signals, errors and exit status.
+
+An entry point is a function of its parsed arguments, decorated by `entry_point`. `mlflow run` may
+have launched it.
+"""
 
 import argparse
 import contextlib
+import functools
 import logging
 import os
 import signal
@@ -9,8 +14,16 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 import psutil
+
+from colorization.address import redacted, separate_credentials
+
+REFUSED = 2  # the exit status of what could not be done
+
+logger = logging.getLogger(__name__)
 
 END_RUN = """
 import os, mlflow
@@ -50,11 +63,91 @@ class _Formatter(logging.Formatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser of a command line that repeats nothing unprintable of it."""
+    """A parser that names the known parameters, and repeats nothing unprintable."""
 
-    def error(self, message):
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False} | options)
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
+        """Parse as `ArgumentParser` does; an unknown parameter ends the process here."""
+        namespace, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            known = sorted(action.dest for action in self._actions if action.dest != "help")
+            self.error(
+                f"Unknown parameter. Expected one of {', '.join(known)}. "
+                f"Received: {' '.join(unknown)}"
+            )
+        return namespace, unknown
+
+    def error(self, message: str) -> NoReturn:
         """End the process with a message."""
         super().error(printable(message))
+
+
+Body = Callable[[argparse.Namespace], int | None]
+Main = Callable[[Sequence[str] | None], int]
+
+
+def entry_point(
+    parse: Callable[[Sequence[str] | None], argparse.Namespace], stopped: str = "stopped"
+) -> Callable[[Body], Callable[..., int]]:
+    """Make a `main` of a function: `main(argv=None)` returns the process's exit status.
+
+    The function is called with the parsed arguments, and returns an exit status or None for 0.
+    What it raises for the user (ValueError, OSError, FloatingPointError, MlflowException) becomes
+    one line of the log without secrets, and status 2. Ctrl-C gives status 130, SIGTERM 143, and
+    the run that `mlflow run` opened is closed.
+
+    Args:
+        parse: function of the command line, see `Parser`.
+        stopped: what the log says after Ctrl-C.
+    """
+
+    def decorate(body: Body) -> Callable[..., int]:
+        @functools.wraps(body)
+        def main(argv: Sequence[str] | None = None) -> int:
+            arguments = parse(argv)
+            start()
+            separate_credentials()
+            try:
+                return body(arguments) or 0
+            except KeyboardInterrupt:
+                logger.warning("%s", stopped)
+                end_run()
+                return 128 + signal.SIGINT
+            except SystemExit as stop:
+                if stop.code == 128 + signal.SIGTERM:
+                    end_run()
+                raise
+            except Exception as error:
+                if not _is_for_the_user(error):
+                    raise
+                refuse(error, *map(str, vars(arguments).values()))
+                return REFUSED
+
+        return main
+
+    return decorate
+
+
+def refuse(error: object, *addresses: str) -> None:
+    """Log an error without the secrets of addresses, and with a traceback if it is not ours.
+
+    Args:
+        error: what was raised, or a sentence.
+        *addresses: that it may quote, beside that of the tracking server.
+    """
+    mlflow = sys.modules.get("mlflow")
+    known = [*addresses, mlflow.get_tracking_uri()] if mlflow else addresses
+    # Our own errors end with what was received. Of a library's the traceback tells where.
+    foreign = isinstance(error, ValueError) and "Received" not in str(error)
+    logger.error("error: %s", redacted(error, *known), exc_info=foreign)
+
+
+def _is_for_the_user(error: Exception) -> bool:
+    mlflow = sys.modules.get("mlflow.exceptions")  # not imported where it is not needed
+    kinds = (ValueError, OSError, FloatingPointError)
+    return isinstance(error, (*kinds, mlflow.MlflowException) if mlflow else kinds)
 
 
 def log():
@@ -62,8 +155,8 @@ def log():
     handler = logging.StreamHandler()
     handler.setFormatter(_Formatter("%(message)s"))
     logging.basicConfig(handlers=[handler])
-    for room in ("colorization", "serve", "sweeps"):
-        logging.getLogger(room).setLevel(logging.INFO)
+    for package in ("colorization", "serve", "sweeps"):
+        logging.getLogger(package).setLevel(logging.INFO)
 
 
 def _interrupt():

@@ -74,7 +74,7 @@ def _main(argv, launched):
 
 def parse(argv=None):
     """Parse the command line."""
-    parser = process.Parser(prog="python -m sweeps", description=__doc__, allow_abbrev=False)
+    parser = process.Parser(prog="python -m sweeps", description=__doc__)
     add = parser.add_argument
     add("--family", choices=FAMILIES, default=FAMILIES[0])
     add("--trials", default="20", help="of the whole study, whoever trains them")

@@ -9,7 +9,7 @@ import mlflow
 from mlflow.exceptions import MlflowException
 
 from colorization import evaluation, process
-from colorization.address import redacted, separate_credentials, shown
+from colorization.address import redacted, shown
 from colorization.registry import gate
 from colorization.registry.gate import Candidate, Refusal
 
@@ -270,8 +270,8 @@ def _candidate(run):
     return Candidate(run, f"models:/{run.outputs.model_outputs[0].model_id}")
 
 
-def main(argv=None):
-    """Register the run that the command line names; return the process's exit status."""
+def parse(argv=None):
+    """Parse the command line: a run, or the best one of a family."""
     parser = process.Parser(prog="python -m colorization.registry", description=__doc__)
     parser.add_argument("--run_id", default="", help="of a finished training")
     parser.add_argument("--best", default="", help="naive or pix2pix: its best finished run")
@@ -279,15 +279,14 @@ def main(argv=None):
     arguments = parser.parse_args(argv)
     if bool(arguments.run_id) == bool(arguments.best):
         parser.error("Expected one of --run_id and --best, not both and not none.")
-    separate_credentials()
-    process.log()
-    try:
-        candidate = find(arguments.run_id) if arguments.run_id else find_best(arguments.best)
-        version, alias = register(candidate, force=arguments.force == "yes")
-    except (Refusal, MlflowException) as refusal:
-        logger.error("error: %s", redacted(refusal, mlflow.get_tracking_uri()))
-        return 2
+    return arguments
+
+
+@process.entry_point(parse)
+def main(arguments):
+    """Register the run that the command line names."""
+    candidate = find(arguments.run_id) if arguments.run_id else find_best(arguments.best)
+    version, alias = register(candidate, force=arguments.force == "yes")
     logger.info("%s version %s is the %s", version.name, version.version, alias)
     if alias == CHAMPION:
         logger.info("serve it: %s", serve_command(champion_uri(candidate.family)))
-    return 0

@@ -7,7 +7,6 @@ PNG. What is colored already is passed over, so that a run can be stopped and st
 import itertools
 import logging
 import os
-import signal
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import NamedTuple
@@ -195,10 +194,10 @@ def _reason(error):
 
 def parse(argv=None):
     """Parse the command line."""
-    parser = process.Parser(prog="python -m serve.batch", description=__doc__, allow_abbrev=False)
+    parser = process.Parser(prog="python -m serve.batch", description=__doc__)
     parser.add_argument(
         "--model",
-        required=True,
+        default="pix2pix",
         help="models:/..., the id of a training run, or naive or pix2pix: the family's champion",
     )
     parser.add_argument("--input", required=True, help="folder of pictures, of any depth")
@@ -215,30 +214,23 @@ def parse(argv=None):
     return parser.parse_args(argv)
 
 
-def main(argv=None):
-    """Color the folder that the command line names; return the process's exit status.
+@process.entry_point(parse, stopped="stopped; the same command goes on from here")
+def main(arguments):
+    """Color the folder that the command line names.
 
-    0: all pictures are there; 1: some could not be colored; 2: nothing could be done.
+    Returns:
+        0: all pictures are there; 1: some could not be colored.
     """
-    arguments = parse(argv)
-    process.start()
     params = {"tta": arguments.tta == "yes", "saturation": arguments.saturation}
-    try:
-        read_options(params)
-        folder = Path(arguments.output).expanduser()
-        jobs, bad = plan(Path(arguments.input).expanduser(), folder)
-        model_uri = promotion.resolve(arguments.model).model_uri
-        output.delete_leftovers(folder)
-        if arguments.overwrite == "no":
-            jobs = _missing(jobs)
-        bad += _run(jobs, model_uri, params)
-        logger.info("the colored pictures are in %s", folder)
-    except (ValueError, OSError, MlflowException) as error:
-        logger.error("error: %s", error)
-        return 2
-    except KeyboardInterrupt:
-        logger.warning("stopped; the same command goes on from here")
-        return 128 + signal.SIGINT
+    read_options(params)
+    folder = Path(arguments.output).expanduser()
+    jobs, bad = plan(Path(arguments.input).expanduser(), folder)
+    model_uri = promotion.resolve(arguments.model).model_uri
+    output.delete_leftovers(folder)
+    if arguments.overwrite == "no":
+        jobs = _missing(jobs)
+    bad += _run(jobs, model_uri, params)
+    logger.info("the colored pictures are in %s", folder)
     for each in sorted(bad):
         logger.error("not colored: %s: %s", each.source, each.reason)
     return 1 if bad else 0

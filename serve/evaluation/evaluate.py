@@ -5,7 +5,6 @@ over a picture and its mirror image) and without; `mlflow run . -e evaluate` cal
 """
 
 import logging
-import signal
 import tempfile
 from pathlib import Path
 
@@ -14,7 +13,6 @@ import numpy as np
 import pandas as pd
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
-from mlflow.exceptions import MlflowException
 from tqdm import tqdm
 
 from colorization import color, evaluation, figures, process
@@ -206,12 +204,10 @@ def _columns(colorizers, real):
 
 def parse(argv=None):
     """Parse the command line."""
-    parser = process.Parser(
-        prog="python -m serve.evaluation", description=__doc__, allow_abbrev=False
-    )
+    parser = process.Parser(prog="python -m serve.evaluation", description=__doc__)
     parser.add_argument(
         "--model",
-        required=True,
+        default="naive,pix2pix",
         help="one or more, with commas: models:/..., the id of a finished training run, or naive "
         "or pix2pix: the family's champion",
     )
@@ -223,37 +219,18 @@ def parse(argv=None):
     return parser.parse_args(argv)
 
 
-def main(argv=None):
-    """Judge the models that the command line names; return the process's exit status."""
-    arguments = parse(argv)
-    process.start()
-    try:
-        names = arguments.model.split(",")
-        models = label(promotion.resolve(name.strip()) for name in names)
-        source = sources.fetch(arguments.data)
-        pictures = holdout.collect(source, models)
-    except (ValueError, OSError, MlflowException) as error:
-        logger.error("error: %s", error)
-        return 2
-    except KeyboardInterrupt:
-        process.end_run()
-        return 128 + signal.SIGINT
-    except SystemExit:
-        process.end_run()
-        raise
-    return run(models, source, pictures, arguments)
+@process.entry_point(parse)
+def main(arguments):
+    """Evaluate the models that the command line names, and log one MLflow run."""
+    names = arguments.model.split(",")
+    models = label(promotion.resolve(name.strip()) for name in names)
+    source = sources.fetch(arguments.data)
+    pictures = holdout.collect(source, models)
 
+    from colorization import tracking  # brings Keras, for which no bad argument should wait
 
-def run(models, source, pictures, arguments):
-    """Judge and log one MLflow run; return the exit status."""
-    try:
-        from colorization import tracking  # brings Keras, for which no bad argument should wait
-
-        with tracking.open_run("evaluate") as opened:
-            tracking.log_flags(arguments.data, model=arguments.model)
-            note = log(models, source, pictures)
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+    with tracking.open_run("evaluate") as opened:
+        tracking.log_flags(arguments.data, model=arguments.model)
+        note = log(models, source, pictures)
     for line in (*note.split("\n"), "", f"run {opened.info.run_id}"):
         logger.info("%s", line)
-    return 0

@@ -4,11 +4,10 @@
 """
 
 import logging
-import signal
 from dataclasses import dataclass
 
 from colorization import process
-from colorization.address import redacted, separate_credentials, shown
+from colorization.address import shown
 from colorization.config import NaiveConfig, Pix2PixConfig
 
 logger = logging.getLogger(__name__)
@@ -51,29 +50,6 @@ class Pretrained:
         )
 
 
-def main(argv=None):
-    """Import the networks that the command line names; return the process's exit status."""
-    arguments = parse(argv)
-    process.start()
-    separate_credentials()
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
-    try:
-        _import_all(arguments)
-    except (ValueError, OSError, MlflowException) as error:
-        addresses = *vars(arguments).values(), mlflow.get_tracking_uri()
-        logger.error("error: %s", redacted(error, *addresses))
-        return 2
-    except KeyboardInterrupt:
-        process.end_run()
-        return 128 + signal.SIGINT
-    except SystemExit:
-        process.end_run()
-        raise
-    return 0
-
-
 def parse(argv=None):
     """Parse the command line: weights for one family or both, and the pictures to judge them."""
     parser = process.Parser(prog="python -m serve.importing", description=__doc__)
@@ -96,8 +72,12 @@ def parse(argv=None):
     return arguments
 
 
-def _import_all(arguments):
-    """Refuse what cannot be imported before anything is logged; then a run for each network."""
+@process.entry_point(parse)
+def main(arguments):
+    """Import the networks that the command line names.
+
+    What cannot be imported is refused before anything is logged. Then each has a run of its own.
+    """
     from colorization.weights import download
 
     given = {family: getattr(arguments, family) for family in GRAY_CHANNELS}

@@ -244,8 +244,8 @@ def mount(page, hosts=LOOPBACK):
     return app
 
 
-def main(argv=None):
-    """Serve the page until Ctrl-C or SIGTERM; return the process's exit status."""
+def parse(argv=None):
+    """Parse the command line."""
     parser = process.Parser(prog="python -m serve.page", description=__doc__)
     parser.add_argument("--port", type=int, default=7860)
     parser.add_argument(
@@ -254,17 +254,21 @@ def main(argv=None):
         help="another name of the page beside localhost, such as that of a proxy in front of it",
     )
     arguments = parser.parse_args(argv)
+    if not 0 < arguments.port < 65536:
+        parser.error(f"Expected a port from 1 to 65535. Received: port={arguments.port}")
+    return arguments
+
+
+@process.entry_point(parse)
+def main(arguments):
+    """Serve the page until Ctrl-C or SIGTERM."""
     port, hosts = arguments.port, [*LOOPBACK, *filter(None, [arguments.host])]
-    if not 0 < port < 65536:
-        parser.error(f"Expected a port from 1 to 65535. Received: port={port}")
-    process.start()
     try:
         listening = socket.create_server(("127.0.0.1", port))
     except OSError as error:
-        logger.error(
-            "error: Expected a free port. Received: port=%d (%s)", port, os.strerror(error.errno)
-        )
-        return 2
+        raise ValueError(
+            f"Expected a free port. Received: port={port} ({error.strerror})"
+        ) from error
     # MLflow would ask a registry that is down again and again, for minutes: visitors do not wait.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
@@ -274,4 +278,3 @@ def main(argv=None):
         logger.info("The page is at http://127.0.0.1:%d", port)
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
         uvicorn.Server(config).run([listening])
-    return 0

@@ -11,8 +11,8 @@ ESCAPED = r"a\nerror: forged\r\x1b]0;title\x07\x9b2J\u202egpj\udcff"
 
 LOG = """
 import logging
-from colorization import launcher
-launcher.start()
+from colorization import process
+process.start()
 evil = {evil!a}
 logging.getLogger("colorization.data").info("left out %s", evil)
 logging.getLogger("another").warning(evil)
