@@ -6,6 +6,8 @@ import warnings
 import numpy as np
 import onnxruntime
 
+from colorization import limits
+
 TOLERANCE = 0.05  # levels of 255, between ONNX Runtime and Keras
 
 logger = logging.getLogger(__name__)
@@ -25,7 +27,7 @@ def export_onnx(colorizer, path, grays):
     Raises:
         ValueError: the two differ by more than `TOLERANCE`.
     """
-    expected = np.asarray(colorizer(grays, training=False))
+    expected = in_parts(colorizer, grays)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # keras 3.15 asks NumPy for `np.object`
         colorizer.export(path, format="onnx", verbose=False)
@@ -39,7 +41,14 @@ def export_onnx(colorizer, path, grays):
     return difference
 
 
-def load_onnx(path, batch_size=16):
+def in_parts(network, batch):
+    """Return what a Keras model makes of a batch, a few pictures at a time: memory is bounded."""
+    step = limits.KERAS_AT_ONCE
+    parts = np.split(batch, range(step, len(batch), step))
+    return np.concatenate([np.asarray(network(part, training=False)) for part in parts])
+
+
+def load_onnx(path, batch_size=limits.ONNX_AT_ONCE):
     """Return the function that a file of `export_onnx` holds: gray levels in, RGB levels out.
 
     Both are float32 arrays, (N, S, S, C) and (N, S, S, 3); N is unlimited, taken in batches.

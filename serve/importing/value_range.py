@@ -7,10 +7,10 @@ import numpy as np
 from keras import layers
 
 from colorization import color
+from colorization.models.export import in_parts
 
 RANGES = {"0..255": (0.0, 255.0), "-1..1": (-1.0, 1.0), "0..1": (0.0, 1.0)}
 PROBED = 16  # pictures
-AT_ONCE = 2  # of them: Keras keeps what each layer computes until the last has
 FAR_OUT = 1000  # times the range: where only a last layer that holds its range stays in it
 SLACK = 1e-3  # of what a layer that holds its range may leave it, by rounding
 FREE_RATIO = 2  # see `_choose_output`
@@ -41,7 +41,8 @@ def require_shapes(network, size, channels):
         for (shape,), wanted in zip(shapes, expected, strict=True)
     ):
         gray = keras.Input((size, size, channels))  # networks of any size are served in this one
-        return keras.Model(gray, network(gray))
+        (rgb,) = keras.tree.flatten(network(gray))  # it may give a list of one
+        return keras.Model(gray, rgb)
     raise ValueError(
         f"The network is of another shape. Expected {expected[0]} in and {expected[1]} out: gray "
         f"is 1 channel in the naive family, 3 equal ones in pix2pix. Received: {shapes[0]} in and "
@@ -102,8 +103,7 @@ def as_colorizer(network, reading):
 
 
 def _run(network, batch):
-    parts = np.split(batch.astype("float32"), range(AT_ONCE, len(batch), AT_ONCE))
-    return np.concatenate([np.asarray(network(part, training=False), "float32") for part in parts])
+    return np.asarray(in_parts(network, batch.astype("float32")), "float32")
 
 
 def _from_levels(levels, low, high):
