@@ -32,7 +32,7 @@ from colorization.config import HEADS, VARIANTS
 from colorization.models import build
 from colorization.training import train
 from colorization.weights import download, safe_keras
-from serve.importing import value_range
+from serve.importing import value_range as ranges
 from tests.conftest import ROOT, serve_mlflow
 
 DRIVE_ID = "1AbCdEfGhIjKlMnOpQrStUvWxYz012345"
@@ -148,7 +148,7 @@ def kept(cache):
 
 def tinting(value_range, channels, chroma=(0, 0)):
     """A network of stock layers that keeps luma and adds one chroma, in any range."""
-    low, high = value_range.RANGES[value_range]
+    low, high = ranges.RANGES[value_range]
     tint = (np.array([0, *chroma]) @ color.YCBCR_TO_RGB) * (high - low) / 255
     gray = keras.Input((128, 128, channels))
     rgb = layers.Conv2D(3, 1, name="tint")(gray)
@@ -355,7 +355,7 @@ def test_a_file_of_keras_2_computes_what_it_did_there(tmp_path):
     """A U-Net of nested Sequentials, saved by tf_keras 2.21, which also gave the numbers."""
     packed = ROOT / "tests" / "keras2_unet.h5.gz"
     (tmp_path / "unet.h5").write_bytes(gzip.decompress(packed.read_bytes()))
-    network = value_range.require_shapes(safe_keras.load(tmp_path / "unet.h5"), 128, 3)
+    network = ranges.require_shapes(safe_keras.load(tmp_path / "unet.h5"), 128, 3)
     ramp = np.linspace(-1, 1, 128, dtype="float32")[:, None]
     rgb = np.asarray(network(np.broadcast_to(ramp, (1, 128, 128, 3))))
     expected = [[0.0315, 0.03123, -0.06954], [0.00311, 0.04611, -0.01381]]
@@ -550,25 +550,25 @@ def test_the_probe_finds_the_ranges_of_lightly_trained_networks(
     last = layers.Conv2D(3, 3, padding="same", activation=activation)
     network = keras.Sequential([keras.Input((128, 128, channels)), *hidden, last])
     network.compile(keras.optimizers.Adam(5e-3), "mae")
-    low, high = value_range.RANGES[value_range]
+    low, high = ranges.RANGES[value_range]
     real = splits.train.images[:24].astype("float32")
     gray = color.gray_input(real, channels)
     gray, real = (low + levels * (high - low) / 255 for levels in (gray, real))
     network.fit(gray, real, batch_size=4, epochs=20, verbose=0)
-    found = value_range.probe(network, splits.val.images)
+    found = ranges.probe(network, splits.val.images)
     assert (found.input, found.output) == (value_range, value_range)
     assert 0.1 < found.luma_error < 25
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("value_range", value_range.RANGES)
+@pytest.mark.parametrize("value_range", ranges.RANGES)
 def test_a_network_of_any_range_is_wrapped_into_the_contract(channels, value_range, splits):
     chroma = np.array([12, -7])
     network = tinting(value_range, channels, chroma)
-    found = value_range.probe(network, splits.val.images)
+    found = ranges.probe(network, splits.val.images)
     assert (found.input, found.output) == (value_range, value_range)
     gray = color.gray_input(splits.val.images, channels)
-    colored = value_range.as_colorizer(network, found)(gray)
+    colored = ranges.as_colorizer(network, found)(gray)
     expected = color.join(gray[..., :1], chroma)
     np.testing.assert_allclose(colored, expected, atol=0.51)
 
@@ -577,28 +577,28 @@ def test_a_network_of_any_range_is_wrapped_into_the_contract(channels, value_ran
 def test_our_own_networks_hold_their_levels(head):
     config = type(VARIANTS["naive_basic"])(variant="naive_basic", filters=4, head=head)
     colorizer = build.build_plain(config, 128)
-    far_out = value_range.FAR_OUT * np.linspace(-1, 1, 128 * 128).reshape(1, 128, 128, 1)
-    assert value_range._possible_outputs(value_range._run(colorizer, far_out)) == ["0..255"]
+    far_out = ranges.FAR_OUT * np.linspace(-1, 1, 128 * 128).reshape(1, 128, 128, 1)
+    assert ranges._possible_outputs(ranges._run(colorizer, far_out)) == ["0..255"]
 
 
 def test_a_network_that_does_not_follow_its_input_is_refused(splits):
     gray = keras.Input((128, 128, 1))
     even = keras.Model(gray, layers.Rescaling(0.0, offset=0.5)(layers.Concatenate()([gray] * 3)))
     with pytest.raises(ValueError, match="does not color pictures.*levels of difference"):
-        value_range.probe(even, splits.val.images)
+        ranges.probe(even, splits.val.images)
 
 
 @pytest.mark.parametrize(("size", "channels"), [(64, 1), (128, 3)])
 def test_another_shape_is_refused(size, channels):
     network = keras.Sequential([keras.Input((size, size, channels)), layers.Conv2D(3, 1)])
     with pytest.raises(ValueError, match=rf"Expected \(128, 128, 1\) in.*\({size}, {size}, "):
-        value_range.require_shapes(network, 128, 1)
+        ranges.require_shapes(network, 128, 1)
 
 
 def test_a_network_of_any_size_is_taken():
     network = keras.Sequential([keras.Input((None, None, 1)), layers.Conv2D(3, 1)])
-    fixed = value_range.as_colorizer(
-        value_range.require_shapes(network, 128, 1), value_range.Reading("0..1", "0..1", 0.0)
+    fixed = ranges.as_colorizer(
+        ranges.require_shapes(network, 128, 1), ranges.Reading("0..1", "0..1", 0.0)
     )
     assert (fixed.input_shape, fixed.output_shape) == ((None, 128, 128, 1), (None, 128, 128, 3))
 
