@@ -2,7 +2,6 @@
 
 import io
 import logging
-from typing import NamedTuple
 
 import mlflow
 import numpy as np
@@ -15,6 +14,7 @@ from PIL import Image
 from colorization import color, evaluation
 from colorization.data import prepare, sources
 from colorization.errors import GateError
+from colorization.registry.lookup import Candidate, load_colorizer
 
 LEAST_GAIN = 1e-6  # MLflow asks for a change above zero
 LUMA_TOLERANCE = 2  # levels of 255
@@ -22,43 +22,7 @@ LUMA_TOLERANCE = 2  # levels of 255
 logger = logging.getLogger(__name__)
 
 
-class Candidate(NamedTuple):
-    """A training run and the model that it logged."""
-
-    run: mlflow.entities.Run
-    model_uri: str
-
-    @property
-    def family(self):
-        """`naive` or `pix2pix`."""
-        return self.run.data.tags["family"]
-
-    @property
-    def criterion(self):
-        """The metric that decides in this family."""
-        return evaluation.CRITERIA[self.family]
-
-    @property
-    def digest(self):
-        """Of the pictures that it was trained and tested on."""
-        return self.run.data.tags["dataset_digest"]
-
-    @property
-    def painted(self):
-        """Whether it was tested on painted birds, and trained on them if it was trained here."""
-        return self.run.data.tags["data_kind"] == "painted"
-
-    def score(self, baseline=""):
-        """Return the criterion on the test pictures, of the model or of `_gray`."""
-        return self.run.data.metrics[f"test_{self.criterion.metric}{baseline}"]
-
-    @property
-    def is_scored(self):
-        """Whether it was tested by today's criterion, which runs of earlier releases were not."""
-        return f"test_{self.criterion.metric}" in self.run.data.metrics
-
-
-def require_answers(candidate):
+def require_answers(candidate: Candidate) -> None:
     """Load the real pyfunc and let it color pictures of several kinds.
 
     Raises:
@@ -84,17 +48,17 @@ def require_answers(candidate):
             raise GateError(f"The model does not keep size and luma of a picture of mode {mode}.")
 
 
-def require_better_than_gray(candidate):
-    """Raise a GateError unless the model beats plain gray on its test pictures."""
+def require_better_than_gray(candidate: Candidate) -> None:
+    """Raise a `GateError` unless the model beats plain gray on its test pictures."""
     _require_scored(candidate)
     _require_better(candidate, candidate.score(), candidate.score("_gray"), "plain gray")
 
 
-def require_better_than(champion, candidate):
-    """Raise a GateError unless the candidate beats the champion on the candidate's test pictures.
+def require_better_than(champion: Candidate, candidate: Candidate) -> None:
+    """Raise a `GateError` unless the candidate beats the champion on the candidate's test pictures.
 
-    Logged scores are compared where both were tested on the same pictures; the champion is tested
-    again where they were not, or it was by another criterion. Paintings never beat photographs.
+    Logged scores are compared if both were tested on the same pictures by today's criterion;
+    otherwise the champion is tested again. Paintings never beat photographs.
     """
     _require_scored(candidate)
     if candidate.painted and not champion.painted:
@@ -103,14 +67,14 @@ def require_better_than(champion, candidate):
             f"(run {champion.run.info.run_id})."
         )
     if champion.painted and not candidate.painted:
-        return  # nor does it stand in the way of one
+        return  # a painted champion always gives way
     same = champion.digest == candidate.digest and champion.is_scored
     score = champion.score() if same else _score_again(champion, candidate)
     name = f"the champion of run {champion.run.info.run_id}"
     _require_better(candidate, candidate.score(), score, name)
 
 
-def _require_scored(candidate):
+def _require_scored(candidate: Candidate) -> None:
     if not candidate.is_scored:
         raise GateError(
             f"The run is of an earlier release, which did not test {candidate.criterion.metric}: "
@@ -118,7 +82,7 @@ def _require_scored(candidate):
         )
 
 
-def _require_better(candidate, score, other, name):
+def _require_better(candidate: Candidate, score: float, other: float, name: str) -> None:
     metric = candidate.criterion.metric
     threshold = MetricThreshold(
         min_absolute_change=LEAST_GAIN, greater_is_better=candidate.criterion.higher_is_better
@@ -134,10 +98,8 @@ def _require_better(candidate, score, other, name):
     logger.info("gate: test %s %.4f against %.4f of %s", metric, score, other, name)
 
 
-def _score_again(champion, candidate):
+def _score_again(champion: Candidate, candidate: Candidate) -> float:
     """Return the champion's criterion on the candidate's test pictures."""
-    from colorization.tracking import load_colorizer  # brings Keras: only where it is needed
-
     try:
         splits = prepare.prepare(sources.fetch(candidate.run.data.tags["data_source"]))
     except (ValueError, OSError) as error:

@@ -20,7 +20,7 @@ from colorization import process
 from colorization.data.listing import SUFFIXES, walk
 from colorization.data.regular_file import read_regular
 from colorization.limits import MAX_PICTURE_BYTES
-from colorization.registry import promotion
+from colorization.registry import lookup
 from serve.batch import metadata, output
 from serve.pyfunc import PictureError, read_options
 
@@ -225,7 +225,7 @@ def main(arguments):
     read_options(params)
     folder = Path(arguments.output).expanduser()
     jobs, bad = plan(Path(arguments.input).expanduser(), folder)
-    model_uri = promotion.resolve(arguments.model).model_uri
+    model_uri = lookup.resolve(arguments.model).model_uri
     output.delete_leftovers(folder)
     if arguments.overwrite == "no":
         jobs = _missing(jobs)

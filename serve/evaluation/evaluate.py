@@ -17,7 +17,7 @@ from tqdm import tqdm
 from colorization import color, evaluation, process, report
 from colorization.config import VARIANTS
 from colorization.data import manifest, sources
-from colorization.registry import promotion
+from colorization.registry import lookup
 from serve.evaluation import holdout
 
 BATCH = 16  # pictures, as in a training's test: the same sums to the last bit
@@ -52,7 +52,7 @@ def color_all(colorizers, real):
     """Return what each model makes of pictures: label -> uint8 RGB, and label + `_tta`.
 
     Args:
-        colorizers: label to the function of `tracking.load_colorizer`.
+        colorizers: label to the function of `lookup.load_colorizer`.
         real: RGB levels, uint8 (N, S, S, 3).
     """
     colored = {}
@@ -106,10 +106,8 @@ def log(models, source, pictures):
         source: of `sources.fetch`.
         pictures: of `unseen.collect`.
     """
-    from colorization import tracking  # brings Keras
-
     colorizers = {
-        label: tracking.load_colorizer(candidate.model_uri) for label, candidate in models.items()
+        label: lookup.load_colorizer(candidate.model_uri) for label, candidate in models.items()
     }
     _log_origin(models, source, pictures)
     table = judge(colorizers, pictures)
@@ -218,7 +216,7 @@ def parse(argv=None):
 def main(arguments):
     """Evaluate the models that the command line names, and log one MLflow run."""
     names = arguments.model.split(",")
-    models = label(promotion.resolve(name.strip()) for name in names)
+    models = label(lookup.resolve(name.strip()) for name in names)
     source = sources.fetch(arguments.data)
     pictures = holdout.collect(source, models)
 
