@@ -163,9 +163,7 @@ def _on_dead_trial(study, trial):
 def _offer(best, register):
     from colorization.registry import promotion
 
-    command = promotion.serve_command(best.model_uri)
-    if register == "yes":
-        command = promotion.offer(best.run.info.run_id) or command
+    command = promotion.command_after(best.run, best.model_uri, register == "yes")
     logger.info("serve it: %s", command)
 
 

@@ -5,19 +5,12 @@ from contextlib import contextmanager
 
 import mlflow
 
-from colorization import comparison, tracking
+from colorization import comparison, experiment, tracking
 from colorization.address import redacted
-from colorization.training import train
 from sweeps import parent_run
 from sweeps.study import best_trial, state_of
 
 logger = logging.getLogger(__name__)
-
-
-class Winner(comparison.Contender):
-    """The winner of a study, whatever its variant."""
-
-    label = "winner"
 
 
 class NoWinner(Exception):
@@ -38,7 +31,7 @@ def conclude(study, plan, splits, data, final_epochs):
         final_epochs: of each of these trainings; 0 ends with the search.
 
     Returns:
-        The `Winner`, or None where `final_epochs` is 0.
+        The winner, or None where `final_epochs` is 0.
 
     Raises:
         NoWinner: all trials were pruned or failed, or the best config broke down.
@@ -78,35 +71,24 @@ def _active(run_id):
 def _train_all(plan, best, splits, data, epochs):
     """Return the winner and, behind it, the hand-made variants as far as they are others."""
     config = plan.config_of(best, epochs)
-    run = _trained(config, splits, data, "winner")
-    if run is None:
+    trained = _trained(config, splits, data, "winner", "winner")
+    if trained is None:
         raise NoWinner(f"The best config, of trial {best.number}, broke down in {epochs} epochs.")
-    contenders = [Winner(config, run)]
-    for each in plan.handmade(epochs).values():
-        if each != config and (run := _trained(each, splits, data, "handmade")):
-            contenders.append(comparison.Contender(each, run))
-    return contenders
+    others = [each for each in plan.handmade(epochs).values() if each != config]
+    contenders = [_trained(each, splits, data, "handmade", each.label) for each in others]
+    return [trained, *filter(None, contenders)]
 
 
-def _trained(config, splits, data, role):
+def _trained(config, splits, data, role, label):
     """Return the finished run of a config: an earlier one, or one below the active run."""
-    finished = comparison.find_finished(config, splits.digest)
-    if finished:
-        logger.info("%s: was trained already, run %s", config.label, finished.info.run_id)
-        return finished
+    parent, tags = tracking.active_run(), {"sweep": role}
     logger.info("%s: %s, %d epochs", role, config.label, config.epochs)
-    study = mlflow.active_run().info.run_id
     try:
-        with tracking.open_run("winner" if role == "winner" else config.label, study) as run:
-            mlflow.set_tag("sweep", role)
-            tracking.log_config(config, data=data)
-            tracking.log_data(splits)
-            result = train.train(config, splits, [tracking.EpochLog(config, splits.val)])
-            tracking.log_result(config, result, splits)
+        candidate = experiment.find_or_train(config, splits, data, parent, name=label, tags=tags)
     except FloatingPointError as error:
         logger.warning("%s: %s", config.label, error)
         return None
-    return mlflow.get_run(run.info.run_id)
+    return comparison.Contender(label, config, *candidate)
 
 
 def _tell(study, plan, best, contenders, splits):

@@ -21,7 +21,7 @@ from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from colorization import color, evaluation, tracking
-from colorization.registry import promotion
+from colorization.registry import lookup, promotion
 from serve import pyfunc
 from serve.page.app import main
 from serve.page.champions import Champions
@@ -80,7 +80,7 @@ def versions(trained, tracking_server, tmp_path_factory):
     before = {family: champion_of(client, family) for family in FAMILIES}
     mlflow.set_tracking_uri(tracking_server)
     try:
-        naive, _ = promotion.register(promotion.find(run.info.run_id), force=True)
+        naive, _ = promotion.register(lookup.find(run.info.run_id), force=True)
         tints = [
             register_tint(offset, tmp_path_factory.mktemp("tint"))
             for offset in (LEFT_TO_RIGHT, BLUE)

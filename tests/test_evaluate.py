@@ -16,7 +16,7 @@ from PIL import Image
 from colorization import evaluation
 from colorization.data import manifest, sources, splits
 from colorization.data.manifest import Row
-from colorization.registry.gate import Candidate
+from colorization.registry.lookup import Candidate
 from serve.evaluation import evaluate, holdout
 from tests.conftest import ROOT, bird
 

@@ -13,7 +13,7 @@ from mlflow.projects import _project_spec
 import sweeps.__main__
 from colorization import __main__ as training
 from colorization.config import VARIANTS, tunable_fields
-from colorization.registry import promotion
+from colorization.registry import __main__ as registering
 from serve.batch import folder
 from serve.evaluation import evaluate
 from serve.importing import import_model
@@ -28,7 +28,7 @@ PARSERS = {
     "evaluate": evaluate.parse,
     "app": app.parse,
     "colorize": folder.parse,
-    "register": promotion.parse,
+    "register": registering.parse,
 } | dict.fromkeys(VARIANTS, training.parse)
 NEEDED = {
     "colorize": {"input": "album", "output": "colored"},

@@ -20,7 +20,7 @@ from colorization import process
 from colorization.data.listing import SUFFIXES, walk
 from colorization.data.regular_file import read_regular
 from colorization.limits import MAX_PICTURE_BYTES
-from colorization.registry import promotion
+from colorization.registry import lookup
 from serve.batch import metadata, output
 from serve.pyfunc import PictureError, read_options
 
@@ -44,7 +44,7 @@ class Job(NamedTuple):
         return FORMATS.get(self.target.suffix.lower(), "png")
 
 
-class Bad(NamedTuple):
+class Uncolored(NamedTuple):
     """A picture that was not colored, and why."""
 
     source: Path
@@ -59,8 +59,8 @@ def plan(source, target):
         target: folder; may lie inside `source`: what is in it is not colored again.
 
     Returns:
-        A list of `Job`, and one of `Bad`: pictures whose name another one takes, or whose file
-        would lie elsewhere, since a folder of `target` is a link.
+        A list of `Job`, and one of `Uncolored`: pictures whose name another one takes, or whose
+        file would lie elsewhere, since a folder of `target` is a link.
 
     Raises:
         ValueError: there are no pictures, the folders would mix, or are nested too deeply.
@@ -88,10 +88,10 @@ def plan(source, target):
         other = taken.setdefault(names[path], path)
         if other != path:
             reason = f"would become {names[path].name}, as {other.name} does: rename one of them"
-            bad.append(Bad(path, reason))
+            bad.append(Uncolored(path, reason))
     jobs = [Job(path, name) for name, path in sorted(taken.items())]
     outside = {job for job in jobs if not output.stays(job.target, target)}
-    bad += [Bad(job.source, "would be written outside the output: a link") for job in outside]
+    bad += [Uncolored(job.source, "would be written outside the output: a link") for job in outside]
     return [job for job in jobs if job not in outside], bad
 
 
@@ -115,7 +115,7 @@ def color(model, jobs, params):
         params: of the pyfunc, without `format`.
 
     Yields:
-        None or `Bad` for each job, in the order of completion.
+        None or `Uncolored` for each job, in the order of completion.
 
     Raises:
         OSError: the output cannot be written.
@@ -177,7 +177,7 @@ def _color(model, batch, params):
     except (OSError, MemoryError, MlflowException, PictureError) as error:
         if len(batch) > 1:
             return [outcome for job in batch for outcome in _color(model, [job], params)]
-        return [Bad(batch[0].source, _reason(error))]
+        return [Uncolored(batch[0].source, _reason(error))]
     for job, content in zip(batch, ready, strict=True):
         output.write(job.target, content)
     return [None] * len(batch)
@@ -225,7 +225,7 @@ def main(arguments):
     read_options(params)
     folder = Path(arguments.output).expanduser()
     jobs, bad = plan(Path(arguments.input).expanduser(), folder)
-    model_uri = promotion.resolve(arguments.model).model_uri
+    model_uri = lookup.resolve(arguments.model).model_uri
     output.delete_leftovers(folder)
     if arguments.overwrite == "no":
         jobs = _missing(jobs)

@@ -9,20 +9,18 @@ import tempfile
 from pathlib import Path
 
 import mlflow
-import numpy as np
 import pandas as pd
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
 from tqdm import tqdm
 
-from colorization import color, evaluation, figures, process
+from colorization import color, evaluation, process, report
 from colorization.config import VARIANTS
 from colorization.data import manifest, sources
-from colorization.registry import promotion
+from colorization.registry import lookup
 from serve.evaluation import holdout
 
 BATCH = 16  # pictures, as in a training's test: the same sums to the last bit
-JUDGED_ROWS = 8  # on the sheet, from the best to the worst
 SHOWN_ROWS = 24
 TTA = "_tta"
 
@@ -54,7 +52,7 @@ def color_all(colorizers, real):
     """Return what each model makes of pictures: label -> uint8 RGB, and label + `_tta`.
 
     Args:
-        colorizers: label to the function of `tracking.load_colorizer`.
+        colorizers: label to the function of `lookup.load_colorizer`.
         real: RGB levels, uint8 (N, S, S, 3).
     """
     colored = {}
@@ -108,10 +106,8 @@ def log(models, source, pictures):
         source: of `sources.fetch`.
         pictures: of `unseen.collect`.
     """
-    from colorization import tracking  # brings Keras
-
     colorizers = {
-        label: tracking.load_colorizer(candidate.model_uri) for label, candidate in models.items()
+        label: lookup.load_colorizer(candidate.model_uri) for label, candidate in models.items()
     }
     _log_origin(models, source, pictures)
     table = judge(colorizers, pictures)
@@ -156,10 +152,8 @@ def _log_origin(models, source, pictures):
 
 def _as_text(means):
     """Return the table of `summarize` as Markdown."""
-    lines = [f"| | {' | '.join(evaluation.headings())} |", "|---" * 5 + "|"]
-    for row in means.to_dict("records"):
-        lines.append(f"| {_title(row['model'])} | {' | '.join(evaluation.cells(row))} |")
-    return "\n".join(lines)
+    rows = [[_title(row["model"]), *evaluation.cells(row)] for row in means.to_dict("records")]
+    return report.table(["", *evaluation.headings()], rows)
 
 
 def _title(name):
@@ -170,7 +164,7 @@ def _judged_sheet(colorizers, pictures, table):
     """Draw judged pictures from the best to the worst: gray, what each model makes, and real."""
     scores = table.pivot(index="path", columns="model", values="delta_e")
     order = scores[list(colorizers)].mean(axis=1).sort_values().index
-    paths = order[np.linspace(0, len(order) - 1, min(JUDGED_ROWS, len(order))).astype(int)]
+    paths = report.spread(order)
     index_of = {row.path: index for index, row in enumerate(pictures.rows)}
     chosen = [index_of[path] for path in paths]
     captions = [
@@ -183,8 +177,8 @@ def _judged_sheet(colorizers, pictures, table):
         for path in paths
     ]
     title = f"{len(chosen)} of {len(order)} judged pictures, from the best to the worst"
-    columns = _columns(colorizers, pictures.images[chosen]) | {"real": pictures.images[chosen]}
-    return figures.sheet(columns, captions, title)
+    real = pictures.images[chosen]
+    return report.sheet(real, _columns(colorizers, real), captions, title)
 
 
 def _shown_sheet(colorizers, pictures):
@@ -193,13 +187,12 @@ def _shown_sheet(colorizers, pictures):
     chosen = shown[:SHOWN_ROWS]
     title = f"{len(chosen)} of {len(shown)} gray pictures, to which there is no truth"
     captions = [pictures.rows[index].path.replace("/", "/\n") for index in chosen]
-    return figures.sheet(_columns(colorizers, pictures.images[chosen]), captions, title)
+    images = pictures.images[chosen]
+    return report.sheet(images, _columns(colorizers, images), captions, title, truth=False)
 
 
 def _columns(colorizers, real):
-    colored = color_all(colorizers, real)
-    gray = color.to_uint8(color.gray_input(real, 3))
-    return {"gray": gray} | {_title(name): batch for name, batch in colored.items()}
+    return {_title(name): batch for name, batch in color_all(colorizers, real).items()}
 
 
 def parse(argv=None):
@@ -223,7 +216,7 @@ def parse(argv=None):
 def main(arguments):
     """Evaluate the models that the command line names, and log one MLflow run."""
     names = arguments.model.split(",")
-    models = label(promotion.resolve(name.strip()) for name in names)
+    models = label(lookup.resolve(name.strip()) for name in names)
     source = sources.fetch(arguments.data)
     pictures = holdout.collect(source, models)
 

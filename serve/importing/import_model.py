@@ -119,7 +119,7 @@ def log(config, colorizer, splits, data, luma_error):
     """
     import mlflow
 
-    from colorization import tracking
+    from colorization import experiment, tracking
     from colorization.registry import promotion
 
     logger.info(
@@ -131,11 +131,5 @@ def log(config, colorizer, splits, data, luma_error):
         tracking.log_data(splits, used=["test"])
         mlflow.set_tag("test_pictures_unseen", UNSEEN)
         mlflow.log_metric("probe_luma_error", luma_error)
-        model, metrics = tracking.log_colorizer(config, colorizer, splits, config.origin)
-    logger.info(
-        "%s: test %.2f dB; plain gray %.2f dB, mean chroma %.2f dB",
-        config.label,
-        *(metrics[f"test_psnr{baseline}"] for baseline in ("", "_gray", "_mean_chroma")),
-    )
-    command = promotion.offer(opened.info.run_id) or promotion.serve_command(model.model_uri)
-    logger.info("serve it: %s", command)
+        model = experiment.log_colorizer(config, colorizer, splits, config.origin)
+    logger.info("serve it: %s", promotion.command_after(opened, model.model_uri, register=True))

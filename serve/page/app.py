@@ -27,9 +27,10 @@ from fastapi.staticfiles import StaticFiles
 
 from colorization import process
 from colorization.data.photograph import IMAGE_SIZE
+from colorization.errors import InputError
 from colorization.limits import MAX_PICTURES_AT_ONCE, MAX_UPLOAD_BYTES
 from serve.page.champions import Champions
-from serve.page.coloring import Refused, color_upload
+from serve.page.coloring import color_upload
 from serve.page.guard import LOOPBACK, Guard, is_upload
 from serve.pyfunc import MAX_SATURATION
 
@@ -134,8 +135,8 @@ class Page:
                     require_upload(upload, self.uploads)
                 place = folder / str(number)
                 done.append(color_upload(upload, champions, place, tta=tta, saturation=saturation))
-            except Refused as refusal:
-                problems.append(str(refusal))
+            except InputError as error:
+                problems.append(str(error))
             except Exception:  # a full disk, a network that does not fit into memory
                 logger.exception("%s could not be colored", name)
                 problems.append(f"{name} could not be colored; the server's log tells why.")
@@ -145,9 +146,9 @@ class Page:
 
 
 def require_upload(path, uploads):
-    """Raise a `Refused` unless a path leads to a file in the folder of uploads."""
+    """Raise an `InputError` unless a path leads to a file in the folder of uploads."""
     if not is_upload(path, uploads):
-        raise Refused(f"{Path(path).name} is no longer here: choose it again.")
+        raise InputError(f"{Path(path).name} is no longer here: choose it again.")
 
 
 def summarize(done, champions):

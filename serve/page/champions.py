@@ -10,7 +10,7 @@ import mlflow
 
 from colorization import evaluation
 from colorization.address import redacted, shown
-from colorization.registry import promotion
+from colorization.registry import lookup
 
 FAMILIES = tuple(evaluation.CRITERIA)
 TRAIN = "mlflow run . -e {} --env-manager uv"
@@ -59,7 +59,7 @@ class Champions:
 
     def _place(self, family):
         try:
-            found = promotion.find_champion(family)
+            found = lookup.find_champion(family)
         except Exception as error:  # whatever the store is, its driver raises errors of its own
             uri = mlflow.get_tracking_uri()
             reason = redacted(error, uri)

@@ -13,16 +13,13 @@ from PIL import Image, ImageCms, ImageOps
 
 from colorization import color, evaluation
 from colorization.data.photograph import IMAGE_SIZE, is_gray
+from colorization.errors import InputError
 from serve.page.champions import Champion
 from serve.pyfunc import encode_picture
 
 SHOWN_SIDE = 1280  # the page shows larger pictures at this size; downloads are never scaled
 
 logger = logging.getLogger(__name__)
-
-
-class Refused(ValueError):
-    """A picture cannot be colored; the message is a sentence for its owner."""
 
 
 class Colored(NamedTuple):
@@ -60,13 +57,13 @@ def color_upload(upload, champions, folder, **params):
         A `Picture`.
 
     Raises:
-        Refused: it is no picture, broken, too large, or gone.
+        InputError: it is no picture, broken, too large, or gone.
     """
     upload, folder = Path(upload), Path(folder)
     try:
         content = upload.read_bytes()
     except OSError as error:  # uploads are kept for an hour
-        raise Refused(f"{upload.name} is no longer here: choose it again.") from error
+        raise InputError(f"{upload.name} is no longer here: choose it again.") from error
     folder.mkdir(parents=True)
     colored, small = [], {}
     for champion in champions:
@@ -94,7 +91,7 @@ def _predict(model, content, name, params):
     except MlflowException as error:
         # The pyfunc writes for programs, which may send base64; a page's visitor sends files.
         reason = error.message.removeprefix("Row 0: the picture ")
-        raise Refused(f"{name} {reason.replace('neither base64 text nor', 'not')}.") from error
+        raise InputError(f"{name} {reason.replace('neither base64 text nor', 'not')}.") from error
 
 
 def _read_original(content, name):
