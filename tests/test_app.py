@@ -23,7 +23,7 @@ from PIL import Image
 from colorization import color, evaluation, tracking
 from colorization.registry import promotion
 from serve import pyfunc
-from serve.page.app import main
+from serve.page.__main__ import main
 from serve.page.champions import Champions
 from tests.conftest import ROOT, _wait_for
 
@@ -419,7 +419,7 @@ def test_a_registry_that_does_not_answer_is_a_sentence_without_its_password(monk
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     mlflow.set_tracking_uri(f"http://bird:secret@127.0.0.1:{port}")
     try:
-        naive, pix2pix = Champions().places()
+        naive, pix2pix = Champions().slots()
     finally:
         mlflow.set_tracking_uri(None)
     sentence = f"The model registry at http://127.0.0.1:{port} cannot be read just now."

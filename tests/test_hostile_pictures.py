@@ -22,7 +22,7 @@ from colorization import limits
 from colorization.data import inspection, photograph
 from serve import pyfunc
 from serve.batch import metadata
-from tests.test_colorizer import color, encode, paint, refusal, save_colorizer, swapped_profile
+from tests.test_pyfunc import color, encode, paint, refusal, save_colorizer, swapped_profile
 
 ROOT = Path(__file__).parent.parent
 GIB = 2**30
