@@ -166,10 +166,11 @@ def _color(model: PyFuncModel, batch: list[Job], params: dict[str, Any]) -> list
     try:
         contents = [read_regular(job.source, MAX_PICTURE_BYTES) for job in batch]
         rows = pd.DataFrame({"image": contents})
-        answers = model.predict(rows, params=params | {"format": batch[0].model_format})["image"]
+        params = params | {"format": batch[0].model_format}
+        answers: Any = model.predict(rows, params=params)
         ready = [
             metadata.insert(answer, job.format, metadata.read(content))
-            for job, content, answer in zip(batch, contents, answers, strict=True)
+            for job, content, answer in zip(batch, contents, answers["image"], strict=True)
         ]
     except (OSError, MemoryError, MlflowException, PictureError) as error:
         if len(batch) > 1:

@@ -3,6 +3,7 @@
 It answers only requests that the page itself makes, see `guard.py`.
 """
 
+import functools
 import logging
 import os
 import shutil
@@ -33,7 +34,6 @@ HERE = Path(__file__).parent
 EXAMPLES = HERE.parents[1] / "assets" / "examples"
 BIRDS = ("Robin", "Bluetit", "Goldfinch", "Long_Tailed_Tit", "Chaffinch", "Starling")
 
-FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
 COLORS = {  # Gradio's own grays are too pale for small print
     "body_text_color_subdued": "*neutral_600",
     "body_text_color_subdued_dark": "*neutral_400",
@@ -179,21 +179,22 @@ def forget(folder: str | None) -> None:
 
 def build(page: Page) -> gr.Blocks:
     """Return the page as Gradio's Blocks."""
-    html, plain = page.html, {"apply_default_css": False}
+    html = page.html
+    plain = functools.partial(gr.HTML, apply_default_css=False)
     examples = html.examples({name: page.url(path) for name, path in page.examples.items()})
     with gr.Blocks(title="Garden birds in color", analytics_enabled=False) as blocks:
-        gr.HTML(html.header(), **plain)
+        plain(html.header())
         with gr.Row(elem_classes="inputs"):
             drop = gr.File(show_label=False, file_count="multiple", height=150, min_width=300)
-            birds = gr.HTML(examples, js_on_load=PICK, min_width=300, **plain)
+            birds = plain(examples, js_on_load=PICK, min_width=300)
         with gr.Row(elem_classes="controls"):
             tta = gr.Checkbox(label="Average with the mirror image (TTA)", min_width=280)
             saturation = gr.Slider(
                 0, MAX_SATURATION, 1, step=0.05, label="Saturation", buttons=[], min_width=280
             )
-        status = gr.HTML(html.status("", []), **plain)
-        results = gr.HTML(js_on_load=RESULTS, **plain)
-        models = gr.HTML(**plain)
+        status = plain(html.status("", []))
+        results = plain(js_on_load=RESULTS)
+        models = plain()
         uploads = gr.State([])
         folder = gr.State(None, delete_callback=forget)  # when the visitor has left
         dropped = drop.upload(lambda files: (files, None), drop, [uploads, drop])
@@ -230,13 +231,19 @@ def mount(page: Page, hosts: Sequence[str] = LOOPBACK) -> FastAPI:
     app.mount("/pictures", StaticFiles(directory=page.pictures))
     os.environ["GRADIO_TEMP_DIR"] = str(page.uploads)
     blocks = build(page)
+    theme = gr.themes.Default(
+        primary_hue="orange",
+        neutral_hue="stone",
+        font=["system-ui", "sans-serif"],
+        font_mono=["ui-monospace", "monospace"],
+    )
     gr.mount_gradio_app(
         app,
         blocks,
         path="/",
         max_file_size=MAX_UPLOAD_BYTES,
         show_error=False,
-        theme=gr.themes.Default(primary_hue="orange", neutral_hue="stone", **FONTS).set(**COLORS),
+        theme=theme.set(**COLORS),
         css_paths=HERE / "page.css",
         footer_links=[],
         run_history=False,
