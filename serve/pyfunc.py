@@ -50,7 +50,7 @@ MAX_TAGS_SLACK = 1 << 20  # bytes that TIFF tags may add up to beyond the file t
 MAX_TAG_NUMBERS = 1 << 20  # of one tag; 64 megapixels in tiles of 16 x 16, three planes apart
 CHUNK_ROWS = 16  # pictures that go through the network together
 CHUNK_PIXELS = 16_000_000  # luma bytes that wait for it; a larger picture goes alone
-STRIPE_PIXELS = 1 << 17  # blended at a time, so that a dozen float32 planes stay in the cache
+STRIPE_PIXELS = 1 << 17  # blended at a time, above `MAX_SIDE`; a dozen float32 planes in the cache
 DECODED_PIXELS = 1 << 22  # split into luma and alpha at a time: several copies of 4 bytes a pixel
 MAX_THREADS = 4  # of the network: the square is small, more threads mostly wait for each other
 

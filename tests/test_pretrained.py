@@ -26,14 +26,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from keras import layers
 
-from colorization import color, evaluation
+from colorization import color, evaluation, limits
 from colorization.__main__ import main
 from colorization.config import HEADS, VARIANTS
 from colorization.models import build
 from colorization.training import train
 from colorization.weights import download, safe_keras
 from serve.importing import value_range
-from tests.conftest import ROOT
+from tests.conftest import ROOT, serve_mlflow
 
 DRIVE_ID = "1AbCdEfGhIjKlMnOpQrStUvWxYz012345"
 ATTACHED = {
@@ -81,8 +81,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def serving(tls=None):
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+def serving(tls=None, handler=Handler):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.pages, server.asked, server.tls = {}, [], tls
     server.url = f"http://127.0.0.1:{server.server_port}"
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
@@ -200,6 +200,51 @@ def test_failed_downloads_are_told_apart_and_leave_nothing(
     with pytest.raises(kind, match=message):
         download.fetch(f"{server.url}/model")
     assert kept(empty_cache) == ["weights"]  # the folder, empty
+
+
+class Endless(Handler):
+    """Sends without an end: `server.parts`, the headers of an encoding among them."""
+
+    def do_GET(self):
+        pause, part = self.server.parts
+        self.send_response(200)
+        if part.startswith(b"\x1f\x8b"):
+            self.send_header("Content-Encoding", "gzip")
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            while not self.server.stopped.wait(pause):
+                self.wfile.write(part)
+        self.close_connection = True
+
+
+@pytest.fixture
+def endless(server):
+    """A function that starts a server of an endless file; gives its URL."""
+    with serving(handler=Endless) as opened:
+        opened.stopped = threading.Event()
+
+        def start(pause, part):
+            opened.parts = pause, part
+            return f"{opened.url}/model"
+
+        yield start
+        opened.stopped.set()
+
+
+@pytest.mark.parametrize("part", [b"x" * 65536, gzip.compress(bytes(64 * 2**20))])
+def test_a_download_without_an_end_is_stopped_at_the_limit(part, endless, empty_cache, monkeypatch):
+    monkeypatch.setattr(limits, "MAX_WEIGHTS_BYTES", 10**6)
+    with pytest.raises(ConnectionError, match="was deleted. Expected at most 1000000 bytes"):
+        download.fetch(endless(0, part))
+    assert kept(empty_cache) == ["weights"]
+
+
+def test_a_download_that_hardly_comes_is_stopped(endless, empty_cache, monkeypatch):
+    monkeypatch.setattr(limits, "PROGRESS_SECONDS", 1)
+    message = f"was deleted.*fewer than {limits.MIN_PROGRESS_BYTES} bytes within 1 seconds"
+    with pytest.raises(ConnectionError, match=message):
+        download.fetch(endless(0.1, b"x"))
+    assert kept(empty_cache) == ["weights"]
 
 
 def test_a_server_that_is_not_there_is_a_broken_connection(empty_cache):
@@ -384,6 +429,106 @@ def test_a_file_without_a_network_is_a_sentence(tmp_path):
             safe_keras.load(tmp_path / name)
 
 
+# Loading what is bounded only
+
+
+def layer(kind, name, *sources, **config):
+    """The config of a layer: called on each of the sources, or on a list of them at once."""
+    calls = [{"args": [tensors(each)], "kwargs": {}} for each in sources]
+    config |= {"name": name}
+    return {"class_name": kind, "module": "keras.layers", "name": name, "config": config} | {
+        "inbound_nodes": calls
+    }
+
+
+def tensors(source):
+    if isinstance(source, list):
+        return [tensors(each) for each in source]
+    name, call = source if isinstance(source, tuple) else (source, 0)
+    history = {"shape": [None], "dtype": "float32", "keras_history": [name, call, 0]}
+    return {"class_name": "__keras_tensor__", "config": history}
+
+
+def model(*layers, name="model", output=None):
+    entry = {"batch_shape": [None, 128, 128, 1], "name": "in", "dtype": "float32"}
+    gray = {"class_name": "InputLayer", "name": "in", "config": entry, "inbound_nodes": []}
+    ends = {"input_layers": ["in", 0, 0], "output_layers": output or [layers[-1]["name"], 0, 0]}
+    config = {"name": name, "layers": [gray, *layers]} | ends
+    return {"class_name": "Functional", "module": "keras", "name": name, "config": config}
+
+
+def doubling(depth):
+    """A network that calls one twice that calls one twice, and so on."""
+    inner = model(layer("ReLU", "relu", "in"), name="m0")
+    for level in range(1, depth):
+        own = inner["name"]
+        inner["inbound_nodes"] = layer("", "", "in", (own, 0))["inbound_nodes"]
+        inner = model(inner, name=f"m{level}", output=[own, 1, 0])
+    return inner
+
+
+def write_keras(path, config, **datasets):
+    """Write a .keras file of a config; `datasets` are shapes, of which nothing is stored."""
+    with h5py.File(path.with_suffix(".h5"), "w") as file:
+        for name, shape in datasets.items():
+            file.create_dataset(f"layers/{name}", shape, "float32", chunks=True)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", config if isinstance(config, str) else json.dumps(config))
+        archive.write(path.with_suffix(".h5"), "model.weights.h5")
+
+
+FLAT = layer("Reshape", "flat", "in", target_shape=[128 * 128, 1])
+WIDE = [layer("Concatenate", "x0", ["in", "in"])]
+WIDE += [layer("Concatenate", f"x{i + 1}", [f"x{i}", f"x{i}"]) for i in range(39)]
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (model(layer("Dense", "huge", "in", units=10**9)), "at most the 0 .* in 'huge/kernel'"),
+        (model(layer("UpSampling2D", "huge", "in", size=1000)), "computes too much.*huge"),
+        (model(layer("ZeroPadding2D", "huge", "in", padding=9999)), "134217728 values.*huge"),
+        (model(layer("Resizing", "huge", "in", height=9**5, width=9**4)), "too much.*huge"),
+        (model(FLAT, layer("Attention", "huge", ["flat", "flat"])), "too much.*huge_1/MatMul"),
+        (model(*WIDE), "computes too much.*x39"),
+        (
+            model(*[layer("ReLU", f"r{i}", "in") for i in range(2001)]),
+            "at most 2000.*Received: 2003",
+        ),
+        (doubling(40), "too many layers. Expected at most 2000"),
+        (json.dumps({"class_name": "Functional", "x": " " * 2**22}), "at most 2097152 bytes"),
+    ],
+)
+def test_a_small_file_of_a_large_network_is_refused_before_it_is_built(config, message, tmp_path):
+    write_keras(tmp_path / "huge.keras", config)
+    assert (tmp_path / "huge.keras").stat().st_size < 2**20
+    with pytest.raises(ValueError, match=message):
+        safe_keras.load(tmp_path / "huge.keras")
+    tinting("0..1", 1)  # the next one has its own weights, and no others
+
+
+def test_a_file_that_unfolds_is_refused_before_its_numbers_are_read(tmp_path, naive_h5):
+    small = model(layer("ReLU", "relu", "in"))
+    write_keras(tmp_path / "sparse.keras", small, weights=(10**6, 10**6))
+    with pytest.raises(ValueError, match="unfolds.*at most 1048576 bytes: 20 times.*weights"):
+        safe_keras.load(tmp_path / "sparse.keras")
+    write_keras(tmp_path / "zip.keras", small)
+    with zipfile.ZipFile(tmp_path / "zip.keras", "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("other", bytes(2**25))
+    with pytest.raises(ValueError, match="unfolds.*bytes of unpacked"):
+        download.fetch(str(tmp_path / "zip.keras"))
+
+
+def test_weights_that_a_file_lists_again_and_again_are_refused(tmp_path, naive_h5):
+    shutil.copy(naive_h5, tmp_path / "listed.h5")
+    with h5py.File(tmp_path / "listed.h5", "r+") as file:
+        group = file["model_weights/tint"]
+        group["large"] = np.ones(10**5, "float32")
+        group.attrs["weight_names"] = [b"large"] * 1000
+    with pytest.raises(ValueError, match="unfolds.*as often as they are listed"):
+        safe_keras.load(tmp_path / "listed.h5")
+
+
 # Its value range
 
 
@@ -511,7 +656,97 @@ def test_what_cannot_be_imported_is_refused_before_anything_is_logged(naive_h5, 
     assert not (tmp_path / "mlflow.db").exists()
 
 
+def everything(folder):
+    """What all files below a folder hold, and their names."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert files
+    return b"".join(str(path).encode() + path.read_bytes() for path in files)
+
+
+SECRETS = ("robin-user", "s3cret", "sign4ture")
+
+
+@pytest.mark.slow
+def test_no_secret_of_an_address_is_logged_or_stored_by_an_import(
+    server, splits, paintings, tmp_path, monkeypatch
+):
+    chroma = evaluation.mean_chroma(splits.test.images)
+    tinting("0..1", 1, chroma).save(tmp_path / "naive.h5")
+    server.pages["/a/model"] = (200, ATTACHED, (tmp_path / "naive.h5").read_bytes(), None)
+    signed = server.url.replace("://", "://robin-user:s3cret@") + "/a/model?Signature=sign4ture"
+    for name in ("store", "cache"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("COLORIZATION_CACHE", str(tmp_path / "cache"))
+    with serve_mlflow(tmp_path / "store") as store:
+        tracking = store.replace("://", "://robin-user:s3cret@")
+        status, output = call(tracking, naive=signed, data=paintings)
+        assert status == 0, output
+        (run,) = mlflow.MlflowClient(store).search_runs(["0"])
+    assert server.asked == ["/a/model?Signature=sign4ture"]
+    assert run.data.params["source"] == f"{server.url}/a/model"
+    assert f"`{server.url}/a/model`" in run.data.tags["mlflow.note.content"]
+    known = output.encode() + everything(tmp_path / "store") + everything(tmp_path / "cache")
+    assert [secret for secret in SECRETS if secret.encode() in known] == []
+
+
+@pytest.mark.parametrize("naive", ["{url}/none?Signature=sign4ture", "http://robin-user:s3cret/a?"])
+def test_no_secret_of_an_address_stands_in_a_refusal(naive, server, empty_cache, tmp_path):
+    address = server.url.replace("://", "://robin-user:s3cret@")
+    status, output = call(f"sqlite:///{tmp_path}/mlflow.db", naive=naive.format(url=address))
+    assert (status, "Traceback" in output) == (2, False)
+    assert "Received: " in output and "http://" in output
+    assert [secret for secret in SECRETS if secret in output] == []
+
+
+@pytest.mark.parametrize(
+    "entry", ["serve.importing", "colorization.registry", "colorization", "sweeps"]
+)
+def test_a_tracking_server_that_does_not_answer_is_a_sentence_without_its_password(
+    entry, naive_h5, paintings, splits, tmp_path
+):
+    with serving() as gone:
+        store = gone.url.replace("://", "://robin-user:s3cret@")
+    data = ["--data", str(paintings)]
+    arguments = {
+        "serve.importing": ["--naive", str(naive_h5), *data],
+        "colorization.registry": ["--best", "naive"],
+        "colorization": ["naive_basic", "--filters", "4", *data],
+        "sweeps": ["--fix", "filters=4", *data],
+    }[entry]
+    environment = {"MLFLOW_TRACKING_URI": store, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    done = subprocess.run(
+        [sys.executable, "-m", entry, *arguments],
+        env=os.environ | environment | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    output = done.stdout + done.stderr
+    assert done.returncode == 2, output
+    assert f"error: API request to {gone.url}" in output and "Traceback" not in output
+    assert [secret for secret in SECRETS if secret in output] == []
+
+
 # Training from weights
+
+
+@pytest.mark.slow
+def test_no_secret_of_an_address_is_logged_or_stored_by_a_training_from_it(
+    server, colorization, ready_store, paintings, tmp_path
+):
+    config = dataclasses.replace(VARIANTS["naive_basic"], filters=4)
+    build.build_plain(config, 128).save(tmp_path / "start.keras")
+    server.pages["/start"] = (200, ATTACHED, (tmp_path / "start.keras").read_bytes(), None)
+    signed = server.url.replace("://", "://robin-user:s3cret@") + "/start?Signature=sign4ture"
+    arguments = ["naive_basic", "--data", paintings, "--epochs", 1, "--filters", 4]
+    process = colorization(*arguments, "--start_from", signed, store=ready_store, cwd=tmp_path)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    (run,) = mlflow.MlflowClient(ready_store).search_runs(["0"])
+    assert run.data.params["start_from"] == f"{server.url}/start"
+    assert "which may have seen these" in run.data.tags["mlflow.note.content"]
+    known = output.encode() + everything(tmp_path)
+    assert [secret for secret in SECRETS if secret.encode() in known] == []
 
 
 @pytest.mark.slow

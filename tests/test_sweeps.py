@@ -500,6 +500,20 @@ def test_a_failing_trial_is_told_with_its_error_and_the_next_one_begins(
 
 
 @pytest.mark.slow
+def test_no_secret_of_a_storage_s_address_is_logged_or_stored(sweep, store, postgres, tmp_path):
+    address = postgres.url.replace("birds@", "birds:s3cret@")  # where everybody is trusted
+    secrets = "options=-c%20application_name%3Dp4ssword&sslpassword=p4ssword"
+    flags = {"study": "secrets", "storage": f"{address}?{secrets}", "trials": 1, "epochs": 1}
+    output = finish(sweep(store, **flags))
+    parent, _ = told(store, "secrets")
+    expected = postgres.url.replace("birds@", "")
+    assert parent.data.params["storage"] == expected and expected in output
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    known = output.encode() + b"".join(path.read_bytes() for path in files)
+    assert b"s3cret" not in known and b"p4ssword" not in known
+
+
+@pytest.mark.slow
 def test_a_study_in_which_all_were_pruned_ends_in_a_sentence(sweep, tracking_server, prepared):
     study = prepared("pruned")
 
@@ -523,6 +537,18 @@ def test_a_study_in_which_all_were_pruned_ends_in_a_sentence(sweep, tracking_ser
         ({"trials": "0"}, "Bad value for `trials`. Expected a whole number from 1"),
         ({"storage": "mysql://me:secret@here/birds"}, "storage='mysql://here/birds'"),
         ({"storage": "postgresql://me:secret@localhost:1/birds"}, "The storage does not answer"),
+        (
+            {"storage": "postgresql://localhost:1/b?sslpassword=secret"},
+            "'postgresql://localhost:1/b'",
+        ),
+        ({"storage": "postgresql://localhost:1/b?PASSWORD=secret"}, "'postgresql://localhost:1/b'"),
+        (
+            {"storage": "postgresql://localhost:1/b?options=-csecret"},
+            "'postgresql://localhost:1/b'",
+        ),
+        ({"storage": "postgresql://me:a@secret@localhost:1/b"}, "'postgresql://localhost:1/b'"),
+        ({"storage": "postgresql://me:a#secret@localhost:1/b"}, "'postgresql://...'"),
+        ({"data": "https://me:secret@host/birds.zip?secret"}, "data='https://host/birds.zip'"),
     ],
 )
 def test_a_bad_argument_is_a_sentence_without_password_and_leaves_no_run(
