@@ -1,4 +1,4 @@
-"""Addresses as they are shown: without user, password and signature, which a log would keep."""
+"""Addresses as logs may show them: without user, password and signature."""
 
 import os
 import re
@@ -15,11 +15,10 @@ SHORT = 4  # characters; secrets below are replaced only where they are words of
 
 
 def shown(url: str) -> str:
-    """Return an address without what gives access: scheme, host, port and path are left.
+    """Return only the scheme, host, port and path of an address: nothing that gives access.
 
-    What is malformed is not repaired but shown less of: a password may hold any character, so that
-    all before the last `@` counts as one. Where that `@` may as well belong to a query, only the
-    scheme is left.
+    A password may hold any character, so everything before the last `@` counts as one. If that `@`
+    may belong to a query, only the scheme is shown.
 
     Args:
         url: an address of a server, a database or a file; a text without `://` (a path, an id of
@@ -40,26 +39,27 @@ def redacted(text: object, *urls: str) -> str:
     """Return a library's message without the secrets of addresses.
 
     Args:
-        text: the message, or the exception whose message it is.
-        *urls: addresses that it may quote, whole or in parts; of any other address in it, what
-            `shown` leaves is left.
+        text: the message, or an exception.
+        *urls: addresses that it may quote, whole or in parts. Any other address in it is shortened
+            by `shown`.
     """
-    told = str(text)
+    message = str(text)
     for url in filter(_ADDRESS.fullmatch, urls):
         for quoted in (url, repr(url)[1:-1]):
-            told = told.replace(quoted, shown(url))
+            message = message.replace(quoted, shown(url))
         for secret in sorted(_secrets(url), key=len, reverse=True):
             word = re.escape(secret)
-            told = re.sub(word if len(secret) >= SHORT else rf"(?<!\w){word}(?!\w)", "***", told)
-    told = _IN_TEXT.sub(lambda found: shown(found[0]), told)
-    return _QUERY_IN_TEXT.sub(r"\1", told)
+            pattern = word if len(secret) >= SHORT else rf"(?<!\w){word}(?!\w)"
+            message = re.sub(pattern, "***", message)
+    message = _IN_TEXT.sub(lambda found: shown(found[0]), message)
+    return _QUERY_IN_TEXT.sub(r"\1", message)
 
 
 def separate_credentials() -> None:
-    """Move user and password out of MLFLOW_TRACKING_URI, to the variables that MLflow has for them.
+    """Move user and password from MLFLOW_TRACKING_URI to MLflow's own variables for them.
 
-    MLflow prints the address of a run, and quotes it in its errors. To be called before MLflow is
-    asked for anything; a URI of another kind than http(s) is left as it is.
+    MLflow prints the URI with the link to a run, and quotes it in errors. Call this before MLflow
+    is used. Only http(s) URIs are changed.
     """
     try:
         parts = urlsplit(os.environ.get("MLFLOW_TRACKING_URI", ""))
@@ -72,9 +72,9 @@ def separate_credentials() -> None:
         os.environ["MLFLOW_TRACKING_URI"] = bare.geturl()
 
 
-def _secrets(url):
+def _secrets(url: str) -> set[str]:
     """Return the parts of an address that `shown` leaves out, as they stand and decoded."""
-    rest = _ADDRESS.fullmatch(url)[2]
+    rest = url.strip().partition("://")[2]
     place = shown(url).partition("://")[2]
     start = rest.rfind("@") + 1
     hidden = rest[:start] + " " + rest[start:].removeprefix(place)

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 import psutil
 
 from colorization.address import redacted, separate_credentials
+from colorization.errors import Failure
 
 REFUSED = 2  # the exit status of what could not be done
 
@@ -94,9 +95,9 @@ def entry_point(
     """Make a `main` of a function: `main(argv=None)` returns the process's exit status.
 
     The function is called with the parsed arguments, and returns an exit status or None for 0.
-    What it raises for the user (ValueError, OSError, FloatingPointError, MlflowException) becomes
-    one line of the log without secrets, and status 2. Ctrl-C gives status 130, SIGTERM 143, and
-    the run that `mlflow run` opened is closed.
+    A Failure, ValueError, OSError, FloatingPointError or MlflowException becomes one line of the
+    log, without secrets, and status 2. Ctrl-C gives status 130, SIGTERM 143, and the run that
+    `mlflow run` opened is closed.
 
     Args:
         parse: function of the command line, see `Parser`.
@@ -140,13 +141,14 @@ def refuse(error: object, *addresses: str) -> None:
     mlflow = sys.modules.get("mlflow")
     known = [*addresses, mlflow.get_tracking_uri()] if mlflow else addresses
     # Our own errors end with what was received. Of a library's the traceback tells where.
-    foreign = isinstance(error, ValueError) and "Received" not in str(error)
+    ours = isinstance(error, Failure) or "Received" in str(error)
+    foreign = isinstance(error, ValueError) and not ours
     logger.error("error: %s", redacted(error, *known), exc_info=foreign)
 
 
 def _is_for_the_user(error: Exception) -> bool:
     mlflow = sys.modules.get("mlflow.exceptions")  # not imported where it is not needed
-    kinds = (ValueError, OSError, FloatingPointError)
+    kinds = (Failure, ValueError, OSError, FloatingPointError)
     return isinstance(error, (*kinds, mlflow.MlflowException) if mlflow else kinds)
 
 

@@ -14,8 +14,9 @@ from mlflow.exceptions import MlflowException
 from colorization import color, evaluation, tracking
 from colorization.config import VARIANTS
 from colorization.data import prepare, sources
+from colorization.errors import GateError
 from colorization.models import build
-from colorization.registry import gate, promotion
+from colorization.registry import promotion
 from colorization.training.train import Result
 from tests.conftest import ROOT, unpack_birds
 
@@ -90,7 +91,7 @@ def test_the_first_model_better_than_gray_becomes_champion_with_its_story(photog
 def test_a_model_no_better_than_gray_is_refused_by_figure_and_not_registered(photographs):
     candidate = log_candidate(photographs, 0.0)
     gray = f"{candidate.score('_gray'):.4f}"
-    with pytest.raises(gate.Refusal, match=f"plain gray: test delta_e .* against {gray}"):
+    with pytest.raises(GateError, match=f"plain gray: test delta_e .* against {gray}"):
         promotion.register(candidate)
     assert mlflow.MlflowClient().search_registered_models() == []
 
@@ -177,9 +178,9 @@ def test_a_run_that_was_not_tested_by_today_s_criterion_is_to_be_trained_again(
 ):
     old = log_candidate(photographs, 1.0)
     upgrade()
-    with pytest.raises(gate.Refusal, match="did not test new_error: train it again"):
+    with pytest.raises(GateError, match="did not test new_error: train it again"):
         promotion.register(old)
-    with pytest.raises(gate.Refusal, match="No finished run was tested by new_error"):
+    with pytest.raises(GateError, match="No finished run was tested by new_error"):
         promotion.find_best("naive")
 
 
@@ -304,7 +305,7 @@ def test_deleted_runs_and_models_are_refused_and_passed_over(photographs):
     mlflow.MlflowClient().delete_logged_model(model_id)
     mlflow.delete_run(gone.run.info.run_id)
     for candidate in (best, gone):
-        with pytest.raises(gate.Refusal, match="cannot be served"):
+        with pytest.raises(GateError, match="cannot be served"):
             promotion.find(candidate.run.info.run_id)
     assert promotion.find_best("naive").run.info.run_id == other.run.info.run_id
 
@@ -312,7 +313,7 @@ def test_deleted_runs_and_models_are_refused_and_passed_over(photographs):
 def test_a_run_of_another_project_is_refused():
     with mlflow.start_run() as run:
         mlflow.log_metric("loss", 1)
-    with pytest.raises(gate.Refusal, match="of this project"):
+    with pytest.raises(GateError, match="of this project"):
         promotion.find(run.info.run_id)
 
 
@@ -335,5 +336,5 @@ def test_a_loser_that_comes_back_is_the_same_version(photographs):
 def test_an_unfinished_run_is_refused(photographs):
     with tracking.open_run("unfinished") as run:
         tracking.log_data(photographs)
-        with pytest.raises(gate.Refusal, match="status=RUNNING"):
+        with pytest.raises(GateError, match="status=RUNNING"):
             promotion.find(run.info.run_id)

@@ -14,15 +14,12 @@ from PIL import Image
 
 from colorization import color, evaluation
 from colorization.data import prepare, sources
+from colorization.errors import GateError
 
 LEAST_GAIN = 1e-6  # MLflow asks for a change above zero
 LUMA_TOLERANCE = 2  # levels of 255
 
 logger = logging.getLogger(__name__)
-
-
-class Refusal(ValueError):
-    """A run may not be served; the message says which figure failed against which."""
 
 
 class Candidate(NamedTuple):
@@ -65,12 +62,12 @@ def require_answers(candidate):
     """Load the real pyfunc and let it color pictures of several kinds.
 
     Raises:
-        Refusal: it fails on one, or returns another size, or another luma than the picture's own.
+        GateError: it fails on one, or returns another size, or another luma than the picture's own.
     """
     try:
         model = mlflow.pyfunc.load_model(candidate.model_uri)
     except Exception as error:
-        raise Refusal(f"The model cannot be loaded: {error}") from error
+        raise GateError(f"The model cannot be loaded: {error}") from error
     noise = np.random.default_rng(0).integers(0, 256, (40, 60, 4), "uint8")
     for mode in ("L", "RGB", "RGBA", "1", "CMYK"):
         picture = Image.fromarray(noise).convert(mode).resize((90, 150))
@@ -81,27 +78,27 @@ def require_answers(candidate):
             answer = Image.open(io.BytesIO(colored))
             luma = np.asarray(answer.convert("L"), int)
         except Exception as error:
-            raise Refusal(f"The model cannot color a picture of mode {mode}: {error}") from error
+            raise GateError(f"The model cannot color a picture of mode {mode}: {error}") from error
         expected = np.asarray(picture.convert("RGB").convert("L"), int)
         if luma.shape != expected.shape or np.abs(luma - expected).max() > LUMA_TOLERANCE:
-            raise Refusal(f"The model does not keep size and luma of a picture of mode {mode}.")
+            raise GateError(f"The model does not keep size and luma of a picture of mode {mode}.")
 
 
 def require_better_than_gray(candidate):
-    """Raise a Refusal unless the model beats plain gray on its test pictures."""
+    """Raise a GateError unless the model beats plain gray on its test pictures."""
     _require_scored(candidate)
     _require_better(candidate, candidate.score(), candidate.score("_gray"), "plain gray")
 
 
 def require_better_than(champion, candidate):
-    """Raise a Refusal unless the candidate beats the champion on the candidate's test pictures.
+    """Raise a GateError unless the candidate beats the champion on the candidate's test pictures.
 
     Logged scores are compared where both were tested on the same pictures; the champion is tested
     again where they were not, or it was by another criterion. Paintings never beat photographs.
     """
     _require_scored(candidate)
     if candidate.painted and not champion.painted:
-        raise Refusal(
+        raise GateError(
             "A model tested on painted birds does not replace one tested on photographs "
             f"(run {champion.run.info.run_id})."
         )
@@ -115,7 +112,7 @@ def require_better_than(champion, candidate):
 
 def _require_scored(candidate):
     if not candidate.is_scored:
-        raise Refusal(
+        raise GateError(
             f"The run is of an earlier release, which did not test {candidate.criterion.metric}: "
             "train it again."
         )
@@ -130,7 +127,7 @@ def _require_better(candidate, score, other, name):
         candidate_result, baseline = (EvaluationResult({metric: n}, {}) for n in (score, other))
         mlflow.validate_evaluation_results({metric: threshold}, candidate_result, baseline)
     except ModelValidationFailedException as error:
-        raise Refusal(
+        raise GateError(
             f"No better than {name}: test {metric} {score:.4f} against {other:.4f}, on "
             f"`{candidate.run.data.tags['data']}` (digest {candidate.digest[:8]})."
         ) from error
@@ -144,12 +141,12 @@ def _score_again(champion, candidate):
     try:
         splits = prepare.prepare(sources.fetch(candidate.run.data.tags["data_source"]))
     except (ValueError, OSError) as error:
-        raise Refusal(
+        raise GateError(
             "The champion is to be tested again, on the run's pictures, and these cannot be read: "
             f"{error}"
         ) from error
     if splits.digest != candidate.digest:
-        raise Refusal(
+        raise GateError(
             f"The pictures have changed since the run. Expected digest {candidate.digest}: train "
             f"again. Received: digest={splits.digest}, data={splits.uri}"
         )

@@ -10,8 +10,9 @@ from mlflow.exceptions import MlflowException
 
 from colorization import evaluation, process
 from colorization.address import redacted, shown
+from colorization.errors import GateError
 from colorization.registry import gate
-from colorization.registry.gate import Candidate, Refusal
+from colorization.registry.gate import Candidate
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 
@@ -37,16 +38,16 @@ def find(run_id):
     """Return a run as a `Candidate`.
 
     Raises:
-        Refusal: there is no such run, or it has not finished, or it has no model.
+        GateError: there is no such run, or it has not finished, or it has no model.
     """
     try:
         run = mlflow.get_run(run_id)
     except MlflowException as error:
-        raise Refusal(f"No such run. Expected its id. Received: {shown(run_id)!r}") from error
+        raise GateError(f"No such run. Expected its id. Received: {shown(run_id)!r}") from error
     ours = {"family", "dataset_digest", "mlflow.note.content"} <= set(run.data.tags)
     state = run.info.status, run.info.lifecycle_stage
     if state != ("FINISHED", "active") or not ours or not _has_model(run):
-        raise Refusal(
+        raise GateError(
             "The run cannot be served. Expected a finished training of this project with a model. "
             f"Received: run_id={run_id!r}, status={' '.join(state)}, model={_has_model(run)}"
         )
@@ -60,7 +61,7 @@ def resolve(model):
         model: `models:/...`, the id of a finished training run, or a family: its champion.
 
     Raises:
-        Refusal: there is no such model, or it is none of this project's.
+        GateError: there is no such model, or it is none of this project's.
     """
     if model in evaluation.CRITERIA:
         model = champion_uri(model)
@@ -71,12 +72,12 @@ def resolve(model):
         candidate = Candidate(mlflow.get_run(found.run_id), found.model_uri)
     except MlflowException as error:
         reason = redacted(error.message, mlflow.get_tracking_uri()).rstrip(".")
-        raise Refusal(
+        raise GateError(
             f"{reason}. Expected `models:/...`, a finished run's id, or naive or pix2pix, whose "
             f"champion `mlflow run . -e naive_deep` or `-e pix2pix` makes. Received: {model=}"
         ) from error
     if "family" not in candidate.run.data.tags:
-        raise Refusal(f"Not a model of this project. Received: model={model!r}")
+        raise GateError(f"Not a model of this project. Received: model={model!r}")
     return candidate
 
 
@@ -86,23 +87,23 @@ def find_best(family):
     Photographs come before paintings; of several sets, the one that was trained on last.
 
     Raises:
-        Refusal: the family is unknown, or has no finished run that today's criterion knows.
+        GateError: the family is unknown, or has no finished run that today's criterion knows.
     """
     if family not in evaluation.CRITERIA:
         known = " or ".join(evaluation.CRITERIA)
-        raise Refusal(f"Unknown family. Expected {known}. Received: best={family!r}")
+        raise GateError(f"Unknown family. Expected {known}. Received: best={family!r}")
     experiments = [each.experiment_id for each in mlflow.search_experiments()]
     query = f"tags.family = '{family}' and attributes.status = 'FINISHED'"
     runs = mlflow.search_runs(experiments, query, output_format="list")  # the latest first
     found = [_candidate(run) for run in runs if _has_model(run) and "data" in run.data.tags]
     candidates = [each for each in found if each.is_scored]
     if found and not candidates:
-        raise Refusal(
+        raise GateError(
             f"No finished run was tested by {evaluation.CRITERIA[family].metric}, which earlier "
             f"releases did not know: train again. Received: best={family!r}"
         )
     if not candidates:
-        raise Refusal(
+        raise GateError(
             "There is nothing to choose from. Expected a finished run of the family: train one "
             f"with `mlflow run . -e ...` first. Received: best={family!r}"
         )
@@ -130,8 +131,8 @@ def offer(run_id):
     try:
         candidate = find(run_id)
         version, alias = register(candidate)
-    except (Refusal, MlflowException) as refusal:
-        logger.warning("not registered: %s", redacted(refusal, mlflow.get_tracking_uri()))
+    except (GateError, MlflowException) as error:
+        logger.warning("not registered: %s", redacted(error, mlflow.get_tracking_uri()))
         return None
     logger.info("%s version %s is the %s", version.name, version.version, alias)
     return serve_command(champion_uri(candidate.family)) if alias == CHAMPION else None
@@ -160,7 +161,7 @@ def register(candidate, force=False):
         The `ModelVersion` and its alias; the champion's own if the candidate is served already.
 
     Raises:
-        Refusal: it cannot color pictures, or no better than plain gray: it is not registered.
+        GateError: it cannot color pictures, or no better than plain gray: it is not registered.
         MlflowException: the store does not answer.
     """
     champion = find_champion(candidate.family)
@@ -170,15 +171,15 @@ def register(candidate, force=False):
     failed = ""
     try:
         gate.require_better_than_gray(candidate)
-    except Refusal as refusal:
+    except GateError as error:
         if not force:
             raise
-        failed = str(refusal)
+        failed = str(error)
     if champion:
         try:
             gate.require_better_than(champion[1], candidate)
-        except Refusal as refusal:
-            failed = f"{failed} {refusal}".strip()
+        except GateError as error:
+            failed = f"{failed} {error}".strip()
     version = _create(candidate, failed, force)
     if failed and not force:
         logger.warning("challenger: %s", failed)

@@ -13,7 +13,7 @@ from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
 from tqdm import tqdm
 
-from colorization import color, evaluation, figures
+from colorization import color, evaluation, report
 from colorization.config import VARIANTS
 from colorization.data import manifest
 from colorization.data.sources import Source
@@ -21,7 +21,6 @@ from colorization.registry.gate import Candidate
 from serve.evaluation.holdout import SCORED, SHOWN, Pictures
 
 BATCH = 16  # pictures, as in a training's test: the sums are the same to the last bit
-SCORED_ROWS = 8  # on the sheet, from the best to the worst
 SHOWN_ROWS = 24
 TTA = "_tta"
 
@@ -156,10 +155,8 @@ def _log_inputs(models: Mapping[str, Candidate], source: Source, pictures: Pictu
 
 
 def _as_markdown(means: pd.DataFrame) -> str:
-    lines = [f"| | {' | '.join(evaluation.headings())} |", "|---" * 5 + "|"]
-    for row in means.to_dict("records"):
-        lines.append(f"| {_title(row['model'])} | {' | '.join(evaluation.cells(row))} |")
-    return "\n".join(lines)
+    rows = [[_title(row["model"]), *evaluation.cells(row)] for row in means.to_dict("records")]
+    return report.table(["", *evaluation.headings()], rows)
 
 
 def _title(name: str) -> str:
@@ -172,7 +169,7 @@ def _scored_sheet(
     """Draw scored pictures from the best to the worst: gray, by each model, and real."""
     scores = table.pivot(index="path", columns="model", values="delta_e")
     order = scores[list(colorizers)].mean(axis=1).sort_values().index
-    paths = order[np.linspace(0, len(order) - 1, min(SCORED_ROWS, len(order))).astype(int)]
+    paths = report.spread(order)
     index_of = {row.path: index for index, row in enumerate(pictures.rows)}
     chosen = [index_of[path] for path in paths]
     captions = []
@@ -181,8 +178,8 @@ def _scored_sheet(
         errors = [f"\u0394E {scores.loc[path, name]:.1f} {name}" for name in ("gray", *colorizers)]
         captions.append("\n".join([species or path, *errors]))
     title = f"{len(chosen)} of {len(order)} scored pictures, from the best to the worst"
-    columns = _columns(colorizers, pictures.images[chosen]) | {"real": pictures.images[chosen]}
-    return figures.sheet(columns, captions, title)
+    real = pictures.images[chosen]
+    return report.sheet(real, _columns(colorizers, real), captions, title)
 
 
 def _shown_sheet(colorizers: Mapping[str, Colorizer], pictures: Pictures) -> Figure:
@@ -191,10 +188,9 @@ def _shown_sheet(colorizers: Mapping[str, Colorizer], pictures: Pictures) -> Fig
     chosen = shown[:SHOWN_ROWS]
     title = f"{len(chosen)} of {len(shown)} gray pictures, whose real colors are unknown"
     captions = [pictures.rows[index].path.replace("/", "/\n") for index in chosen]
-    return figures.sheet(_columns(colorizers, pictures.images[chosen]), captions, title)
+    images = pictures.images[chosen]
+    return report.sheet(images, _columns(colorizers, images), captions, title, truth=False)
 
 
 def _columns(colorizers: Mapping[str, Colorizer], real: np.ndarray) -> dict[str, np.ndarray]:
-    gray = color.to_uint8(color.gray_input(real, 3))
-    colored = color_all(colorizers, real)
-    return {"gray": gray} | {_title(name): batch for name, batch in colored.items()}
+    return {_title(name): batch for name, batch in color_all(colorizers, real).items()}
