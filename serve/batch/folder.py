@@ -13,6 +13,7 @@ from mlflow.pyfunc import PyFuncModel
 
 from colorization.data.listing import SUFFIXES, walk
 from colorization.data.regular_file import read_regular
+from colorization.errors import InputError
 from colorization.limits import MAX_PICTURE_BYTES
 from serve.batch import metadata, output
 from serve.pyfunc import PictureError
@@ -67,20 +68,20 @@ def plan(source: Path, target: Path) -> tuple[list[Job], list[Uncolored]]:
         lead their file elsewhere.
 
     Raises:
-        ValueError: there are no pictures, the folders would mix, or are nested too deeply.
+        InputError: there are no pictures, the folders would mix, or are nested too deeply.
     """
     source, target = (Path(os.path.realpath(path)) for path in (source, target))
     if not source.is_dir():
-        raise ValueError(f"No such folder. Expected one with pictures. Received: input={source}")
+        raise InputError(f"No such folder. Expected one with pictures. Received: input={source}")
     if target == source or target in source.parents or (target.exists() and not target.is_dir()):
-        raise ValueError(
+        raise InputError(
             "The colored pictures need a folder of their own. Expected one that is not, and does "
             f"not hold, the input. Received: input={source}, output={target}"
         )
     found = sorted(source / name for name in walk(source, follow=False))
     pictures = [path for path in found if _is_picture(path, source, target)]
     if not pictures:
-        raise ValueError(
+        raise InputError(
             f"Nothing to color. Expected pictures ({' '.join(sorted(SUFFIXES))}) at any depth. "
             f"Received: input={source}"
         )

@@ -23,6 +23,7 @@ from colorization.data.manifest import Row
 from colorization.data.photograph import IMAGE_SIZE
 from colorization.data.regular_file import read_regular
 from colorization.data.sources import Source
+from colorization.errors import InputError
 from colorization.limits import MAX_PICTURE_BYTES
 from colorization.registry.gate import Candidate
 from serve.pyfunc import PictureError, open_picture, read_picture
@@ -36,14 +37,14 @@ class Pictures(NamedTuple):
     Attributes:
         images: uint8 (N, 128, 128, 3), RGB, as in training; black where one cannot be read.
         rows: N of the manifest; the split is scored, shown, or "" with a reason.
-        chroma: mean Cb and Cr, (2,), for the baseline; None if nothing is scored.
+        chroma: mean Cb and Cr, (2,), for the baseline; zeros if nothing is scored.
         chroma_source: names the pictures of that mean.
         unknown: labels of the models whose training pictures are unknown.
     """
 
     images: np.ndarray
     rows: list[Row]
-    chroma: np.ndarray | None
+    chroma: np.ndarray
     chroma_source: str
     unknown: list[str]
 
@@ -72,7 +73,7 @@ def collect(source: Source, models: Mapping[str, Candidate]) -> Pictures:
 
     Raises:
         FileNotFoundError: there are no pictures in the source.
-        ValueError: no picture is left to score or to show.
+        InputError: no picture is left to score or to show.
     """
     images, rows = _read_all(source.folder)
     training: set[str] = set()
@@ -87,7 +88,7 @@ def collect(source: Source, models: Mapping[str, Candidate]) -> Pictures:
         rows = [_without_seen(row, seen.get(row.sha256), label) for row in rows]
     pictures = Pictures(images, rows, *_mean_chroma(images, rows, training), unknown)
     if not any(row.split for row in rows):
-        raise ValueError(
+        raise InputError(
             "Nothing is left to score. Expected photographs that none of the models was trained "
             f"on: give others. Received: data={source.uri}. {pictures.summary()}"
         )
@@ -131,9 +132,7 @@ def _without_seen(row: Row, seen: Row | None, label: str) -> Row:
     return replace(row, split="", reason=reason)
 
 
-def _mean_chroma(
-    images: np.ndarray, rows: list[Row], training: set[str]
-) -> tuple[np.ndarray | None, str]:
+def _mean_chroma(images: np.ndarray, rows: list[Row], training: set[str]) -> tuple[np.ndarray, str]:
     """Return the mean chroma of the training set if all of it is here, else of the scored."""
     chosen = [index for index, row in enumerate(rows) if row.sha256 in training]
     whose = f"the {len(chosen)} pictures that the models were trained on"
@@ -141,7 +140,7 @@ def _mean_chroma(
         chosen = [index for index, row in enumerate(rows) if row.split == SCORED]
         whose = "the scored pictures themselves, since the training set is not among the data"
     chosen.sort(key=lambda index: (rows[index].sha256, rows[index].path))
-    return (evaluation.mean_chroma(images[chosen]) if chosen else None), whose
+    return (evaluation.mean_chroma(images[chosen]) if chosen else np.zeros(2)), whose
 
 
 def _read_all(folder: Path) -> tuple[np.ndarray, list[Row]]:

@@ -7,6 +7,7 @@ import numpy as np
 from keras import layers
 
 from colorization import color
+from colorization.errors import InputError
 from colorization.models.export import in_parts
 
 RANGES = {"0..255": (0.0, 255.0), "-1..1": (-1.0, 1.0), "0..1": (0.0, 1.0)}
@@ -31,7 +32,7 @@ def require_shapes(network: Any, size: int, channels: int) -> keras.Model:
     """Return the network with one input and one output, if they have a colorizer's shapes.
 
     Raises:
-        ValueError: its input is not (N, size, size, channels) or its output not (N, size, size, 3).
+        InputError: its input is not (N, size, size, channels) or its output not (N, size, size, 3).
     """
     ends = [getattr(network, name, None) or [] for name in ("inputs", "outputs")]
     shapes = [[tuple(tensor.shape[1:]) for tensor in end] for end in ends]
@@ -43,7 +44,7 @@ def require_shapes(network: Any, size: int, channels: int) -> keras.Model:
         gray = keras.Input((size, size, channels))  # fixes the size of a network of any size
         (rgb,) = keras.tree.flatten(network(gray))  # the network may return a list of one
         return keras.Model(gray, rgb)
-    raise ValueError(
+    raise InputError(
         f"The network is of another shape. Expected {expected[0]} in and {expected[1]} out: gray "
         f"is 1 channel in the naive family, 3 equal ones in pix2pix. Received: {shapes[0]} in and "
         f"{shapes[1]} out"
@@ -62,7 +63,7 @@ def probe(network: keras.Model, images: np.ndarray) -> ValueRange:
         images: RGB levels, uint8 (N, S, S, 3); a few are enough.
 
     Raises:
-        ValueError: in no range does luma follow the input better than one even gray would.
+        InputError: in no range does luma follow the input better than one even gray would.
     """
     gray = color.gray_input(images[:PROBED], network.input_shape[-1])
     outputs = {name: _run(network, _from_levels(gray, *RANGES[name])) for name in RANGES}
@@ -74,7 +75,7 @@ def probe(network: keras.Model, images: np.ndarray) -> ValueRange:
     found = _choose_output(ranges)
     even = float(np.abs(gray - gray.mean(axis=(1, 2, 3), keepdims=True)).mean())
     if not found.luma_error < even:
-        raise ValueError(
+        raise InputError(
             "The network does not color pictures. Expected one whose brightness follows its "
             f"input's, in and out being 0..1, -1..1 or 0..255. Received: {found.luma_error:.0f} "
             f"levels of difference at best, where one even gray has {even:.0f}"

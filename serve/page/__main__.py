@@ -17,6 +17,7 @@ from pathlib import Path
 import uvicorn
 
 from colorization import process
+from colorization.errors import InputError
 from serve.page.app import Page, mount
 from serve.page.guard import LOOPBACK
 
@@ -45,7 +46,7 @@ def main(arguments: argparse.Namespace) -> None:
     try:
         listening = socket.create_server(("127.0.0.1", port))
     except OSError as error:
-        raise ValueError(
+        raise InputError(
             f"Expected a free port. Received: port={port} ({error.strerror})"
         ) from error
     # By default MLflow retries for minutes when the registry is down: visitors do not wait.
