@@ -154,8 +154,8 @@ def _read_all(folder: Path) -> tuple[np.ndarray, list[Row]]:
     images = np.zeros((len(paths), IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
     pool = ThreadPoolExecutor(os.cpu_count(), "photograph")
     try:
-        reading = pool.map(_read, paths, [folder] * len(paths), images)
-        rows = list(tqdm(reading, "Reading pictures", len(paths), unit="", mininterval=0.5))
+        found = pool.map(_read, paths, [folder] * len(paths), images)
+        rows = list(tqdm(found, "Reading pictures", len(paths), unit="", mininterval=0.5))
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the rest
     return images, rows

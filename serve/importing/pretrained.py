@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 GRAY_CHANNELS = {each.family: each.gray_channels for each in (NaiveConfig, Pix2PixConfig)}
-UNSEEN = "unknown: the imported weights may have been trained on them"
+UNKNOWN_HOLDOUT = "unknown: the imported weights may have been trained on them"
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def log(
     with tracking.open_run(config.label) as opened:
         tracking.log_config(config, data=data)
         tracking.log_data(splits, used=["test"])
-        mlflow.set_tag("test_pictures_unseen", UNSEEN)
+        mlflow.set_tag("test_pictures_unseen", UNKNOWN_HOLDOUT)
         mlflow.log_metric("probe_luma_error", luma_error)
         model, metrics = tracking.log_colorizer(config, colorizer, splits, config.origin)
     logger.info(

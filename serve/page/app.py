@@ -119,20 +119,17 @@ class Page:
             yield self.html.status("", problems), "", models, None
             return
         folder = Path(tempfile.mkdtemp(dir=self.pictures))
-        done, problems = [], []
-        if len(uploads) > MAX_PICTURES_AT_ONCE:
-            problems.append(
-                f"{MAX_PICTURES_AT_ONCE} pictures at once are colored, the others left out."
-            )
+        limit = f"{MAX_PICTURES_AT_ONCE} pictures at once are colored, the others left out."
+        done, problems = [], [limit] if len(uploads) > MAX_PICTURES_AT_ONCE else []
         for number, upload in enumerate(uploads[:MAX_PICTURES_AT_ONCE]):
             name = Path(upload).name
             yield self.html.status(f"Coloring {name} …", problems), gr.skip(), models, str(folder)
             try:
                 if Path(upload) not in self.examples.values():
                     require_upload(upload, self.uploads)
+                options = {"tta": tta, "saturation": saturation}
                 results = folder / str(number)
-                params = {"tta": tta, "saturation": saturation}
-                done.append(color_upload(Path(upload), champions, results, **params))
+                done.append(color_upload(Path(upload), champions, results, **options))
             except InputError as error:
                 problems.append(str(error))
             except Exception:  # a full disk, a network that does not fit into memory

@@ -136,7 +136,7 @@ def replayed(body: bytes, receive: Receive) -> Receive:
 
 
 def check_files(body: bytes, uploads: Path) -> None:
-    """Check that all files in an event are uploads; Gradio's own rule tells what is a file.
+    """Check that all files in an event are uploads, by Gradio's own rule of what is a file.
 
     Gradio would copy any local file into the uploads, and download URLs.
 
