@@ -120,9 +120,9 @@ def measure_pruning(birds, seeds):
     rows = []
     for name in shares[0]:
         values = [share[name] for share in shares]
-        told = f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+        text = f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
         wanted = "at most 0.50" if name == next(iter(PRUNERS)) else ""
-        rows.append(Row(f"share of the compute until as good, {name}", told, wanted))
+        rows.append(Row(f"share of the compute until as good, {name}", text, wanted))
     return rows
 
 
@@ -140,8 +140,8 @@ def compare_pruners(birds, seed):
         limit = PATIENCE * TRIALS
         _, spent, reached = sweep(plan, splits, curves, pruner(plan), limit, best)
         shares[name] = spent / everything if reached else float("inf")
-    told = f"seed {seed}: best {best:.3f} after {everything} epochs; {shares}"
-    print(told, file=sys.stderr, flush=True)
+    text = f"seed {seed}: best {best:.3f} after {everything} epochs; {shares}"
+    print(text, file=sys.stderr, flush=True)
     return shares
 
 

@@ -100,15 +100,15 @@ def time_end(name: str, splits, training_seconds: float) -> list[Row]:
         )
         whole = seconds_of(experiment.log_colorizer, config, colorizer, splits, "untrained")
 
-    def told(seconds):
+    def text(seconds):
         share = seconds / (training_seconds + whole)
         return f"{seconds:.1f} s, {share:.1%} of a run with {config.epochs} epochs"
 
     tested = f"test of {len(splits.test.images)} pictures beside both baselines"
     return [
-        Row(f"`{name}`: export to ONNX", told(exporting), "< 10 s"),
-        Row(f"`{name}`: {tested}", told(testing)),
-        Row(f"`{name}`: both, and logging model, tables and figures", told(whole)),
+        Row(f"`{name}`: export to ONNX", text(exporting), "< 10 s"),
+        Row(f"`{name}`: {tested}", text(testing)),
+        Row(f"`{name}`: both, and logging model, tables and figures", text(whole)),
     ]
 
 

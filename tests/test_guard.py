@@ -289,9 +289,9 @@ def test_old_uploads_make_room_and_what_is_left_is_the_quota(tmp_path, monkeypat
     old.write_bytes(bytes(50_000))
     new.write_bytes(bytes(70_000))
     folders = (tmp_path / "aa").stat().st_size
-    assert guard.make_room(tmp_path) == 0
+    assert guard.free_space(tmp_path) == 0
     os.utime(old, (time.time() - limits.MAX_UPLOADS_SECONDS - 1,) * 2)
-    assert guard.make_room(tmp_path) == 30_000 - folders
+    assert guard.free_space(tmp_path) == 30_000 - folders
     assert not old.exists() and new.exists()
 
 
