@@ -132,4 +132,5 @@ def log(config, colorizer, splits, data, luma_error):
         mlflow.set_tag("test_pictures_unseen", UNSEEN)
         mlflow.log_metric("probe_luma_error", luma_error)
         model = experiment.log_colorizer(config, colorizer, splits, config.origin)
-    logger.info("serve it: %s", promotion.command_after(opened, model.model_uri, register=True))
+    candidate = experiment.finished(config.label, opened, model)
+    logger.info("serve it: %s", promotion.command_after(*candidate, register=True))
