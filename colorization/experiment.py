@@ -10,6 +10,7 @@ import keras
 import mlflow
 import numpy as np
 from matplotlib.figure import Figure
+from mlflow.entities import Run
 from mlflow.models.model import ModelInfo
 
 from colorization import color, evaluation, report, tracking
@@ -88,7 +89,7 @@ def train_and_log(
         result = train.train(config, splits, callbacks, start.arrays)
         model = log_colorizer(config, result.colorizer, splits, origin)
         tracking.log_training(result)
-    return lookup.Candidate(mlflow.get_run(opened.info.run_id), model.model_uri)
+    return finished(config.label, opened, model)
 
 
 def find_or_train(
@@ -134,9 +135,17 @@ def log_colorizer(
     tracking.log_test(tested, model, _test_sheet(config.variant, splits.test, tested), note)
     if tested.collapse:
         logger.warning("%s has collapsed: all is %s", config.variant, tested.collapse)
-    psnr = (tested.metrics[f"test_psnr{baseline}"] for baseline in ("", "_gray", "_mean_chroma"))
-    logger.info("%s: test %.2f dB; plain gray %.2f dB, mean chroma %.2f dB", config.label, *psnr)
     return model
+
+
+def finished(label: str, run: Run, model: ModelInfo) -> lookup.Candidate:
+    """Log the test's outcome once the run has ended; return the run and its model."""
+    candidate = lookup.Candidate(mlflow.get_run(run.info.run_id), model.model_uri)
+    psnr = (
+        candidate.run.data.metrics[f"test_psnr{each}"] for each in ("", "_gray", "_mean_chroma")
+    )
+    logger.info("%s: test %.2f dB; plain gray %.2f dB, mean chroma %.2f dB", label, *psnr)
+    return candidate
 
 
 def _note(
