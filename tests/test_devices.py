@@ -12,6 +12,7 @@ import pytest
 
 from colorization.config import VARIANTS
 from colorization.data import pipeline
+from colorization.losses import GAN_LOSSES
 from colorization.models import build
 from colorization.training import train
 from tests.conftest import ROOT
@@ -82,7 +83,9 @@ def descend(variant, splits):
         if config.family == "naive":
             trainer.compile(keras.optimizers.SGD(1.0), "mean_absolute_error")
         else:
-            trainer.compile(keras.optimizers.SGD(0.01), keras.optimizers.SGD(1.0), 100, "bce")
+            trainer.compile(
+                keras.optimizers.SGD(0.01), keras.optimizers.SGD(1.0), 100, GAN_LOSSES["bce"]
+            )
     images = splits.train.images[:12, ::4, ::4]
     trainer.fit(
         pipeline.validation_pairs(images, config.gray_channels, 4), shuffle=False, verbose=0

@@ -1,13 +1,23 @@
 """The naive colorizers: convolutional autoencoders, gray in, RGB out, one loss."""
 
+from typing import Any
+
 import keras
 from keras import layers
 
-from colorization.models.heads import add_head, scale_in
+from colorization.models.heads import add_head, first_stage, scale_in
 from colorization.models.upsampling import resize_and_convolve
 
 
-def build_autoencoder(size, filters, depth, dropout, batch_norm, head, fused=True):
+def build_autoencoder(
+    size: int,
+    filters: int,
+    depth: int,
+    dropout: float,
+    batch_norm: bool,
+    head: str,
+    fused: bool = True,
+) -> keras.Model:
     """Build an encoder and a decoder without skip connections.
 
     Args:
@@ -15,12 +25,12 @@ def build_autoencoder(size, filters, depth, dropout, batch_norm, head, fused=Tru
         filters: channels of the first stage; doubled each stage, up to eight times.
         depth: down-sampling stages.
         dropout: share of activations dropped at the bottleneck and in the decoder.
-        batch_norm: normalize after each convolution.
-        head: `chroma`, `histogram` or `rgb`, see `heads`.
-        fused: see `resizing`.
+        batch_norm: whether to normalize after each convolution.
+        head: a key of `heads.HEADS`.
+        fused: see `upsampling`.
 
     Returns:
-        A `keras.Model`: gray levels (N, size, size, 1) to signed RGB (N, size, size, 3).
+        A model from gray levels (N, size, size, 1) to signed RGB (N, size, size, 3).
     """
     gray = keras.Input((size, size, 1), name="gray")
     signed = scale_in(gray)
@@ -28,24 +38,23 @@ def build_autoencoder(size, filters, depth, dropout, batch_norm, head, fused=Tru
     for stage in range(depth):  # size / 2**depth
         x = _block(x, filters * min(2**stage, 8), batch_norm, strides=2)
     x = _drop(_block(x, filters * min(2**depth, 8), batch_norm), dropout)
-    last = 0 if head == "rgb" else 1  # chroma stays at half size
-    for stage in reversed(range(last, depth)):
+    for stage in reversed(range(first_stage(head, chroma_stage=1), depth)):
         features = filters * min(2**stage, 8)
         x = resize_and_convolve(x, features, fused, use_bias=not batch_norm)
         x = _drop(_activate(x, batch_norm), dropout)
     return keras.Model(gray, add_head(head, x, signed), name="autoencoder")
 
 
-def _block(x, filters, batch_norm, strides=1):
+def _block(x: Any, filters: int, batch_norm: bool, strides: int = 1) -> Any:
     x = layers.Conv2D(filters, 3, strides=strides, padding="same", use_bias=not batch_norm)(x)
     return _activate(x, batch_norm)
 
 
-def _activate(x, batch_norm):
+def _activate(x: Any, batch_norm: bool) -> Any:
     if batch_norm:
         x = layers.BatchNormalization(momentum=0.9)(x)
     return layers.ReLU()(x)
 
 
-def _drop(x, dropout):
+def _drop(x: Any, dropout: float) -> Any:
     return layers.SpatialDropout2D(dropout)(x) if dropout else x

@@ -1,4 +1,4 @@
-"""U-Nets around known encoders: what these begin with, and what of them learns."""
+"""U-Nets around pretrained encoders: what these begin with, and what of them learns."""
 
 import dataclasses
 import functools
@@ -193,7 +193,7 @@ def test_what_is_kept_needs_no_file_and_has_the_same_weights(variant, encoder, m
 
 
 def test_imagenet_s_weights_for_efficientnet_fit_what_pictures_look_like(splits):
-    """Each normalization finds about the means that it has learnt: no array is in a wrong place."""
+    """Each normalization finds about the means that it learned: no array is in a wrong place."""
     colorizer = build.build(small("naive_efficientnet", encoder_weights="imagenet"), 128).colorizer
     # Where channels are widened again, gray pictures have other means than those in color.
     normalizations = [
@@ -259,13 +259,13 @@ def test_a_file_that_is_not_there_is_refused_by_name(
 DOWNLOAD = """
 import dataclasses, sys
 from keras.src.applications import mobilenet_v2
-from colorization import models
 from colorization.config import VARIANTS
+from colorization.models import build
 
 mobilenet_v2.BASE_WEIGHT_PATH = sys.argv[1]
 config = dataclasses.replace(VARIANTS["pix2pix_efficientnet"], encoder="mobilenet", filters=4)
 try:
-    layer = models.build(config, 128).trainer.generator.get_layer("Conv1")
+    layer = build.build(config, 128).trainer.generator.get_layer("Conv1")
     print("kernel:", layer.get_weights()[0].sum())
 except ValueError as error:
     print(error)
@@ -302,4 +302,4 @@ def test_imagenet_s_weights_are_downloaded_once(tmp_path):
     assert "kernel:" in first, first
     assert float(first.split("kernel:")[1]) == pytest.approx(expected, rel=1e-4)
     assert build("home").split("kernel:")[1] == first.split("kernel:")[1]  # the server is gone
-    assert "`none` learns them from nothing" in build("other")
+    assert "`none` trains it from scratch" in build("other")
