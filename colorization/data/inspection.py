@@ -93,7 +93,7 @@ def _walk_directories(data: bytes, big: bool) -> Iterator[dict[int, int]]:
             first = start + counter.size
             last = first + min(count, (len(data) - first) // entry.size) * entry.size
             total = _within(total + last - start + pointer.size, data)
-            layout = defaultdict(int)
+            layout: dict[int, int] = defaultdict(int)
             for tag, kind, number, value in entry.iter_unpack(memoryview(data)[first:last]):
                 total = _within(total + number * _SIZES.get(kind, 0), data)
                 if number > MAX_TAG_NUMBERS and kind in _SIZES and kind not in _BYTES:
@@ -169,7 +169,7 @@ def _find_exif(data: bytes) -> Iterator[tuple[list[int], Callable[[], bytes | No
             if marker == _SCAN:
                 break
             if marker == _APP2 and data.startswith(b"MPF\0", start):
-                yield [start], partial(data.__getitem__, slice(start + 4, end))
+                yield [start], partial(_cut, data, start + 4, end)
             if marker == _APP1 and data.startswith(b"Exif\0\0", start):
                 parts.append(slice(start, end))
         if parts:  # Pillow takes them for one
@@ -182,7 +182,7 @@ def _find_exif(data: bytes) -> Iterator[tuple[list[int], Callable[[], bytes | No
         while at + 8 <= len(data):
             kind, end = data[at + 4 : at + 8], at + 8 + int.from_bytes(data[at : at + 4])
             if kind == b"eXIf":
-                yield [at + 4], partial(data.__getitem__, slice(at + 8, end))
+                yield [at + 4], partial(_cut, data, at + 8, end)
             elif kind in _PNG_TEXTS and data.startswith((b"exif\0", _RAW_PROFILE), at + 8):
                 yield [at + 4], partial(_read_profile, kind, data, at + 8, end)
             at = end + 4
@@ -191,11 +191,15 @@ def _find_exif(data: bytes) -> Iterator[tuple[list[int], Callable[[], bytes | No
         while at + 8 <= len(data):
             end = at + 8 + int.from_bytes(data[at + 4 : at + 8], "little")
             if data.startswith(b"EXIF", at):
-                yield [at], partial(data.__getitem__, slice(at + 8, end))
+                yield [at], partial(_cut, data, at + 8, end)
             at = end + end % 2
     elif data[4:8] == b"ftyp":  # Pillow turns by other boxes, and needs no EXIF for that
         for match in _AVIF_EXIF.finditer(data):
             yield [match.end() - 4], lambda: None
+
+
+def _cut(data: bytes, start: int, end: int) -> bytes:
+    return data[start:end]
 
 
 def _read_profile(kind: bytes, data: bytes, start: int, end: int) -> bytes | None:
@@ -215,7 +219,7 @@ def _read_profile(kind: bytes, data: bytes, start: int, end: int) -> bytes | Non
 def _is_harmless(block: bytes | None) -> bool:
     if block is None or len(block) > MAX_EXIF_BYTES:
         return False
-    block = block[_EXIF_HEADS.match(block).end() :]
+    block = _EXIF_HEADS.sub(b"", block, count=1)
     try:
         for _ in _walk_directories(block, big=False):
             pass
