@@ -155,7 +155,7 @@ def test_chroma_comes_at_a_quarter_of_the_size_and_rgb_at_all_of_it(head, layer,
 
 
 @pytest.mark.parametrize(("head", "layer_count"), [("histogram", 4), ("chroma", 4), ("rgb", 5)])
-def test_chroma_of_a_quarter_of_the_size_is_judged_at_half_of_it(head, layer_count):
+def test_the_discriminator_sees_chroma_of_a_quarter_of_the_size_at_half_of_it(head, layer_count):
     discriminator = build.build(small("pix2pix_efficientnet", head=head), 32).trainer.discriminator
     convolutions = [e for e in discriminator.layers if isinstance(e, keras.layers.Conv2D)]
     assert len(convolutions) == layer_count
@@ -164,11 +164,11 @@ def test_chroma_of_a_quarter_of_the_size_is_judged_at_half_of_it(head, layer_cou
 def test_batches_are_not_normalized_where_that_would_hide_how_dull_they_are():
     trainer = build.build(small("pix2pix_efficientnet"), 32).trainer
     gray, real = color.gray_input(RGB, 3), color.to_signed(RGB.astype("float32"))
-    judged = trainer.discriminator([gray, real], training=True)
+    logits = trainer.discriminator([gray, real], training=True)
     alone = [
         trainer.discriminator([gray[i : i + 1], real[i : i + 1]], training=True) for i in range(4)
     ]
-    np.testing.assert_allclose(judged, np.concatenate(alone), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(logits, np.concatenate(alone), rtol=1e-3, atol=1e-5)
 
 
 def test_an_encoder_without_weights_learns_all_of_them():

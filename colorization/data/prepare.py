@@ -5,7 +5,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,13 +173,10 @@ def _split(
 ) -> list[Row]:
     """Give each picture its split; the rows are in the order of `images`."""
     usable = [index for index, photograph in enumerate(photographs) if not photograph.reason]
-    names: Iterable[str] = []
-    if usable:
-        hashes = np.stack([photographs[index].hashes for index in usable])
-        sha256s = [photographs[index].sha256 for index in usable]
-        species = [_species(images[index], folder) for index in usable]
-        names = splits.assign(sha256s, species, hashes, known)
-    split_of = dict(zip(usable, names, strict=True))
+    sha256s = [photographs[index].sha256 for index in usable]
+    species = [_species(images[index], folder) for index in usable]
+    hashes = np.stack([photograph.hashes for photograph in photographs])[usable]
+    split_of = dict(zip(usable, splits.assign(sha256s, species, hashes, known), strict=True))
     rows = []
     for index, (image, photograph) in enumerate(zip(images, photographs, strict=True)):
         split = split_of.get(index, "")

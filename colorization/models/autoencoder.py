@@ -5,44 +5,28 @@ from typing import Any
 import keras
 from keras import layers
 
-from colorization.models.heads import add_head, first_stage, scale_in
+from colorization.config import NaiveConfig
+from colorization.models.heads import Generator, add_head, first_stage, scale_in
 from colorization.models.upsampling import resize_and_convolve
 
 
-def build_autoencoder(
-    size: int,
-    filters: int,
-    depth: int,
-    dropout: float,
-    batch_norm: bool,
-    head: str,
-    fused: bool = True,
-) -> keras.Model:
+def build_autoencoder(config: NaiveConfig, size: int, fused: bool = True) -> Generator:
     """Build an encoder and a decoder without skip connections.
 
-    Args:
-        size: width and height of the pictures, in pixels; divisible by 2**depth.
-        filters: channels of the first stage; doubled each stage, up to eight times.
-        depth: down-sampling stages.
-        dropout: share of activations dropped at the bottleneck and in the decoder.
-        batch_norm: whether to normalize after each convolution.
-        head: a key of `heads.HEADS`.
-        fused: see `upsampling`.
-
-    Returns:
-        A model from gray levels (N, size, size, 1) to signed RGB (N, size, size, 3).
+    Channels double each stage, up to eight times; dropout is at the bottleneck and in the decoder.
     """
-    gray = keras.Input((size, size, 1), name="gray")
+    depth, batch_norm, dropout = config.depth, config.batch_norm, config.dropout
+    gray = keras.Input((size, size, config.gray_channels), name="gray")
     signed = scale_in(gray)
     x = signed
     for stage in range(depth):  # size / 2**depth
-        x = _block(x, filters * min(2**stage, 8), batch_norm, strides=2)
-    x = _drop(_block(x, filters * min(2**depth, 8), batch_norm), dropout)
-    for stage in reversed(range(first_stage(head, chroma_stage=1), depth)):
-        features = filters * min(2**stage, 8)
+        x = _block(x, config.filters * min(2**stage, 8), batch_norm, strides=2)
+    x = _drop(_block(x, config.filters * min(2**depth, 8), batch_norm), dropout)
+    for stage in reversed(range(first_stage(config.head, chroma_stage=1), depth)):
+        features = config.filters * min(2**stage, 8)
         x = resize_and_convolve(x, features, fused, use_bias=not batch_norm)
         x = _drop(_activate(x, batch_norm), dropout)
-    return keras.Model(gray, add_head(head, x, signed), name="autoencoder")
+    return keras.Model(gray, add_head(config.head, x, signed), name="autoencoder"), []
 
 
 def _block(x: Any, filters: int, batch_norm: bool, strides: int = 1) -> Any:

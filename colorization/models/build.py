@@ -9,7 +9,7 @@ import keras
 from colorization.config import Config, NaiveConfig, Pix2PixConfig, PretrainedEncoder
 from colorization.losses import GAN_LOSSES, PIXEL_LOSSES
 from colorization.models.autoencoder import build_autoencoder
-from colorization.models.heads import build_colorizer, build_scorer, find_head
+from colorization.models.heads import Generator, build_colorizer, build_scorer, find_head
 from colorization.models.lookup import lookup
 from colorization.models.patchgan import build_patchgan
 from colorization.models.precision import computing_in
@@ -19,20 +19,13 @@ from colorization.models.unet import build_unet
 ADAM_BETA_1 = 0.5  # Isola et al. 2017, for both networks of the GAN
 
 
-class Generator(NamedTuple):
-    """A model from gray levels to signed RGB, and its layers that learn only in fine-tuning."""
-
-    network: keras.Model
-    finetuned: list[keras.layers.Layer] = []
-
-
 class Networks(NamedTuple):
-    """What `fit` trains, and over the same weights what makes RGB levels of gray levels.
+    """The model for `fit`, and a colorizer over the same weights.
 
     Attributes:
         trainer: compiled; its optimizers are built for all weights that ever learn.
         colorizer: gray levels to RGB levels.
-        finetuned: layers of both that learn in some epochs only, see `schedule`.
+        finetuned: layers of both that learn only in fine-tuning, see `training.schedule`.
     """
 
     trainer: keras.Model
@@ -68,7 +61,7 @@ def build_plain(config: Config, size: int) -> keras.Model:
     # All weights will be set: the encoder's initial ones need not be loaded.
     own = {"encoder_weights": "none"} if isinstance(config, PretrainedEncoder) else {}
     plain = dataclasses.replace(config, **{"precision": "float32", **own})  # type: ignore[arg-type]
-    return build_colorizer(_build_generator(plain, size, fused=False).network)
+    return build_colorizer(_build_generator(plain, size, fused=False)[0])
 
 
 def _build_generator(config: Config, size: int, fused: bool) -> Generator:
@@ -81,26 +74,14 @@ def _build_generator(config: Config, size: int, fused: bool) -> Generator:
         return lookup(GENERATORS, "architecture", config.architecture)(config, size, fused)
 
 
-def _autoencoder(config: NaiveConfig, size: int, fused: bool) -> Generator:
-    shape = (size, config.filters, config.depth, config.dropout)
-    return Generator(build_autoencoder(*shape, config.batch_norm, config.head, fused))
-
-
-def _unet(config: Config, size: int, fused: bool) -> Generator:
-    shape = (size, config.filters, config.depth, config.dropout)
-    return Generator(build_unet(*shape, config.head, fused))
-
-
-def _pretrained_unet(config: PretrainedEncoder, size: int, fused: bool) -> Generator:
-    return Generator(*build_pretrained_unet(config, size, fused))
-
-
 GENERATORS: dict[str, Callable[..., Generator]] = {
-    "autoencoder": _autoencoder,
-    "unet": _unet,
-    "pretrained_unet": _pretrained_unet,
+    "autoencoder": build_autoencoder,
+    "unet": build_unet,
+    "pretrained_unet": build_pretrained_unet,
 }
-"""By architecture: functions of a config, the pictures' size and `fused`."""
+"""By architecture: functions of a config, the pictures' size in pixels, which 2**depth divides, and
+`fused`, see `upsampling`. They return a model from gray levels (N, S, S, C) to signed RGB
+(N, S, S, 3), and those of its layers that learn only in fine-tuning."""
 
 
 def _compile_naive(

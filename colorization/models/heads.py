@@ -15,6 +15,8 @@ from colorization.models.lookup import lookup
 from colorization.models.precision import computing_in
 from colorization.models.upsampling import resize
 
+Generator = tuple[keras.Model, list[layers.Layer]]  # see `build.GENERATORS`
+
 
 class Head(NamedTuple):
     """A way to predict color.

@@ -8,7 +8,7 @@ from keras import layers
 
 from colorization.config import ENCODER_STAGES, PretrainedEncoder
 from colorization.models.efficientnet import efficientnet_features, load_imagenet
-from colorization.models.heads import add_head, first_stage, scale_in
+from colorization.models.heads import Generator, add_head, first_stage, scale_in
 from colorization.models.lookup import lookup
 from colorization.models.upsampling import resize, resize_and_convolve
 
@@ -30,22 +30,11 @@ SUMMARY = 32  # channels; more, or with less dropout, memorize the training pict
 SUMMARY_DROPOUT = 0.5
 
 
-def build_pretrained_unet(
-    config: PretrainedEncoder, size: int, fused: bool = True
-) -> tuple[keras.Model, list[layers.Layer]]:
+def build_pretrained_unet(config: PretrainedEncoder, size: int, fused: bool = True) -> Generator:
     """Build a U-Net around a pretrained encoder, which reads RGB in [-1, 1].
 
     The decoder has `depth` stages; with 2, chroma is predicted from the encoder's features at once.
     Frozen stages keep the weights that were loaded, and the normalizations of all stages do.
-
-    Args:
-        config: of the variant.
-        size: width and height of the pictures, in pixels; divisible by 2**depth.
-        fused: see `upsampling`.
-
-    Returns:
-        A model from gray levels (N, size, size, C) to signed RGB (N, size, size, 3), and those of
-        its layers that learn only in fine-tuning.
 
     Raises:
         ValueError: the weights cannot be loaded.

@@ -78,36 +78,43 @@ def train(
     replicas = strategy.num_replicas_in_sync
     with strategy.scope():
         trainer, in_training, finetuned = build.build(config, images.shape[1], replicas > 1)
-    colorizer = build.build_plain(config, images.shape[1])
-    logger.info("%s: %s weights", config.variant, f"{colorizer.count_params():,}")
-    if start_from is not None:
-        require_same_shapes(config, colorizer, start_from)
-        in_training.set_weights(start_from)
-    colorizer.set_weights(in_training.get_weights())
+    colorizer = _build_kept(config, in_training, images.shape[1], start_from)
     for callback in callbacks:
         callback.colorizer = colorizer
     pairs = pipeline.training_pairs(images, channels, batch_size, config.seed, config.crop)
     steps = int(pairs.cardinality())
     scoring = Scoring(config, colorizer, val_images, steps * batch_size)
+    own = [
+        CosineSchedule(config, steps, finetuned),
+        WeightAveraging(config, in_training, colorizer),
+        scoring,
+    ]
+    validated = whole_shares(val_images[:SCORED_PICTURES], replicas)
     started = time.perf_counter()
     fitted = trainer.fit(
         pairs,
         epochs=config.epochs,
-        validation_data=pipeline.validation_pairs(
-            whole_shares(val_images[:SCORED_PICTURES], replicas), channels, SCORING_BATCH * replicas
-        ),
-        callbacks=[
-            CosineSchedule(config, steps, finetuned),
-            WeightAveraging(config, in_training, colorizer),
-            scoring,
-            *callbacks,
-        ],
+        validation_data=pipeline.validation_pairs(validated, channels, SCORING_BATCH * replicas),
+        callbacks=[*own, *callbacks],
         shuffle=False,  # the pipeline does
         verbose=2,
     )
     return Result(
         colorizer, fitted.history, scoring.best_epoch, seconds=time.perf_counter() - started
     )
+
+
+def _build_kept(
+    config: Config, in_training: keras.Model, size: int, start_from: Sequence[np.ndarray] | None
+) -> keras.Model:
+    """Build the colorizer to keep, and let it and the one in training begin with equal weights."""
+    colorizer = build.build_plain(config, size)
+    logger.info("%s: %s weights", config.variant, f"{colorizer.count_params():,}")
+    if start_from is not None:
+        require_same_shapes(config, colorizer, start_from)
+        in_training.set_weights(start_from)
+    colorizer.set_weights(in_training.get_weights())
+    return colorizer
 
 
 def forget_trainings() -> None:

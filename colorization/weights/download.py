@@ -123,23 +123,11 @@ def _bring_from_run(folder: Path, run_id: str) -> None:
 
 
 def _bring_from_web(folder: Path, reference: str, **address: Any) -> None:
-    """Download with gdown; raise what explains how it failed."""
+    """Download with gdown; raise an error that explains how it failed."""
     source = shown(reference)
     logger.info("downloading %s", source)
     try:
-        with (
-            watch(folder, limits.MAX_WEIGHTS_BYTES),
-            tqdm(unit="B", unit_scale=True, disable=None) as bar,
-        ):
-            gdown.download(
-                **address,
-                output=str(folder / FILE),
-                quiet=True,  # it would print the address
-                progress=lambda come, _: bar.update(come - bar.n),
-                use_cookies=False,  # which gdown keeps in the home folder
-                timeout=TIMEOUT,
-                retries=RETRIES,
-            )
+        _download(folder / FILE, **address)
     except FileURLRetrievalError as error:
         if _is_about_quota(str(error)):
             raise _quota(source) from error
@@ -162,6 +150,22 @@ def _bring_from_web(folder: Path, reference: str, **address: Any) -> None:
             "The download broke off; what had come was deleted. Expected a whole file: run the "
             f"same command again. Received: {source!r}: {cause}"
         ) from error
+
+
+def _download(file: Path, **address: Any) -> None:
+    with (
+        watch(file.parent, limits.MAX_WEIGHTS_BYTES),
+        tqdm(unit="B", unit_scale=True, disable=None) as bar,
+    ):
+        gdown.download(
+            **address,
+            output=str(file),
+            quiet=True,  # it would print the address
+            progress=lambda come, _: bar.update(come - bar.n),
+            use_cookies=False,  # which gdown keeps in the home folder
+            timeout=TIMEOUT,
+            retries=RETRIES,
+        )
 
 
 def _denied(source: str, status: int | None) -> OSError:
