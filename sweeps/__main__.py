@@ -4,75 +4,33 @@ Started again with the same study and storage, it goes on where it stopped, or h
 at work; `mlflow run . -e sweep` calls it.
 """
 
+import argparse
 import contextlib
+import dataclasses
+import functools
 import logging
-import math
 import os
-import signal
 import sys
 import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from colorization import process
-from colorization.address import redacted, separate_credentials
 from colorization.config import VARIANTS
 from sweeps import space
-from sweeps.spec import OBJECTIVES, Plan
+from sweeps.spec import OBJECTIVES, Spec
+
+if TYPE_CHECKING:  # these import TensorFlow
+    from colorization.comparison import Contender
+    from colorization.data.prepare import Splits
+    from sweeps.storage import Storage
 
 logger = logging.getLogger("sweeps")
 
 FAMILIES = tuple(dict.fromkeys(config.family for config in VARIANTS.values()))
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM: the same as Ctrl-C, with another exit status."""
-
-
-def main(argv=None):
-    """Be one process of the sweep that the command line describes; return its exit status."""
-    launched = os.environ.get("MLFLOW_RUN_ID")
-    try:
-        return _main(argv, launched)
-    except KeyboardInterrupt as stop:
-        logger.info("stopped; started again, the study goes on")
-        if launched:  # a run of which this process may have taken the name from the environment
-            os.environ["MLFLOW_RUN_ID"] = launched
-            process.end_run()
-        return 128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
-
-
-def _main(argv, launched):
-    arguments = parse(argv)
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    process.start(_terminate)
-    separate_credentials()
-
-    from colorization import evaluation
-    from colorization.data import prepare, sources
-    from sweeps.storage import DEFAULT, Storage
-
-    try:
-        fix = space.parse_fix(arguments.family, arguments.fix)
-        trials, timeout, final_epochs = _budget(arguments, fix)
-        flags = {"epochs": arguments.epochs, "seed": arguments.seed}
-        config = next(iter(space.handmade(arguments.family, fix, **flags).values()))  # checks them
-        space.handmade(arguments.family, fix, epochs=final_epochs or 1)
-        pictures = sources.fetch(arguments.data)
-        storage = Storage(arguments.storage or DEFAULT, _on_dead_trial)
-        splits = prepare.prepare(pictures)
-        plan = Plan(
-            family=arguments.family,
-            objective=arguments.objective or evaluation.CRITERIA[arguments.family].metric,
-            fix=fix,
-            epochs=config.epochs,
-            seed=config.seed,
-            digest=splits.digest,
-        )
-    except (ValueError, OSError) as error:
-        return _refuse(error, arguments)
-    return run(arguments, plan, splits, storage, trials, timeout, final_epochs, launched)
-
-
-def parse(argv=None):
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = process.Parser(prog="python -m sweeps", description=__doc__)
     add = parser.add_argument
@@ -96,71 +54,100 @@ def parse(argv=None):
     return parser.parse_args(argv)
 
 
-def run(arguments, plan, splits, storage, trials, timeout, final_epochs, launched):
-    """Search, conclude, and offer the winner to the registry; return the exit status."""
-    # These bring TensorFlow, for which neither --help nor a bad argument should wait.
-    import optuna
-    from mlflow.exceptions import MlflowException
+@process.entry_point(parse, stopped="stopped; started again, the study goes on")
+def main(arguments: argparse.Namespace) -> None:
+    """Be one process of the sweep that the command line describes."""
+    launched = os.environ.get("MLFLOW_RUN_ID")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    try:
+        _sweep(arguments, launched)
+    except (KeyboardInterrupt, SystemExit):
+        if launched:  # MLflow takes it from the environment; `entry_point` ends this run
+            os.environ["MLFLOW_RUN_ID"] = launched
+        raise
 
-    from sweeps import cores, finalize, parent_run, search
-    from sweeps.study import open_study
-    from sweeps.trial import OUTAGES, Objective
 
-    for library in ("absl", "tensorflow"):  # Keras's lines per epoch, and advice about tracing
-        logging.getLogger(library).setLevel(logging.ERROR)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # told in our words
+def _sweep(arguments: argparse.Namespace, launched: str | None) -> None:
+    from colorization import evaluation
+    from colorization.data import prepare, sources
+    from sweeps.storage import DEFAULT, Storage
+    from sweeps.study import on_stale_trial
+
+    family = arguments.family
+    objective = arguments.objective or evaluation.CRITERIA[family].metric
+    fix = space.parse_fix(family, arguments.fix)
+    _number("trials", arguments.trials, 1)
+    _number("timeout", arguments.timeout or "inf", 0, whole=False)
+    final_epochs = int(_number("final_epochs", arguments.final_epochs or "1", 0))
+    spec = Spec(family, objective, fix, arguments.epochs, arguments.seed)
+    config = next(iter(spec.presets().values()))  # checks and converts epochs and seed
+    spec.presets(final_epochs or 1)
+    pictures = sources.fetch(arguments.data)
+    storage = Storage(arguments.storage or DEFAULT, on_stale_trial)
     if launched and storage.has_password:
         logger.warning(
             "`mlflow run` has logged the storage's password as a param: next time leave it out of "
             "the URL, and give it in PGPASSWORD or ~/.pgpass"
         )
-    name = arguments.study or f"{plan.family}-{plan.objective}-{splits.name}"
+    splits = prepare.prepare(pictures)
+    spec = dataclasses.replace(spec, epochs=config.epochs, seed=config.seed, digest=splits.digest)
+    run(arguments, spec, splits, storage, launched)
+
+
+def run(
+    arguments: argparse.Namespace,
+    spec: Spec,
+    splits: "Splits",
+    storage: "Storage",
+    launched: str | None,
+) -> None:
+    """Search, conclude, and offer the winner to the registry."""
+    # These import TensorFlow, for which neither --help nor a bad argument should wait.
+    import optuna
+    from mlflow.exceptions import MlflowException
+
+    from sweeps import finalize, parent_run, search
+    from sweeps.study import open_study
+    from sweeps.trial import OUTAGES, Objective
+
+    for library in ("absl", "tensorflow"):  # Keras's lines per epoch, and advice about tracing
+        logging.getLogger(library).setLevel(logging.ERROR)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # `progress` says it
+    name = arguments.study or f"{spec.family}-{spec.objective}-{splits.name}"
+    turn = functools.partial(storage.lock, f"turn {name}")
+    seconds = _number("timeout", arguments.timeout or "inf", 0, whole=False)
+    budget = search.Budget(int(arguments.trials), time.monotonic() + seconds)
     try:
-        turn = storage.lock(f"turn {name}")
-        with turn:
-            try:
-                study = open_study(storage, name, plan)
-                flags = _params(arguments, plan, storage)
-                run_id = parent_run.open_parent(study, plan, splits, launched, **flags)
-            except ValueError as error:
-                return _refuse(error, arguments)
-            parent_run.close_dead(study)
+        with turn():
+            study, spec = open_study(storage, name, spec)
+            flags = _params(arguments, spec, storage)
+            run_id = parent_run.open_parent(study, spec, splits, launched, **flags)
+            parent_run.close_stale(study)
         logger.info("study %s in %s, MLflow run %s", name, storage.shown, run_id)
-        objective = Objective(plan, splits, arguments.data, run_id)
-        budget = search.Budget(trials, timeout, time.monotonic())
         try:
-            ended = search.search(study, plan, turn, objective, budget)
+            objective = Objective(spec, splits, arguments.data, run_id)
+            ended = search.search(study, spec, turn, objective, budget)
         except MlflowException:
-            raise  # of a server that is gone: to tell it of the end would take minutes
+            raise  # of a server that is gone: to report the end would take minutes
         except BaseException:
             with contextlib.suppress(*OUTAGES):
-                parent_run.leave(study, run_id)
+                parent_run.leave(study)
             raise
         if not ended:
             logger.info("the time is over; other processes go on, the last of them will conclude")
-            return 0
-        cores.share([])
+            return
         with storage.lock(f"winner {name}"):  # held through a training; the second finds it done
-            with turn:
-                parent_run.close_dead(study, concluding=True)
-            try:
-                best = finalize.conclude(study, plan, splits, arguments.data, final_epochs)
-            except finalize.NoWinner as error:
-                return _refuse(error, arguments)
+            with turn():
+                parent_run.close_stale(study, concluding=True)
+            epochs = int(arguments.final_epochs or spec.full_epochs)
+            best = finalize.conclude(study, spec, splits, arguments.data, epochs)
             if best:
                 _offer(best, arguments.register)
     except OUTAGES as error:
-        return _refuse(f"{error}\nMend that, and start again: the study goes on.", arguments)
-    return 0
+        raise OSError(f"{error} Mend that, and start again: the study goes on.") from error
 
 
-def _on_dead_trial(study, trial):
-    from sweeps import search  # TensorFlow again
-
-    search.on_dead_trial(study, trial)
-
-
-def _offer(best, register):
+def _offer(best: "Contender", register: str) -> None:
     from colorization.registry import promotion
 
     command = promotion.serve_command(best.model_uri)
@@ -169,42 +156,21 @@ def _offer(best, register):
     logger.info("serve it: %s", command)
 
 
-def _params(arguments, plan, storage):
+def _params(arguments: argparse.Namespace, spec: Spec, storage: "Storage") -> dict[str, Any]:
     """Return the command line as the params of the study's run: no password among them."""
-    told = vars(arguments) | {"storage": storage.shown, "objective": plan.objective}
-    told |= {"epochs": plan.epochs, "seed": plan.seed}
-    return {name: value for name, value in told.items() if name != "study"}
+    known = {"storage": storage.shown, "objective": spec.objective}
+    known |= {"epochs": spec.epochs, "seed": spec.seed}
+    return {name: value for name, value in (vars(arguments) | known).items() if name != "study"}
 
 
-def _budget(arguments, fix):
-    """Return the numbers of trials, seconds and final epochs; raise a ValueError on bad ones."""
-    final_epochs = arguments.final_epochs or space.full_epochs(arguments.family, fix)
-    return (
-        int(_number("trials", arguments.trials, 1, whole=True)),
-        _number("timeout", arguments.timeout or math.inf, 0),
-        int(_number("final_epochs", final_epochs, 0, whole=True)),
-    )
-
-
-def _number(name, text, low, whole=False):
-    try:
+def _number(name: str, text: str, low: float, whole: bool = True) -> float:
+    """Return a number of the command line; raise a ValueError on a bad one."""
+    with contextlib.suppress(ValueError):
         value = float(text)
         if value >= low and (not whole or value.is_integer()):
             return value
-    except ValueError:
-        pass
     kind = "a whole number" if whole else "a number"
     raise ValueError(f"Bad value for `{name}`. Expected {kind} from {low}. Received: {text!r}")
-
-
-def _refuse(error, arguments):
-    addresses = *vars(arguments).values(), os.environ.get("MLFLOW_TRACKING_URI", "")
-    logger.error("error: %s", redacted(error, *addresses))
-    return 2
-
-
-def _terminate():
-    raise Terminated
 
 
 if __name__ == "__main__":

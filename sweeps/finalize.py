@@ -1,14 +1,21 @@
-"""The end of a study: its figures, and its best config against the hand-made variants, on test."""
+"""The end of a study: its figures, and its best config beside the presets, on test pictures."""
 
 import logging
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import mlflow
+import optuna
+from mlflow.entities import Run
+from optuna.trial import FrozenTrial
 
 from colorization import comparison, tracking
 from colorization.address import redacted
+from colorization.config import Config
+from colorization.data.prepare import Splits
 from colorization.training import train
 from sweeps import parent_run
+from sweeps.spec import Spec
 from sweeps.study import best_trial, state_of
 
 logger = logging.getLogger(__name__)
@@ -20,25 +27,27 @@ class Winner(comparison.Contender):
     label = "winner"
 
 
-class NoWinner(Exception):
+class NoWinner(ValueError):
     """A study has ended without a trained network; the message says why."""
 
 
-def conclude(study, plan, splits, data, final_epochs):
-    """Log the study's figures, train its best config and the hand-made variants, compare them.
+def conclude(
+    study: optuna.Study, spec: Spec, splits: Splits, data: str, final_epochs: int
+) -> comparison.Contender | None:
+    """Log the study's figures, train its best config and the presets, and compare them.
 
-    What was trained already is not trained again. To be called under a lock: the process that
+    What was trained before is not trained again. To be called under a lock: the process that
     comes second finds everything done.
 
     Args:
         study: an Optuna study whose search has ended.
-        plan: of the study.
-        splits: that it was searched on; the test's pictures are looked at here, and only here.
+        spec: of the study.
+        splits: that it was searched on; test pictures are looked at here, and only here.
         data: as the command line names them.
         final_epochs: of each of these trainings; 0 ends with the search.
 
     Returns:
-        The `Winner`, or None where `final_epochs` is 0.
+        The `Winner`, or None if `final_epochs` is 0.
 
     Raises:
         NoWinner: all trials were pruned or failed, or the best config broke down.
@@ -48,26 +57,25 @@ def conclude(study, plan, splits, data, final_epochs):
         parent_run.log_figures(study)
         best = best_trial(study)
         if best is None:
-            states = [state_of(trial) for trial in study.get_trials(deepcopy=False)]
-            counts = ", ".join(f"{states.count(each)} {each}" for each in sorted(set(states)))
             raise NoWinner(
-                f"No trial has finished, so that there is no winner: {counts}. Their runs tell "
-                f"why. Raise `trials` to go on, or begin another study."
+                f"No trial has finished, so that there is no winner: {_counts(study)}. Their runs "
+                f"say why. Expected more `trials`, or another study. "
+                f"Received: study={study.study_name!r}"
             )
         if not final_epochs:
             return None
-        contenders = _train_all(plan, best, splits, data, final_epochs)
-        _tell(study, plan, best, contenders, splits)
+        contenders = _train_all(spec, best, splits, data, final_epochs)
+        _log(study, spec, best, contenders, splits)
         return contenders[0]
 
 
 @contextmanager
-def _active(run_id):
+def _active(run_id: str) -> Iterator[None]:
     """Make a run the active one: it ends FINISHED, FAILED with its error as a tag, or KILLED."""
     with mlflow.start_run(run_id=run_id):
         try:
             yield
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):
             mlflow.end_run("KILLED")
             raise
         except Exception as error:
@@ -75,20 +83,25 @@ def _active(run_id):
             raise
 
 
-def _train_all(plan, best, splits, data, epochs):
-    """Return the winner and, behind it, the hand-made variants as far as they are others."""
-    config = plan.config_of(best, epochs)
+def _train_all(
+    spec: Spec, best: FrozenTrial, splits: Splits, data: str, epochs: int
+) -> list[comparison.Contender]:
+    """Return the winner and, behind it, the presets that are other configs."""
+    config = spec.config_of_trial(best, epochs)
     run = _trained(config, splits, data, "winner")
     if run is None:
-        raise NoWinner(f"The best config, of trial {best.number}, broke down in {epochs} epochs.")
-    contenders = [Winner(config, run)]
-    for each in plan.handmade(epochs).values():
-        if each != config and (run := _trained(each, splits, data, "handmade")):
+        raise NoWinner(
+            f"The best config broke down. Expected finite losses for {epochs} epochs. "
+            f"Received: trial={best.number}"
+        )
+    contenders: list[comparison.Contender] = [Winner(config, run)]
+    for each in spec.presets(epochs).values():
+        if each != config and (run := _trained(each, splits, data, "preset")):
             contenders.append(comparison.Contender(each, run))
     return contenders
 
 
-def _trained(config, splits, data, role):
+def _trained(config: Config, splits: Splits, data: str, role: str) -> Run | None:
     """Return the finished run of a config: an earlier one, or one below the active run."""
     finished = comparison.find_finished(config, splits.digest)
     if finished:
@@ -109,25 +122,33 @@ def _trained(config, splits, data, role):
     return mlflow.get_run(run.info.run_id)
 
 
-def _tell(study, plan, best, contenders, splits):
+def _log(
+    study: optuna.Study,
+    spec: Spec,
+    best: FrozenTrial,
+    contenders: list[comparison.Contender],
+    splits: Splits,
+) -> None:
     """Log the comparison to the active run, with the story of the study."""
-    compared = comparison.log(contenders, splits)
-    for line in comparison.as_text(compared).split("\n"):
+    compared = comparison.as_text(comparison.log(contenders, splits))
+    for line in compared.split("\n"):
         logger.info("%s", line)
-    params = ", ".join(f"{name}={_short(value)}" for name, value in best.params.items())
-    states = [state_of(trial) for trial in study.get_trials(deepcopy=False)]
-    counts = ", ".join(f"{states.count(each)} {each}" for each in dict.fromkeys(states))
-    own = best.user_attrs.get("handmade")
-    name = f"{best.number}, {own}'s own settings," if own else best.number
+    params = ", ".join(
+        f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in best.params.items()
+    )
+    preset = best.user_attrs.get("preset")
+    name = f"{best.number}, {preset}'s own settings," if preset else best.number
     note = (
-        f"**{study.study_name}**: {len(states)} trials ({counts}) of the {plan.family} family, by "
-        f"validation {plan.objective} on `{splits.name}` (digest `{splits.digest}`). Trial "
-        f"{name} won with {best.value:.4f}: {params}. It and the hand-made variants, "
-        f"{contenders[0].config.epochs} epochs each, on {len(splits.test.images)} test pictures:"
-        f"\n\n{comparison.as_text(compared)}\n"
+        f"**{study.study_name}**: {len(study.trials)} trials ({_counts(study)}) of the "
+        f"{spec.family} family, by validation {spec.objective} on `{splits.name}` (digest "
+        f"`{splits.digest}`). Trial {name} won with {best.value:.4f}: {params}. It and the "
+        f"presets, {contenders[0].config.epochs} epochs each, on {len(splits.test.images)} test "
+        f"pictures:\n\n{compared}\n"
     )
     mlflow.set_tags({"mlflow.note.content": note, "winner_run": contenders[0].run.info.run_id})
 
 
-def _short(value):
-    return f"{value:.3g}" if isinstance(value, float) else value
+def _counts(study: optuna.Study) -> str:
+    states = [state_of(trial) for trial in study.get_trials(deepcopy=False)]
+    return ", ".join(f"{states.count(each)} {each}" for each in dict.fromkeys(states))

@@ -3,10 +3,12 @@
 import contextlib
 import os
 import warnings
+from typing import Any
 
 import matplotlib
 import mlflow
 import numpy as np
+import optuna
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from optuna.exceptions import StorageInternalError
@@ -14,8 +16,9 @@ from optuna.trial import TrialState
 from optuna.visualization import matplotlib as plots
 
 from colorization import tracking
-from sweeps import space
-from sweeps.storage import experimental
+from colorization.data.prepare import Splits
+from sweeps.spec import Spec
+from sweeps.storage import unwarned
 from sweeps.study import best_trial, running, state_of
 from sweeps.trial import run_name
 
@@ -28,17 +31,19 @@ FIGURES = {
 }
 
 
-def open_parent(study, plan, splits, launched, **flags):
+def open_parent(
+    study: optuna.Study, spec: Spec, splits: Splits, launched: str | None, **flags: Any
+) -> str:
     """Return the id of the study's MLflow run, created by the first process that comes.
 
     To be called under a lock.
 
     Args:
         study: an Optuna study, which keeps the id.
-        plan: of the study.
+        spec: of the study.
         splits: that it is trained on.
-        launched: id of the run that `mlflow run` has opened, or None: the first process's becomes
-            the parent, that of a later one only tells where the trials are.
+        launched: id of the run that `mlflow run` has opened, or None. The first process's becomes
+            the parent; that of a later one only says where the trials are.
         **flags: of the command line, to be logged as params; `data` among them.
 
     Raises:
@@ -53,26 +58,24 @@ def open_parent(study, plan, splits, launched, **flags):
             run_id = run.info.run_id
             tracking.log_flags(study=study.study_name, **flags)
             tracking.log_data(splits, used=("train", "val"))
-            # As a param it may be the empty text that `mlflow run` was given.
-            tags = {"objective": plan.objective, "family": plan.family, "sweep": "study"}
+            # The param may be the empty text that `mlflow run` was given; the tag is not.
+            tags = {"objective": spec.objective, "family": spec.family, "sweep": "study"}
             mlflow.set_tags(tags | {"study": study.study_name})
-            mlflow.log_table(pd.DataFrame(space.describe(plan.family, plan.fix)), "space.json")
+            mlflow.log_table(pd.DataFrame(spec.table()), "space.json")
         study.set_user_attr("run_id", run_id)
     client = mlflow.MlflowClient()
     client.update_run(run_id, status="RUNNING")
     client.set_tag(run_id, "error", "")  # of what stopped it before
     client.delete_tag(run_id, "error")
     if launched and launched != run_id:
-        for name, value in {
-            "study": study.study_name,
-            "sweep": "worker",
-            "mlflow.note.content": f"Joined the study `{study.study_name}`: see run `{run_id}`.",
-        }.items():
-            client.set_tag(launched, name, value)
+        client.set_tag(launched, "study", study.study_name)
+        client.set_tag(launched, "sweep", "worker")
+        note = f"Joined the study `{study.study_name}`: see run `{run_id}`."
+        client.set_tag(launched, "mlflow.note.content", note)
     return run_id
 
 
-def _require_here(study, run_id):
+def _require_here(study: optuna.Study, run_id: str) -> None:
     try:
         stage = mlflow.get_run(run_id).info.lifecycle_stage
     except MlflowException as error:
@@ -87,77 +90,75 @@ def _require_here(study, run_id):
         )
 
 
-def close_dead(study, concluding=False):
-    """End the MLflow runs below the study's whose process has died as KILLED.
+def close_stale(study: optuna.Study, concluding: bool = False) -> None:
+    """End the runs below the study's whose process has died as KILLED.
 
-    A living process tells MLflow of a trial's end before it tells Optuna, so that the run of a
-    trial that is not running belongs to nobody.
+    A living process tells MLflow of a trial's end before it tells Optuna. So the run of a trial
+    that Optuna does not count as running belongs to nobody.
 
     Args:
         study: an Optuna study.
-        concluding: whether the other trainings below it are nobody's either, since this process
-            is the one that may begin them.
+        concluding: whether runs of other trainings are stale too, since this process is the only
+            one that may begin them.
     """
     parent = mlflow.get_run(study.user_attrs["run_id"]).info
     alive = {run_name(trial.number) for trial in running(study)}
     query = f"tags.`mlflow.parentRunId` = '{parent.run_id}' and attributes.status = 'RUNNING'"
-    client = mlflow.MlflowClient()
-    for run in client.search_runs([parent.experiment_id], query):
+    for run in mlflow.MlflowClient().search_runs([parent.experiment_id], query):
         name = run.info.run_name
         if name not in alive and (concluding or name.startswith(run_name(""))):
             close_killed(run.info.run_id)
 
 
-def close_killed(run_id):
+def close_killed(run_id: str) -> None:
     """End the MLflow run of a trial as KILLED."""
     client = mlflow.MlflowClient()
     client.set_tag(run_id, "state", "killed")
     client.set_terminated(run_id, "KILLED")
 
 
-def update(study):
-    """Tell the parent what is known after a trial: the best value so far and the table."""
+def update(study: optuna.Study) -> None:
+    """Log what is known after a trial: the best value so far, the table, and stale runs' ends."""
     run_id = study.user_attrs["run_id"]
     client = mlflow.MlflowClient()
-    client.update_run(run_id, status="RUNNING")  # whatever a process that left has made of it
+    client.update_run(run_id, status="RUNNING")  # a process that left may have ended it
     best = best_trial(study)
     if best:
         client.log_metric(run_id, "best_value", best.value, step=len(study.get_trials(False)))
         client.set_tag(run_id, "best_trial", best.number)
     tracking.log_table(run_id, table(study), "trials.json")
+    close_stale(study)
 
 
-def leave(study, run_id):
+def leave(study: optuna.Study) -> None:
     """End the study's run as KILLED, unless another process is still at work."""
-    with contextlib.suppress(StorageInternalError):  # nobody is, where it cannot be asked
+    with contextlib.suppress(StorageInternalError):  # if it cannot be asked, nobody is
         if running(study):
             return
-    mlflow.MlflowClient().set_terminated(run_id, "KILLED")
+    mlflow.MlflowClient().set_terminated(study.user_attrs["run_id"], "KILLED")
 
 
-def table(study):
+def table(study: optuna.Study) -> pd.DataFrame:
     """Return a row per trial: number, state, value, epochs, seconds, parameters and run."""
     rows = []
     for trial in study.get_trials(deepcopy=False):
-        seconds = trial.duration.total_seconds() if trial.duration else None
-        rows.append(
-            {
-                "trial": trial.number,
-                "state": state_of(trial),
-                "value": trial.value if trial.value is None else float(trial.value),
-                "epochs": trial.last_step,
-                "seconds": seconds,
-                **trial.params,
-                "handmade": trial.user_attrs.get("handmade", ""),
-                "worker": trial.user_attrs.get("worker", ""),
-                "run_id": trial.user_attrs.get("run_id", ""),
-            }
-        )
-    return pd.DataFrame(rows).astype(object)  # a trial without a depth leaves the others whole
+        row = {
+            "trial": trial.number,
+            "state": state_of(trial),
+            "value": None if trial.value is None else float(trial.value),
+            "epochs": trial.last_step,
+            "seconds": trial.duration.total_seconds() if trial.duration else None,
+            **trial.params,
+        }
+        attributes = {
+            name: trial.user_attrs.get(name, "") for name in ("preset", "worker", "run_id")
+        }
+        rows.append(row | attributes)
+    return pd.DataFrame(rows).astype(object)  # keeps whole numbers beside missing ones
 
 
-@experimental()
-def log_figures(study):
+@unwarned()
+def log_figures(study: optuna.Study) -> None:
     """Log Optuna's figures to the active run; those that need more trials are left out."""
     matplotlib.use("Agg")
     finished = len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))

@@ -1,8 +1,17 @@
-"""The plan of a study: what is searched, by what, on what."""
+"""What all trials of a study have in common, and how a trial becomes a config."""
 
+import dataclasses
+import hashlib
+import json
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from sweeps import space
+from colorization.config import VARIANTS, Config, tunable_fields
+from sweeps.space import SPACES, Choice, Range, of_family
+
+if TYPE_CHECKING:
+    from optuna import Trial
+    from optuna.trial import FrozenTrial
 
 # Each with its direction, as Optuna names it.
 OBJECTIVES = {
@@ -14,8 +23,8 @@ OBJECTIVES = {
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What all trials of a study have in common; without it they could not be compared.
+class Spec:
+    """What makes the trials of a study comparable.
 
     Attributes:
         family: `naive` or `pix2pix`.
@@ -24,32 +33,124 @@ class Plan:
         epochs: of a trial that is not pruned.
         seed: of the sampler, and of every training.
         digest: of the pictures.
+        variants: that the study knows; by default all of the family that `fix` allows.
     """
 
     family: str
     objective: str
-    fix: dict
+    fix: dict[str, Any]
     epochs: int
     seed: int
-    digest: str
+    digest: str = ""
+    variants: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Fill in the default of `variants`."""
+        pinned = self.fix.get("variant")
+        known = (pinned,) if pinned else tuple(of_family(self.family))
+        object.__setattr__(self, "variants", self.variants or known)
 
     @property
-    def direction(self):
+    def direction(self) -> str:
         """Whether Optuna shall `minimize` or `maximize` the objective."""
         return OBJECTIVES[self.objective]
 
-    def handmade(self, epochs=None):
-        """Return the hand-made variants as far as `fix` lets them: name to config."""
-        flags = {"epochs": epochs or self.epochs, "seed": self.seed}
-        return space.handmade(self.family, self.fix, **flags)
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a study compares when it goes on: every field, and a digest of every variant."""
+        variants = {name: _digest(VARIANTS.get(name)) for name in self.variants}
+        return dataclasses.asdict(self) | {"variants": variants}
 
-    def draw(self, trial):
-        """Let an Optuna trial choose a config."""
-        return space.draw(trial, self.family, self.fix, epochs=self.epochs, seed=self.seed)
+    @property
+    def searched(self) -> dict[str, Range | Choice]:
+        """What is left to search: field to `Range` or `Choice`."""
+        parts = {name: part for name, part in SPACES[self.family].items() if name not in self.fix}
+        if "variant" in parts:
+            options = tuple(name for name in self.variants if VARIANTS[name].searched)
+            parts["variant"] = Choice(options, parts["variant"].reason)
+        return parts
 
-    def config_of(self, trial, epochs):
+    @property
+    def full_epochs(self) -> int:
+        """How many epochs make a full training: those of the longest preset."""
+        return max(VARIANTS[name].epochs for name in self.presets())
+
+    def presets(self, epochs: int | None = None) -> dict[str, Config]:
+        """Return the variants with their own settings, as far as `fix` allows: name to config.
+
+        Where `fix` makes two of them the same network, the first is returned.
+        """
+        presets: dict[str, Config] = {}
+        networks = set()
+        for name in self.variants:
+            config = self._with_flags(VARIANTS[name], {}, epochs)
+            network = dataclasses.replace(config, variant=self._drawn_as(config), searched=True)
+            if network not in networks:
+                presets[name] = config
+                networks.add(network)
+        return presets
+
+    def draw(self, trial: "Trial") -> Config:
+        """Let an Optuna trial choose a config; every choice is a valid one."""
+        return self.config_of(
+            {name: part.draw(trial, name) for name, part in self.searched.items()}
+        )
+
+    def config_of(self, params: dict[str, Any], epochs: int | None = None) -> Config:
+        """Return the parameters of a trial, of all searched fields, as a config."""
+        return self._with_flags(VARIANTS[(params | self.fix)["variant"]], params, epochs)
+
+    def config_of_trial(self, trial: "FrozenTrial", epochs: int) -> Config:
         """Return the config of a finished trial, to be trained for another number of epochs."""
-        if "handmade" in trial.user_attrs:
-            return self.handmade(epochs)[trial.user_attrs["handmade"]]
-        flags = {"epochs": epochs, "seed": self.seed}
-        return space.config_of(trial.params, self.family, self.fix, **flags)
+        preset = trial.user_attrs.get("preset")
+        return self.presets(epochs)[preset] if preset else self.config_of(trial.params, epochs)
+
+    def params_of(self, config: Config) -> dict[str, Any]:
+        """Return a config as the parameters of a trial."""
+        params = {name: getattr(config, name) for name in self.searched}
+        return params | ({"variant": self._drawn_as(config)} if "variant" in params else {})
+
+    def table(self) -> list[dict[str, str]]:
+        """Return the space as rows: field, range and reason; pinned fields first."""
+        rows = [{"field": f, "range": str(value), "reason": "fix"} for f, value in self.fix.items()]
+        return rows + [
+            {"field": name, "range": str(part), "reason": part.reason}
+            for name, part in self.searched.items()
+        ]
+
+    def _drawn_as(self, config: Config) -> str:
+        """Return the variant that a trial chooses to draw this config's network.
+
+        A variant that is not searched is drawn as one that differs only in searched fields.
+        """
+        preset = VARIANTS[config.variant]
+        if preset.searched or "variant" in self.fix:
+            return config.variant
+        for name in self.variants:
+            if VARIANTS[name].searched and _unsearched(VARIANTS[name]) == _unsearched(preset):
+                return name
+        raise ValueError(
+            f"A sweep cannot draw {config.variant}. Expected a searched variant that differs only "
+            f"in {', '.join(SPACES[config.family])}: give it searched=True. "
+            f"Received: searched=False"
+        )
+
+    def _with_flags(self, config: Config, params: dict[str, Any], epochs: int | None) -> Config:
+        """Change fields of a config. The depth is cut to what its network can have."""
+        fields = params | self.fix | {"epochs": epochs or self.epochs, "seed": self.seed}
+        fields["variant"] = config.variant
+        if "depth" in fields:
+            (depth,) = (field for field in tunable_fields(config) if field.name == "depth")
+            fields["depth"] = min(fields["depth"], depth.metadata["high"])
+        return dataclasses.replace(config, **fields)
+
+
+def _unsearched(config: Config) -> tuple[type, dict[str, Any]]:
+    ignored = {"searched", *SPACES[config.family]}
+    fields = dataclasses.asdict(config)
+    return type(config), {name: fields[name] for name in fields if name not in ignored}
+
+
+def _digest(config: Config | None) -> str:
+    text = json.dumps(dataclasses.asdict(config)) if config else ""
+    return hashlib.sha256(text.encode()).hexdigest()[:8] if config else "none"

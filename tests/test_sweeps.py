@@ -22,9 +22,9 @@ from optuna.trial import TrialState
 
 from colorization.config import VARIANTS
 from sweeps import space
-from sweeps.spec import Plan
+from sweeps.spec import Spec
 from sweeps.storage import Storage
-from sweeps.study import MAX_DEATHS, open_study, pruner, retry, sampler
+from sweeps.study import MAX_CRASHES, on_stale_trial, open_study, pruner, retry, sampler
 from tests.conftest import ROOT, serve_mlflow
 
 SMALL = {"fix": "variant=naive_dropout,filters=4,depth=2", "epochs": 2, "final_epochs": 0}
@@ -152,7 +152,7 @@ def mid_trial(workers, storage, name, epochs, seconds=600):
     raise AssertionError([worker.communicate()[0] for worker in ended])
 
 
-def told(store, study):
+def logged(store, study):
     """Return the parent's run of a study, and those of its trials by number."""
     client = mlflow.MlflowClient(store)
     (parent,) = client.search_runs(["0"], f"tags.study = '{study}' and tags.sweep = 'study'")
@@ -189,7 +189,7 @@ def test_a_killed_worker_s_trial_is_tried_again_by_the_other_one_on_postgresql(
     assert again.params == victim.params
     assert again.state in (TrialState.COMPLETE, TrialState.PRUNED)
     assert len(counted(study)) == 4 and "FAIL" not in counted(study)
-    parent, runs = told(tracking_server, "killed")
+    parent, runs = logged(tracking_server, "killed")
     assert parent.info.status == "FINISHED"
     assert states(runs)[victim.number] == ("KILLED", "killed")
     assert {run.info.status for run in runs.values()} <= {"FINISHED", "KILLED"}
@@ -212,7 +212,7 @@ def test_a_database_that_is_away_for_a_while_costs_the_trial_that_it_interrupted
     (again,) = [t for t in study.trials if t.user_attrs.get("retry_of") == victim.number]
     assert again.params == victim.params and again.state == TrialState.COMPLETE
     assert len(counted(study)) == 2
-    parent, runs = told(tracking_server, "away")
+    parent, runs = logged(tracking_server, "away")
     assert parent.info.status == "FINISHED"
     assert {run.info.status for run in runs.values()} <= {"FINISHED", "FAILED", "KILLED"}
     assert "the storage was away" in output
@@ -232,7 +232,7 @@ def test_a_tracking_server_that_goes_away_ends_the_worker_and_the_study_goes_on_
     assert "Mend that, and start again: the study goes on." in output
     with serve_mlflow(tmp_path, port=server.rpartition(":")[2]):
         finish(sweep(server, **flags))
-        parent, runs = told(server, "alone")
+        parent, runs = logged(server, "alone")
         assert parent.info.status == "FINISHED" and "error" not in parent.data.tags
         assert states(runs) == {0: ("KILLED", "killed"), 1: ("FINISHED", "finished")}
         assert runs[1].data.tags["retry_of"] == "0"
@@ -261,7 +261,7 @@ def test_a_worker_that_slept_too_long_gives_its_trial_up_and_goes_on(
     assert len(counted(study)) == 3 and "FAIL" not in counted(study)
     (again,) = [t for t in study.trials if t.user_attrs.get("retry_of") == victim.number]
     assert again.params == victim.params
-    parent, runs = told(tracking_server, "asleep")
+    parent, runs = logged(tracking_server, "asleep")
     assert parent.info.status == "FINISHED"
     assert states(runs)[victim.number] == ("KILLED", "killed")
 
@@ -277,7 +277,7 @@ def test_ctrl_c_while_the_database_is_away_ends_in_a_sentence(sweep, tracking_se
         process.send_signal(signal.SIGINT)
         output = finish(process, status=130)
         assert "started again, the study goes on" in output
-        parent, runs = told(tracking_server, "gone")
+        parent, runs = logged(tracking_server, "gone")
         assert parent.info.status == "KILLED"
         assert states(runs) == {0: ("FAILED", "killed")}
     finally:
@@ -295,13 +295,13 @@ def test_two_workers_share_a_fresh_sqlite_file_and_one_trains_the_winner(
     assert set(counted(study)) <= {"COMPLETE", "PRUNED"} and len(counted(study)) == 4
     assert len({trial.user_attrs["worker"] for trial in study.trials}) == 2
     assert all("serve it: mlflow models serve -m models:/" in output for output in outputs), outputs
-    parent, runs = told(tracking_server, "two")
+    parent, runs = logged(tracking_server, "two")
     assert parent.info.status == "FINISHED"
     assert set(runs) == {trial.number for trial in study.trials}
     client = mlflow.MlflowClient(tracking_server)
     query = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
     roles = [run.data.tags["sweep"] for run in client.search_runs(["0"], query)]
-    assert roles.count("winner") + roles.count("handmade") <= 2  # found by the second worker
+    assert roles.count("winner") + roles.count("preset") <= 2  # found by the second worker
     check_the_story(client, parent, runs, study)
 
 
@@ -348,11 +348,11 @@ def test_a_sweep_goes_on_where_ctrl_c_stopped_it_and_repeats_nothing(
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     finish(process, status=130)
-    parent, runs = told(tracking_server, "stopped")
+    parent, runs = logged(tracking_server, "stopped")
     assert parent.info.status == "KILLED"
     assert states(runs) == {0: ("FINISHED", "finished"), 1: ("KILLED", "killed")}
     finish(sweep(tracking_server, **flags))
-    resumed, runs = told(tracking_server, "stopped")
+    resumed, runs = logged(tracking_server, "stopped")
     assert resumed.info.run_id == parent.info.run_id
     assert resumed.info.status == "FINISHED"
     study = load(storage, "stopped")
@@ -362,7 +362,7 @@ def test_a_sweep_goes_on_where_ctrl_c_stopped_it_and_repeats_nothing(
     assert len(runs) == 3
     output = finish(sweep(tracking_server, **flags | {"objective": "psnr"}), status=2)
     assert "There is another study of this name" in output and "objective=psnr" in output
-    assert told(tracking_server, "stopped")[0].info.status == "FINISHED"
+    assert logged(tracking_server, "stopped")[0].info.status == "FINISHED"
 
 
 def test_draws_depend_on_seed_and_number_and_not_on_the_process(tmp_path):
@@ -374,7 +374,7 @@ def test_draws_depend_on_seed_and_number_and_not_on_the_process(tmp_path):
                 load_if_exists=True,
             )
             for _ in range(12 // processes):
-                study.sampler = sampler(plan(seed=seed), len(study.trials))
+                study.sampler = sampler(spec(seed=seed), len(study.trials))
                 study.optimize(lambda trial: trial.suggest_float("x", 0, 1) ** 2, n_trials=1)
         return [trial.params["x"] for trial in study.trials]
 
@@ -384,9 +384,9 @@ def test_draws_depend_on_seed_and_number_and_not_on_the_process(tmp_path):
     assert len(set(values(2, processes=1))) == 12
 
 
-def plan(digest="", seed=0, objective="delta_e"):
-    fix = space.parse_fix("naive", SMALL["fix"])
-    return Plan("naive", objective, fix, epochs=SMALL["epochs"], seed=seed, digest=digest)
+def spec(digest="", seed=0, objective="delta_e", fix=SMALL["fix"]):
+    fix = space.parse_fix("naive", fix)
+    return Spec("naive", objective, fix, epochs=SMALL["epochs"], seed=seed, digest=digest)
 
 
 @pytest.mark.parametrize(
@@ -401,7 +401,7 @@ def plan(digest="", seed=0, objective="delta_e"):
     ],
 )
 def test_pruning_begins_with_half_of_the_epochs_or_of_the_adversarial_ones(family, fix, begin):
-    judged = Plan(family, "delta_e", space.parse_fix(family, fix), epochs=8, seed=0, digest="")
+    judged = Spec(family, "delta_e", space.parse_fix(family, fix), epochs=8, seed=0, digest="")
     trials = optuna.create_study(pruner=pruner(judged))
     good = optuna.trial.create_trial(value=0, intermediate_values=dict.fromkeys(range(1, 9), 0))
     trials.add_trials([good] * 10)
@@ -414,37 +414,64 @@ def test_pruning_begins_with_half_of_the_epochs_or_of_the_adversarial_ones(famil
 
 
 @pytest.fixture
-def prepared(tmp_path, splits):
-    """A function that creates a study as the first process would, in the default storage."""
+def opened(tmp_path, splits):
+    """A function that opens a study as a process would, in the default storage."""
 
-    def create(name, **flags):
+    def open_as_a_process(name, **flags):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        storage = Storage(f"sqlite:///{tmp_path}/sweeps.db", on_dead_trial=None)
-        return open_study(storage, name, plan(splits.digest, **flags))
+        storage = Storage(f"sqlite:///{tmp_path}/sweeps.db", on_stale_trial)
+        return open_study(storage, name, spec(splits.digest, **flags))
 
-    return create
+    return open_as_a_process
 
 
-def test_a_study_of_other_hand_made_variants_is_another_one(prepared, monkeypatch):
-    prepared("june")
-    prepared("june")
-    others = {"naive_basic": dataclasses.replace(VARIANTS["naive_basic"], ema_momentum=0.9)}
-    monkeypatch.setattr(space, "VARIANTS", VARIANTS | others)
-    with pytest.raises(ValueError, match="another study of this name.*recipe="):
-        prepared("june")
+@pytest.fixture
+def prepared(opened):
+    """A function that creates a study as the first process would, in the default storage."""
+    return lambda name, **flags: opened(name, **flags)[0]
+
+
+def test_a_study_goes_on_with_its_own_variants_when_another_one_was_added(opened, monkeypatch):
+    study, before = opened("june", fix="")
+    presets = len(study.trials)
+    drawn = before.draw(study.ask())
+    added = dataclasses.replace(VARIANTS["naive_deep"], variant="naive_new", epochs=99)
+    monkeypatch.setitem(VARIANTS, "naive_new", added)
+    monkeypatch.setitem(space.SPACES["naive"], "variant", space.Choice(("naive_new",), "new"))
+    study, after = opened("june", fix="")
+    assert (after, after.presets()) == (before, before.presets())
+    assert after.full_epochs == VARIANTS["naive_efficientnet"].epochs
+    assert len(study.trials) == presets
+    study.sampler = optuna.samplers.RandomSampler(seed=0)
+    configs = [drawn] + [after.draw(study.ask()) for _ in range(presets + 20)]
+    assert {config.variant for config in configs} == set(before.searched["variant"].options)
+    assert "naive_new" in opened("july", fix="")[1].searched["variant"].options
+
+
+def test_a_study_whose_variant_has_changed_or_gone_is_another_one(opened, monkeypatch):
+    opened("june", fix="")
+    changed = dataclasses.replace(VARIANTS["naive_deep"], ema_momentum=0.9)
+    with monkeypatch.context() as patch:
+        patch.setitem(VARIANTS, "naive_deep", changed)
+        with pytest.raises(ValueError, match="another study of this name.*naive_deep="):
+            opened("june", fix="")
+        patch.delitem(VARIANTS, "naive_deep")
+        with pytest.raises(ValueError, match="another study of this name.*naive_deep=none"):
+            opened("june", fix="")
+    opened("june", fix="")
 
 
 def test_a_trial_whose_process_dies_is_tried_again_but_not_forever(prepared):
-    study = prepared("deaths")
+    study = prepared("crashes")
     again = study.ask()
-    for _ in range(MAX_DEATHS):
+    for _ in range(MAX_CRASHES):
         assert retry(study, study.trials[again.number])  # stopped by Ctrl-C
-        assert retry(study, study.trials[study.ask().number], died=True)
+        assert retry(study, study.trials[study.ask().number], crashed=True)
         again = study.ask()
-        assert study.trials[again.number].user_attrs["handmade"] == "naive_dropout"
+        assert study.trials[again.number].user_attrs["preset"] == "naive_dropout"
     again.suggest_float("dropout", 0, 1)
     assert again.params == {"dropout": 0.2}  # though no trial before had drawn it
-    assert not retry(study, study.trials[again.number], died=True)
+    assert not retry(study, study.trials[again.number], crashed=True)
     assert not study.get_trials(states=(TrialState.WAITING,))
 
 
@@ -463,7 +490,7 @@ def test_by_psnr_a_trial_far_below_the_others_is_pruned_and_the_highest_wins(
     assert (own.state, pruned.state) == (TrialState.COMPLETE, TrialState.PRUNED)
     assert list(pruned.intermediate_values) == [1]
     assert f"trial 1: pruned after epoch 1, psnr {pruned.value:.4f}; best {own.value:.4f}" in output
-    parent, runs = told(tracking_server, "psnr")
+    parent, runs = logged(tracking_server, "psnr")
     client = mlflow.MlflowClient(tracking_server)
     assert states(runs) == {0: ("FINISHED", "finished"), 1: ("KILLED", "pruned")}
     assert parent.data.metrics["best_value"] == pytest.approx(own.value)
@@ -480,7 +507,7 @@ def test_after_its_time_a_worker_begins_no_other_trial_and_concludes(
     finish(sweep(tracking_server, study="timeout", trials=50, timeout=1))
     study = load(f"sqlite:///{tmp_path}/sweeps.db", "timeout")
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"]
-    parent, _ = told(tracking_server, "timeout")
+    parent, _ = logged(tracking_server, "timeout")
     assert parent.info.status == "FINISHED"
 
 
@@ -494,7 +521,7 @@ def test_a_failing_trial_is_told_with_its_error_and_the_next_one_begins(
     output = finish(sweep(tracking_server, study="failing", trials=3))
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL", "COMPLETE"]
     assert "trial 1: failed (ValueError: Bad value for `dropout`" in output
-    _, runs = told(tracking_server, "failing")
+    _, runs = logged(tracking_server, "failing")
     assert states(runs)[1] == ("FAILED", "failed")
     assert "dropout" in runs[1].data.tags["error"]
 
@@ -506,10 +533,10 @@ def test_a_study_in_which_all_were_pruned_ends_in_a_sentence(sweep, tracking_ser
     def give_up(trial):
         raise optuna.TrialPruned
 
-    study.optimize(give_up, n_trials=1)  # the hand-made variant, which no sweep would prune
+    study.optimize(give_up, n_trials=1)  # the preset, which no sweep would prune
     output = finish(sweep(tracking_server, study="pruned", trials=1), status=2)
     assert "No trial has finished, so that there is no winner: 1 pruned" in output
-    parent, _ = told(tracking_server, "pruned")
+    parent, _ = logged(tracking_server, "pruned")
     assert parent.info.status == "FAILED"
     assert "No trial has finished" in parent.data.tags["error"]
 
@@ -556,7 +583,7 @@ def test_under_mlflow_run_the_launched_run_is_the_parent_and_a_second_one_only_h
     command, environment, _ = launch(store, paintings, cache, tmp_path, trials=1)
     for _ in range(2):
         subprocess.run(command, env=environment, check=True, timeout=600)
-    parent, runs = told(store, "launched")
+    parent, runs = logged(store, "launched")
     assert parent.data.tags["mlflow.project.entryPoint"] == "sweep"
     assert parent.info.status == "FINISHED"
     assert states(runs) == {0: ("FINISHED", "finished")}
@@ -574,8 +601,8 @@ def test_ctrl_c_on_mlflow_run_leaves_no_run_running(store, paintings, cache, tmp
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: all of its processes hear it
     process.wait(60)
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and "RUNNING" in str(states(told(store, "launched")[1])):
+    while time.monotonic() < deadline and "RUNNING" in str(states(logged(store, "launched")[1])):
         time.sleep(0.5)  # the launcher does not wait for the end of what it has launched
-    parent, runs = told(store, "launched")
+    parent, runs = logged(store, "launched")
     assert states(runs) == {0: ("KILLED", "killed")}
     assert parent.info.status in ("FAILED", "KILLED")  # MLflow's own word comes last
