@@ -25,6 +25,7 @@ os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 import keras
 import optuna
 import psutil
+from optuna.trial import TrialState
 
 from benchmarks.table import Row, print_table
 from colorization.data import prepare, sources
@@ -33,7 +34,7 @@ from sweeps import parent_run, search, space
 from sweeps import study as studies
 from sweeps.spec import Spec
 from sweeps.storage import Storage
-from sweeps.trial import Objective, Report
+from sweeps.trial import Report, run_trial
 
 EVERY = 4  # picture of the sample: 120 of 480
 FIX = "filters=8,batch_size=4"  # searched: variant, depth, dropout, learning rate
@@ -62,8 +63,8 @@ class Trainer:
         self.epochs = 0
 
     def __call__(self, trial):
-        """Return the trial's value, or raise TrialPruned."""
-        config = self.spec.draw(trial)
+        """Return the trial's outcome, as arguments of `Study.tell`."""
+        config = self.spec.config_of(trial.params)
         report = Report(trial, self.spec)
         curve = self.curves.setdefault(config, [])
         report.set_model(SimpleNamespace(stop_training=False))
@@ -75,9 +76,7 @@ class Trainer:
             if len(curve) < config.epochs:
                 report = self._train(config, trial, curve)
         self.epochs += max(trial.study.trials[trial.number].intermediate_values)
-        if report.pruned:
-            raise optuna.TrialPruned
-        return report.value
+        return {"state": TrialState.PRUNED} if report.pruned else {"values": report.value}
 
     def _train(self, config, trial, curve):
         """Train from the first epoch on; what Optuna has heard already it ignores."""
@@ -108,7 +107,8 @@ def sweep(spec, splits, curves, pruner, trials, until=None):
     trainer = Trainer(spec, splits, curves)
     for number in range(trials):
         study.sampler = studies.sampler(spec, number)
-        study.optimize(trainer, n_trials=1)
+        trial = study.ask(spec.distributions)
+        study.tell(trial, **trainer(trial))
         if until is not None and study.best_value <= until:
             return study.best_value, trainer.epochs, True
     return study.best_value, trainer.epochs, False
@@ -153,8 +153,9 @@ def measure_trials(splits, folder):
     spec = Spec("naive", "delta_e", space.parse_fix("naive", FIX), 1, 0, splits.digest)
     storage = Storage(f"sqlite:///{folder}/trials.db", studies.on_stale_trial)
     study, spec = studies.open_study(storage, "trials", spec)
-    run_id = parent_run.open_parent(study, spec, splits, None, data="birds")
-    objective = Objective(spec, splits, "birds", run_id)
+    parent_run.open_parent(study, spec, splits, None, {"study": "trials", "data": "birds"})
+    common = {"spec": spec, "splits": splits, "data": "birds"}
+    objective = functools.partial(run_trial, **common, parent_run_id=study.user_attrs["run_id"])
     turn, plain = functools.partial(storage.lock, "turn"), train.train
     trained, overheads, memory = [], [], []
 
@@ -168,7 +169,7 @@ def measure_trials(splits, folder):
     train.train = timed
     for trials in range(1, MEMORY_TRIALS + 1):
         begun = time.perf_counter()
-        search.search(study, spec, turn, objective, search.Budget(trials, float("inf")))
+        search.search(study, spec, turn, objective, trials, deadline=float("inf"))
         overheads.append(time.perf_counter() - begun - trained[-1])
         memory.append(psutil.Process().memory_info().rss / 2**20)
     train.train = plain

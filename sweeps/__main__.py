@@ -6,22 +6,20 @@ at work; `mlflow run . -e sweep` calls it.
 
 import argparse
 import contextlib
-import dataclasses
 import functools
 import logging
 import os
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from colorization import process
 from colorization.config import VARIANTS
 from sweeps import space
 from sweeps.spec import OBJECTIVES, Spec
 
-if TYPE_CHECKING:  # these import TensorFlow
-    from colorization.comparison import Contender
+if TYPE_CHECKING:
     from colorization.data.prepare import Splits
     from sweeps.storage import Storage
 
@@ -39,12 +37,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--timeout", default="", help="seconds after which this process begins no other trial")
     add("--study", default="", help="its name (default: family, objective and data)")
     add("--storage", default="", help="sqlite:///file.db or postgresql://user@host/database")
-    add(
-        "--objective",
-        choices=("", *OBJECTIVES),
-        default="",
-        help="on validation pictures (default: the family's criterion)",
-    )
+    text = "on validation pictures (default: the family's criterion)"
+    add("--objective", choices=("", *OBJECTIVES), default="", help=text)
     add("--fix", default="", help="what is not searched, such as variant=naive_deep,filters=32")
     add("--data", default="sample", help="sample, kaggle, or a folder or .zip of photographs")
     add("--epochs", default="8", help="of a trial that is not pruned")
@@ -60,38 +54,33 @@ def main(arguments: argparse.Namespace) -> None:
     launched = os.environ.get("MLFLOW_RUN_ID")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     try:
-        _sweep(arguments, launched)
+        run(arguments, *_prepare(arguments), launched)
     except (KeyboardInterrupt, SystemExit):
         if launched:  # MLflow takes it from the environment; `entry_point` ends this run
             os.environ["MLFLOW_RUN_ID"] = launched
         raise
 
 
-def _sweep(arguments: argparse.Namespace, launched: str | None) -> None:
+def _prepare(arguments: argparse.Namespace) -> "tuple[Spec, Splits, Storage]":
+    """Check the command line, and open what it names."""
     from colorization import evaluation
     from colorization.data import prepare, sources
     from sweeps.storage import DEFAULT, Storage
     from sweeps.study import on_stale_trial
 
-    family = arguments.family
-    objective = arguments.objective or evaluation.CRITERIA[family].metric
-    fix = space.parse_fix(family, arguments.fix)
-    _number("trials", arguments.trials, 1)
+    fix = space.parse_fix(arguments.family, arguments.fix)
+    arguments.trials = int(_number("trials", arguments.trials, 1))
     _number("timeout", arguments.timeout or "inf", 0, whole=False)
-    final_epochs = int(_number("final_epochs", arguments.final_epochs or "1", 0))
-    spec = Spec(family, objective, fix, arguments.epochs, arguments.seed)
-    config = next(iter(spec.presets().values()))  # checks and converts epochs and seed
-    spec.presets(final_epochs or 1)
+    final_epochs = _number("final_epochs", arguments.final_epochs or "1", 0)
+    objective = arguments.objective or evaluation.CRITERIA[arguments.family].metric
+    spec = Spec(arguments.family, objective, fix, arguments.epochs, arguments.seed)
+    config, *_ = spec.presets().values()  # checks and converts epochs and seed
+    spec.presets(int(final_epochs) or 1)
     pictures = sources.fetch(arguments.data)
     storage = Storage(arguments.storage or DEFAULT, on_stale_trial)
-    if launched and storage.has_password:
-        logger.warning(
-            "`mlflow run` has logged the storage's password as a param: next time leave it out of "
-            "the URL, and give it in PGPASSWORD or ~/.pgpass"
-        )
     splits = prepare.prepare(pictures)
-    spec = dataclasses.replace(spec, epochs=config.epochs, seed=config.seed, digest=splits.digest)
-    run(arguments, spec, splits, storage, launched)
+    spec = Spec(spec.family, objective, fix, config.epochs, config.seed, splits.digest)
+    return spec, splits, storage
 
 
 def run(
@@ -104,67 +93,47 @@ def run(
     """Search, conclude, and offer the winner to the registry."""
     # These import TensorFlow, for which neither --help nor a bad argument should wait.
     import optuna
-    from mlflow.exceptions import MlflowException
 
+    from colorization.registry import promotion
     from sweeps import finalize, parent_run, search
     from sweeps.study import open_study
-    from sweeps.trial import OUTAGES, Objective
+    from sweeps.trial import OUTAGES, run_trial
 
     for library in ("absl", "tensorflow"):  # Keras's lines per epoch, and advice about tracing
         logging.getLogger(library).setLevel(logging.ERROR)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # `progress` says it
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # `search.progress` says it
     name = arguments.study or f"{spec.family}-{spec.objective}-{splits.name}"
     turn = functools.partial(storage.lock, f"turn {name}")
-    seconds = _number("timeout", arguments.timeout or "inf", 0, whole=False)
-    budget = search.Budget(int(arguments.trials), time.monotonic() + seconds)
+    deadline = time.monotonic() + float(arguments.timeout or "inf")
     try:
         with turn():
             study, spec = open_study(storage, name, spec)
-            flags = _params(arguments, spec, storage)
-            run_id = parent_run.open_parent(study, spec, splits, launched, **flags)
-            parent_run.close_stale(study)
-        logger.info("study %s in %s, MLflow run %s", name, storage.shown, run_id)
-        try:
-            objective = Objective(spec, splits, arguments.data, run_id)
-            ended = search.search(study, spec, turn, objective, budget)
-        except MlflowException:
-            raise  # of a server that is gone: to report the end would take minutes
-        except BaseException:
-            with contextlib.suppress(*OUTAGES):
-                parent_run.leave(study)
-            raise
+            flags = vars(arguments) | {"study": name, "storage": storage.shown}
+            flags |= {each: getattr(spec, each) for each in ("objective", "epochs", "seed")}
+            parent_run.open_parent(study, spec, splits, launched, flags)
+        logger.info("study %s in %s, %s", name, storage.shown, study.user_attrs["run_id"])
+        common = {"spec": spec, "splits": splits, "data": arguments.data}
+        objective = functools.partial(run_trial, **common, parent_run_id=study.user_attrs["run_id"])
+        with parent_run.killed_if_stopped(study):
+            ended = search.search(study, spec, turn, objective, arguments.trials, deadline)
         if not ended:
             logger.info("the time is over; other processes go on, the last of them will conclude")
             return
         with storage.lock(f"winner {name}"):  # held through a training; the second finds it done
             with turn():
-                parent_run.close_stale(study, concluding=True)
+                parent_run.update(study, concluding=True)
             epochs = int(arguments.final_epochs or spec.full_epochs)
-            best = finalize.conclude(study, spec, splits, arguments.data, epochs)
-            if best:
-                _offer(best, arguments.register)
+            winner = finalize.conclude(study, spec, splits, arguments.data, epochs)
+            if winner:
+                command = promotion.serve_command(winner.model_uri)
+                if arguments.register == "yes":
+                    command = promotion.offer(winner.run.info.run_id) or command
+                logger.info("serve it: %s", command)
     except OUTAGES as error:
         raise OSError(f"{error} Mend that, and start again: the study goes on.") from error
 
 
-def _offer(best: "Contender", register: str) -> None:
-    from colorization.registry import promotion
-
-    command = promotion.serve_command(best.model_uri)
-    if register == "yes":
-        command = promotion.offer(best.run.info.run_id) or command
-    logger.info("serve it: %s", command)
-
-
-def _params(arguments: argparse.Namespace, spec: Spec, storage: "Storage") -> dict[str, Any]:
-    """Return the command line as the params of the study's run: no password among them."""
-    known = {"storage": storage.shown, "objective": spec.objective}
-    known |= {"epochs": spec.epochs, "seed": spec.seed}
-    return {name: value for name, value in (vars(arguments) | known).items() if name != "study"}
-
-
 def _number(name: str, text: str, low: float, whole: bool = True) -> float:
-    """Return a number of the command line; raise a ValueError on a bad one."""
     with contextlib.suppress(ValueError):
         value = float(text)
         if value >= low and (not whole or value.is_integer()):

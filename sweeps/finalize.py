@@ -1,8 +1,7 @@
 """The end of a study: its figures, and its best config beside the presets, on test pictures."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Any
 
 import mlflow
 import optuna
@@ -36,15 +35,8 @@ def conclude(
 ) -> comparison.Contender | None:
     """Log the study's figures, train its best config and the presets, and compare them.
 
-    What was trained before is not trained again. To be called under a lock: the process that
-    comes second finds everything done.
-
-    Args:
-        study: an Optuna study whose search has ended.
-        spec: of the study.
-        splits: that it was searched on; test pictures are looked at here, and only here.
-        data: as the command line names them.
-        final_epochs: of each of these trainings; 0 ends with the search.
+    Test pictures are looked at here, and only here. To be called under a lock: what was trained
+    before is not trained again, so that a second process finds everything done.
 
     Returns:
         The `Winner`, or None if `final_epochs` is 0.
@@ -52,29 +44,22 @@ def conclude(
     Raises:
         NoWinner: all trials were pruned or failed, or the best config broke down.
     """
-    with _active(study.user_attrs["run_id"]):
-        parent_run.update(study)
-        parent_run.log_figures(study)
-        best = best_trial(study)
-        if best is None:
-            raise NoWinner(
-                f"No trial has finished, so that there is no winner: {_counts(study)}. Their runs "
-                f"say why. Expected more `trials`, or another study. "
-                f"Received: study={study.study_name!r}"
-            )
-        if not final_epochs:
-            return None
-        contenders = _train_all(spec, best, splits, data, final_epochs)
-        _log(study, spec, best, contenders, splits)
-        return contenders[0]
-
-
-@contextmanager
-def _active(run_id: str) -> Iterator[None]:
-    """Make a run the active one: it ends FINISHED, FAILED with its error as a tag, or KILLED."""
+    run_id = study.user_attrs["run_id"]
     with mlflow.start_run(run_id=run_id):
         try:
-            yield
+            parent_run.log_figures(study)
+            best = best_trial(study)
+            if best is None:
+                raise NoWinner(
+                    f"No trial has finished, so that there is no winner: {_counts(study)}. Their "
+                    f"runs say why. Expected more `trials`, or another study. "
+                    f"Received: study={study.study_name!r}"
+                )
+            if not final_epochs:
+                return None
+            contenders = _train_all(spec, best, splits, data, final_epochs, run_id)
+            _log(study, spec, best, contenders, splits)
+            return contenders[0]
         except (KeyboardInterrupt, SystemExit):
             mlflow.end_run("KILLED")
             raise
@@ -84,11 +69,11 @@ def _active(run_id: str) -> Iterator[None]:
 
 
 def _train_all(
-    spec: Spec, best: FrozenTrial, splits: Splits, data: str, epochs: int
+    spec: Spec, best: FrozenTrial, splits: Splits, data: str, epochs: int, parent_run_id: str
 ) -> list[comparison.Contender]:
     """Return the winner and, behind it, the presets that are other configs."""
     config = spec.config_of_trial(best, epochs)
-    run = _trained(config, splits, data, "winner")
+    run = _trained(config, splits, data, "winner", parent_run_id)
     if run is None:
         raise NoWinner(
             f"The best config broke down. Expected finite losses for {epochs} epochs. "
@@ -96,21 +81,23 @@ def _train_all(
         )
     contenders: list[comparison.Contender] = [Winner(config, run)]
     for each in spec.presets(epochs).values():
-        if each != config and (run := _trained(each, splits, data, "preset")):
+        if each != config and (run := _trained(each, splits, data, "preset", parent_run_id)):
             contenders.append(comparison.Contender(each, run))
     return contenders
 
 
-def _trained(config: Config, splits: Splits, data: str, role: str) -> Run | None:
-    """Return the finished run of a config: an earlier one, or one below the active run."""
+def _trained(
+    config: Config, splits: Splits, data: str, role: str, parent_run_id: str
+) -> Run | None:
+    """Return the finished run of a config: an earlier one, or one below the study's."""
     finished = comparison.find_finished(config, splits.digest)
     if finished:
         logger.info("%s: was trained already, run %s", config.label, finished.info.run_id)
         return finished
     logger.info("%s: %s, %d epochs", role, config.label, config.epochs)
-    study = mlflow.active_run().info.run_id
+    name = "winner" if role == "winner" else config.label
     try:
-        with tracking.open_run("winner" if role == "winner" else config.label, study) as run:
+        with tracking.open_run(name, parent_run_id) as run:
             mlflow.set_tag("sweep", role)
             tracking.log_config(config, data=data)
             tracking.log_data(splits)
@@ -123,11 +110,7 @@ def _trained(config: Config, splits: Splits, data: str, role: str) -> Run | None
 
 
 def _log(
-    study: optuna.Study,
-    spec: Spec,
-    best: FrozenTrial,
-    contenders: list[comparison.Contender],
-    splits: Splits,
+    study: optuna.Study, spec: Spec, best: FrozenTrial, contenders: list[Any], splits: Splits
 ) -> None:
     """Log the comparison to the active run, with the story of the study."""
     compared = comparison.as_text(comparison.log(contenders, splits))

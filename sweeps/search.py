@@ -6,42 +6,31 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import Any
 
 import optuna
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages._heartbeat import get_heartbeat_thread
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from colorization.address import redacted
 from sweeps import parent_run
-from sweeps import study as studies
 from sweeps.spec import Spec
 from sweeps.storage import unwarned
-from sweeps.trial import INTERRUPTIONS, Objective
+from sweeps.study import best_trial, on_stale_trial, retry, running, sampler, spent, state_of
+from sweeps.trial import INTERRUPTIONS
 
 WAIT_SECONDS = 2  # between looks at what other processes do
 OUTAGE_SECONDS = 300  # for which a storage may be away
 
 logger = logging.getLogger(__name__)
 
-Lock = Callable[[], AbstractContextManager[None]]
-
-
-class Budget(NamedTuple):
-    """How much is searched: `trials` of the whole study, until `deadline` (`time.monotonic`)."""
-
-    trials: int
-    deadline: float
-
-    @property
-    def seconds_left(self) -> float:
-        """The seconds in which this process may begin another trial."""
-        return self.deadline - time.monotonic()
+Turn = Callable[[], AbstractContextManager[None]]
+Objective = Callable[[optuna.Trial], dict[str, Any]]
 
 
 def search(
-    study: optuna.Study, spec: Spec, turn: Lock, objective: Objective, budget: Budget
+    study: optuna.Study, spec: Spec, turn: Turn, objective: Objective, trials: int, deadline: float
 ) -> bool:
     """Train trials until none is left to begin; the other processes of the study do the same.
 
@@ -49,59 +38,56 @@ def search(
         study: an Optuna study.
         spec: of the study.
         turn: gives the lock under which a process takes a trial, or ends one.
-        objective: of the study.
-        budget: when to end.
+        objective: trains a trial; returns its outcome as arguments of `Study.tell`.
+        trials: of the whole study.
+        deadline: after which this process begins no other, by `time.monotonic`.
 
     Returns:
         Whether the study has ended. It has not if this process's time is over and another one is
         still at work.
     """
     while True:
-        trial, others = None, []
+        trial = None
         try:
             with turn():
                 _fail_stale_trials(study)
-                others = studies.running(study)
-                if budget.seconds_left > 0 and len(studies.spent(study)) < budget.trials:
+                others = running(study)
+                if time.monotonic() < deadline and len(spent(study)) < trials:
                     trial = _take(study, spec)
             if trial:
                 _train(study, turn, trial, objective)
                 with turn():
                     parent_run.update(study)
-                logger.info("%s", progress(study, spec, trial.number, budget))
-                continue
+                logger.info("%s", progress(study, spec, trial.number, trials))
+            elif not others:
+                return True
+            elif time.monotonic() >= deadline:
+                return False
+            else:  # one of the others may die, and leave its trial
+                time.sleep(WAIT_SECONDS)
         except StorageInternalError as error:
             _wait_for_storage(study, error)
-            continue
-        if not others:
-            return True
-        if budget.seconds_left <= 0:
-            return False
-        time.sleep(WAIT_SECONDS)  # one of the others may die, and leave its trial
 
 
 @unwarned()
 def _fail_stale_trials(study: optuna.Study) -> None:
-    """Fail the trials whose process has died, and queue them again; to be called under a lock."""
     optuna.storages.fail_stale_trials(study)  # calls `on_stale_trial`
-    for trial in studies.running(study):
+    for trial in running(study):
         if "worker" not in trial.user_attrs:  # its process died before the first heartbeat
-            failed = study.tell(trial.number, state=TrialState.FAIL)
-            studies.on_stale_trial(study, failed)
+            on_stale_trial(study, study.tell(trial.number, state=TrialState.FAIL))
 
 
 @unwarned()
 def _take(study: optuna.Study, spec: Spec) -> optuna.Trial:
-    """Take the next trial; to be called under a lock."""
-    study.sampler = studies.sampler(spec, len(study.get_trials(deepcopy=False)))
-    trial = study.ask()
+    study.sampler = sampler(spec, len(study.get_trials(deepcopy=False)))
+    trial = study.ask(spec.distributions)
     study._storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
     trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
     return trial
 
 
-def _train(study: optuna.Study, turn: Lock, trial: optuna.Trial, objective: Objective) -> None:
-    """Train a trial to its end, or until it is interrupted."""
+def _train(study: optuna.Study, turn: Turn, trial: optuna.Trial, objective: Objective) -> None:
+    """Train a trial, and tell Optuna its outcome; one that was interrupted is queued again."""
     outcome: dict[str, Any] | None = None
     stop: BaseException | None = None
     try:
@@ -114,23 +100,18 @@ def _train(study: optuna.Study, turn: Lock, trial: optuna.Trial, objective: Obje
     except INTERRUPTIONS as error:
         stop = error
     try:
-        with turn():  # or another process could fail it in between
-            _end(study, trial, outcome)
+        with turn():  # or another process could fail the trial in between
+            if study.trials[trial.number].state.is_finished():
+                logger.warning("trial %d: another process took this one for dead", trial.number)
+                if "run_id" in trial.user_attrs:
+                    parent_run.close_killed(trial.user_attrs["run_id"])
+            elif outcome:
+                study.tell(trial, **outcome)
+            else:
+                retry(study, study.tell(trial, state=TrialState.FAIL))
     finally:
         if stop:
             raise stop
-
-
-def _end(study: optuna.Study, trial: optuna.Trial, outcome: dict[str, Any] | None) -> None:
-    """Tell Optuna the outcome of a trial; None, of an interrupted one, queues it again."""
-    if study.trials[trial.number].state.is_finished():
-        logger.warning("trial %d: another process took this one for dead", trial.number)
-        if "run_id" in trial.user_attrs:
-            parent_run.close_killed(trial.user_attrs["run_id"])
-    elif outcome:
-        study.tell(trial, **outcome)
-    else:
-        studies.retry(study, study.tell(trial, state=TrialState.FAIL))
 
 
 def _wait_for_storage(study: optuna.Study, error: StorageInternalError) -> None:
@@ -147,28 +128,17 @@ def _wait_for_storage(study: optuna.Study, error: StorageInternalError) -> None:
     raise error
 
 
-def progress(study: optuna.Study, spec: Spec, number: int, budget: Budget) -> str:
+def progress(study: optuna.Study, spec: Spec, number: int, trials: int) -> str:
     """Return a line about a trial that has ended: state, value, best, and the time left."""
-    trial = study.trials[number]
-    state, value = studies.state_of(trial), ""
-    if state == "failed":
-        state += f" ({trial.user_attrs['error']})"
+    trial, best = study.trials[number], best_trial(study)
+    text = f"trial {number}: {state_of(trial)}"
+    if "error" in trial.user_attrs:
+        text += f" ({trial.user_attrs['error']})"
     elif trial.value is not None:
-        state += f" after epoch {trial.last_step}" if state == "pruned" else ""
-        value = f", {spec.objective} {trial.value:.4f}"
-    best = studies.best_trial(study)
-    so_far = f"best {best.value:.4f} of trial {best.number}" if best else "none finished yet"
-    ended = [each for each in studies.spent(study) if each.state.is_finished()]
-    return (
-        f"trial {number}: {state}{value}; {so_far}; {len(ended)} of {budget.trials} trials, "
-        f"{_time_left(study, ended, budget)}"
-    )
-
-
-def _time_left(study: optuna.Study, ended: list[FrozenTrial], budget: Budget) -> str:
-    seconds = [each.duration.total_seconds() for each in ended if each.duration]
-    left = max(0, budget.trials - len(ended))
-    workers = len(studies.running(study)) + 1
-    estimate = left * sum(seconds) / len(seconds) / workers if seconds else 0
-    minutes = max(0, min(estimate, budget.seconds_left)) / 60
-    return f"about {minutes:.0f} min left" if minutes >= 1 else "less than a minute left"
+        text += f" after epoch {trial.last_step}" if trial.state == TrialState.PRUNED else ""
+        text += f", {spec.objective} {trial.value:.4f}"
+    text += f"; best {best.value:.4f} of trial {best.number}" if best else "; none finished yet"
+    seconds = [each.duration.total_seconds() for each in spent(study) if each.duration]
+    left = (trials - len(seconds)) * sum(seconds) / max(1, len(seconds) * (len(running(study)) + 1))
+    minutes = f"about {left / 60:.0f} min" if left >= 60 else "less than a minute"
+    return f"{text}; {len(seconds)} of {trials} trials, {minutes} left"

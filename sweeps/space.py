@@ -1,48 +1,28 @@
 """What is searched in each family, and what `--fix` leaves of it."""
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+from optuna.distributions import CategoricalDistribution as Choice
+from optuna.distributions import FloatDistribution as Floats
+from optuna.distributions import IntDistribution as Ints
 
 from colorization.config import VARIANTS, Config, tunable_fields
-
-if TYPE_CHECKING:
-    from optuna import Trial
 
 OWN_FLAGS = ("epochs", "seed")  # the same for all trials, or they could not be compared
 
 
-class Range(NamedTuple):
-    """Numbers from `low` to `high`, both included; whole ones if the bounds are."""
+class Part(NamedTuple):
+    """A field that is searched: what Optuna draws it from, and why."""
 
-    low: float
-    high: float
-    reason: str
-    log: bool = False
-    step: int | None = None
-
-    def __str__(self) -> str:
-        log, step = ", log" if self.log else "", f", step {self.step}" if self.step else ""
-        return f"{self.low:g} to {self.high:g}{log}{step}"
-
-    def draw(self, trial: "Trial", name: str) -> Any:
-        """Let an Optuna trial choose a number."""
-        if isinstance(self.low, int) and isinstance(self.high, int):
-            return trial.suggest_int(name, self.low, self.high, step=self.step or 1)
-        return trial.suggest_float(name, self.low, self.high, log=self.log)
-
-
-class Choice(NamedTuple):
-    """One of several names."""
-
-    options: tuple[str, ...]
+    drawn: Choice | Floats | Ints
     reason: str
 
     def __str__(self) -> str:
-        return " or ".join(self.options)
-
-    def draw(self, trial: "Trial", name: str) -> Any:
-        """Let an Optuna trial choose a name."""
-        return trial.suggest_categorical(name, self.options)
+        if isinstance(self.drawn, Choice):
+            return " or ".join(map(str, self.drawn.choices))
+        text = f"{self.drawn.low:g} to {self.drawn.high:g}" + ", log" * self.drawn.log
+        return text + (f", step {self.drawn.step}" if self.drawn.step not in (None, 1) else "")
 
 
 def of_family(family: str) -> dict[str, Config]:
@@ -50,44 +30,50 @@ def of_family(family: str) -> dict[str, Config]:
     return {name: config for name, config in VARIANTS.items() if config.family == family}
 
 
-def _searched_variants(family: str) -> tuple[str, ...]:
-    return tuple(name for name, config in of_family(family).items() if config.searched)
+def searched_variants(names: Any) -> Choice:
+    """Return the choice among the variants that are searched."""
+    return Choice([name for name in names if VARIANTS[name].searched])
 
 
 _RATE = "a factor of ten or so to either side of the default; what works spans orders of magnitude"
 
-SPACES: dict[str, dict[str, Range | Choice]] = {
+SPACES: dict[str, dict[str, Part]] = {
     "naive": {
-        "variant": Choice(
-            _searched_variants("naive"),
+        "variant": Part(
+            searched_variants(of_family("naive")),
             "with batch normalization or without, or a pretrained encoder; naive_basic is "
             "naive_dropout with dropout 0",
         ),
-        "filters": Range(
-            16, 48, "what two cores train in minutes; pin it higher on a GPU", step=16
+        "filters": Part(
+            Ints(16, 48, step=16), "what two cores train in minutes; pin it higher on a GPU"
         ),
-        "depth": Range(2, 5, "a bottleneck of 32 to 4 pixels; below 4 no garden is left to see"),
-        "dropout": Range(0.0, 0.5, "none at all, up to what still lets a small network learn"),
-        "learning_rate": Range(1e-4, 1e-2, _RATE, log=True),
+        "depth": Part(
+            Ints(2, 5), "a bottleneck of 32 to 4 pixels; below 4 no garden is left to see"
+        ),
+        "dropout": Part(
+            Floats(0.0, 0.5), "none at all, up to what still lets a small network learn"
+        ),
+        "learning_rate": Part(Floats(1e-4, 1e-2, log=True), _RATE),
     },
     "pix2pix": {
-        "variant": Choice(
-            _searched_variants("pix2pix"),
+        "variant": Part(
+            searched_variants(of_family("pix2pix")),
             "the paper's generator, or one around a pretrained encoder",
         ),
-        "filters": Range(8, 32, "what two cores train in minutes; pin it to 64 on a GPU", step=8),
-        "depth": Range(
-            4, 7, "7 reach the paper's bottleneck of one pixel; fewer are quicker; an encoder has 5"
+        "filters": Part(
+            Ints(8, 32, step=8), "what two cores train in minutes; pin it to 64 on a GPU"
         ),
-        "dropout": Range(0.0, 0.7, "around the paper's 0.5, and none at all"),
-        "generator_only_learning_rate": Range(1e-4, 1e-2, _RATE, log=True),
-        "generator_learning_rate": Range(5e-5, 2e-3, _RATE, log=True),
-        "discriminator_learning_rate": Range(2e-5, 2e-3, _RATE, log=True),
-        "l1_weight": Range(
-            2.0,
-            500.0,
+        "depth": Part(
+            Ints(4, 7),
+            "7 reach the paper's one pixel; fewer are quicker; an encoder has 5",
+        ),
+        "dropout": Part(Floats(0.0, 0.7), "around the paper's 0.5, and none at all"),
+        "generator_only_learning_rate": Part(Floats(1e-4, 1e-2, log=True), _RATE),
+        "generator_learning_rate": Part(Floats(5e-5, 2e-3, log=True), _RATE),
+        "discriminator_learning_rate": Part(Floats(2e-5, 2e-3, log=True), _RATE),
+        "l1_weight": Part(
+            Floats(2.0, 500.0, log=True),
             "from colorful to accurate: the paper's 100, or 17 around an encoder",
-            log=True,
         ),
     },
 }
@@ -96,9 +82,7 @@ SPACES: dict[str, dict[str, Range | Choice]] = {
 def parse_fix(family: str, text: str) -> dict[str, Any]:
     """Return what `--fix` pins: field to value, of the field's type.
 
-    Args:
-        family: `naive` or `pix2pix`.
-        text: `variant=naive_deep,filters=32`; any field of a config but `epochs` and `seed`.
+    `text` is such as `variant=naive_deep,filters=32`: any field of a config but `OWN_FLAGS`.
 
     Raises:
         ValueError: the text cannot be read, a name is no field of the family, or a value is

@@ -4,17 +4,15 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
+
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial
 
 from colorization.config import VARIANTS, Config, tunable_fields
-from sweeps.space import SPACES, Choice, Range, of_family
+from sweeps.space import SPACES, Part, of_family, searched_variants
 
-if TYPE_CHECKING:
-    from optuna import Trial
-    from optuna.trial import FrozenTrial
-
-# Each with its direction, as Optuna names it.
-OBJECTIVES = {
+OBJECTIVES: dict[str, Literal["minimize", "maximize"]] = {
     "color_error": "minimize",
     "delta_e": "minimize",
     "psnr": "maximize",
@@ -51,24 +49,23 @@ class Spec:
         object.__setattr__(self, "variants", self.variants or known)
 
     @property
-    def direction(self) -> str:
-        """Whether Optuna shall `minimize` or `maximize` the objective."""
-        return OBJECTIVES[self.objective]
-
-    @property
     def identity(self) -> dict[str, Any]:
         """What a study compares when it goes on: every field, and a digest of every variant."""
         variants = {name: _digest(VARIANTS.get(name)) for name in self.variants}
         return dataclasses.asdict(self) | {"variants": variants}
 
     @property
-    def searched(self) -> dict[str, Range | Choice]:
-        """What is left to search: field to `Range` or `Choice`."""
+    def searched(self) -> dict[str, Part]:
+        """What is left to search, by field."""
         parts = {name: part for name, part in SPACES[self.family].items() if name not in self.fix}
         if "variant" in parts:
-            options = tuple(name for name in self.variants if VARIANTS[name].searched)
-            parts["variant"] = Choice(options, parts["variant"].reason)
+            parts["variant"] = parts["variant"]._replace(drawn=searched_variants(self.variants))
         return parts
+
+    @property
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """What a trial draws, see `Study.ask`."""
+        return {name: part.drawn for name, part in self.searched.items()}
 
     @property
     def full_epochs(self) -> int:
@@ -80,43 +77,32 @@ class Spec:
 
         Where `fix` makes two of them the same network, the first is returned.
         """
-        presets: dict[str, Config] = {}
-        networks = set()
+        presets: dict[Config, Config] = {}  # by the network that they are
         for name in self.variants:
-            config = self._with_flags(VARIANTS[name], {}, epochs)
+            config = self._with(VARIANTS[name], {}, epochs)
             network = dataclasses.replace(config, variant=self._drawn_as(config), searched=True)
-            if network not in networks:
-                presets[name] = config
-                networks.add(network)
-        return presets
-
-    def draw(self, trial: "Trial") -> Config:
-        """Let an Optuna trial choose a config; every choice is a valid one."""
-        return self.config_of(
-            {name: part.draw(trial, name) for name, part in self.searched.items()}
-        )
+            presets.setdefault(network, config)
+        return {config.variant: config for config in presets.values()}
 
     def config_of(self, params: dict[str, Any], epochs: int | None = None) -> Config:
         """Return the parameters of a trial, of all searched fields, as a config."""
-        return self._with_flags(VARIANTS[(params | self.fix)["variant"]], params, epochs)
+        return self._with(VARIANTS[(params | self.fix)["variant"]], params, epochs)
 
-    def config_of_trial(self, trial: "FrozenTrial", epochs: int) -> Config:
+    def config_of_trial(self, trial: FrozenTrial, epochs: int) -> Config:
         """Return the config of a finished trial, to be trained for another number of epochs."""
         preset = trial.user_attrs.get("preset")
         return self.presets(epochs)[preset] if preset else self.config_of(trial.params, epochs)
 
     def params_of(self, config: Config) -> dict[str, Any]:
         """Return a config as the parameters of a trial."""
-        params = {name: getattr(config, name) for name in self.searched}
-        return params | ({"variant": self._drawn_as(config)} if "variant" in params else {})
+        fields = dataclasses.asdict(config) | {"variant": self._drawn_as(config)}
+        return {name: fields[name] for name in self.searched}
 
     def table(self) -> list[dict[str, str]]:
         """Return the space as rows: field, range and reason; pinned fields first."""
-        rows = [{"field": f, "range": str(value), "reason": "fix"} for f, value in self.fix.items()]
-        return rows + [
-            {"field": name, "range": str(part), "reason": part.reason}
-            for name, part in self.searched.items()
-        ]
+        rows = [(name, str(value), "fix") for name, value in self.fix.items()]
+        rows += [(name, str(part), part.reason) for name, part in self.searched.items()]
+        return [dict(zip(("field", "range", "reason"), row, strict=True)) for row in rows]
 
     def _drawn_as(self, config: Config) -> str:
         """Return the variant that a trial chooses to draw this config's network.
@@ -130,19 +116,16 @@ class Spec:
             if VARIANTS[name].searched and _unsearched(VARIANTS[name]) == _unsearched(preset):
                 return name
         raise ValueError(
-            f"A sweep cannot draw {config.variant}. Expected a searched variant that differs only "
-            f"in {', '.join(SPACES[config.family])}: give it searched=True. "
-            f"Received: searched=False"
+            f"A sweep cannot draw {config.variant}. Expected searched=True, or such a variant that "
+            f"differs only in {', '.join(SPACES[config.family])}. Received: searched=False"
         )
 
-    def _with_flags(self, config: Config, params: dict[str, Any], epochs: int | None) -> Config:
+    def _with(self, config: Config, params: dict[str, Any], epochs: int | None) -> Config:
         """Change fields of a config. The depth is cut to what its network can have."""
         fields = params | self.fix | {"epochs": epochs or self.epochs, "seed": self.seed}
-        fields["variant"] = config.variant
-        if "depth" in fields:
-            (depth,) = (field for field in tunable_fields(config) if field.name == "depth")
-            fields["depth"] = min(fields["depth"], depth.metadata["high"])
-        return dataclasses.replace(config, **fields)
+        (depth,) = (field for field in tunable_fields(config) if field.name == "depth")
+        fields["depth"] = min(fields.get("depth", config.depth), depth.metadata["high"])
+        return dataclasses.replace(config, **fields | {"variant": config.variant})
 
 
 def _unsearched(config: Config) -> tuple[type, dict[str, Any]]:

@@ -9,7 +9,7 @@ from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 
 from colorization.config import Config
-from sweeps.spec import Spec
+from sweeps.spec import OBJECTIVES, Spec
 from sweeps.storage import Storage, unwarned
 
 FULL_TRIALS = 3  # are finished before the first is pruned
@@ -32,7 +32,10 @@ def open_study(storage: Storage, name: str, spec: Spec) -> tuple[optuna.Study, S
             changed or is gone.
     """
     study = optuna.create_study(
-        study_name=name, storage=storage.optuna, direction=spec.direction, load_if_exists=True
+        study_name=name,
+        storage=storage.optuna,
+        direction=OBJECTIVES[spec.objective],
+        load_if_exists=True,
     )
     known = study.user_attrs.get("spec")
     if known is None and not study.get_trials(deepcopy=False):

@@ -1,4 +1,4 @@
-"""One trial: a config is drawn, trained and logged in a run of its own, or given up early."""
+"""One trial: a config is trained and logged in a run of its own, or given up early."""
 
 import contextlib
 from typing import Any
@@ -21,69 +21,61 @@ OUTAGES = (MlflowException, StorageInternalError, OSError)
 INTERRUPTIONS = (KeyboardInterrupt, SystemExit, UpdateFinishedTrialError, *OUTAGES)
 
 
-class Objective:
-    """Trains what an Optuna trial draws, on the training pictures; the test's stay untouched.
+def run_name(number: int | str) -> str:
+    """Return the name of a trial's MLflow run, by which it is found again."""
+    return f"trial {number}"
 
-    Args:
-        spec: of the study.
-        splits: that are trained on and validated with.
-        data: as the command line names them.
-        parent_run_id: of the study's MLflow run.
+
+def run_trial(
+    trial: optuna.Trial, spec: Spec, splits: Splits, data: str, parent_run_id: str
+) -> dict[str, Any]:
+    """Train what an Optuna trial has drawn; the test pictures stay untouched.
+
+    Returns:
+        The outcome, as arguments of `Study.tell`. The value is the objective in the epoch whose
+        weights are kept.
+
+    Raises:
+        BaseException: one of `INTERRUPTIONS`.
     """
+    try:
+        with tracking.open_run(run_name(trial.number), parent_run_id) as run:
+            try:
+                trial.set_user_attr("run_id", run.info.run_id)
+                return _train(trial, spec, splits, data)
+            except MlflowException:
+                raise  # of a server that is gone: a tag would take minutes
+            except BaseException as error:
+                state = "killed" if isinstance(error, INTERRUPTIONS) else "failed"
+                with contextlib.suppress(MlflowException):
+                    mlflow.set_tag("state", state)
+                raise
+    except INTERRUPTIONS:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {redacted(error)}".partition("\n")[0]
+        trial.set_user_attr("error", reason)
+        return {"state": TrialState.FAIL}
 
-    def __init__(self, spec: Spec, splits: Splits, data: str, parent_run_id: str) -> None:
-        self.spec = spec
-        self.splits = splits
-        self.data = data
-        self.parent_run_id = parent_run_id
 
-    def __call__(self, trial: optuna.Trial) -> dict[str, Any]:
-        """Return the trial's outcome, as arguments of `Study.tell`.
-
-        The value is the objective in the epoch whose weights are kept.
-
-        Raises:
-            UpdateFinishedTrialError: another process has taken the trial over.
-            KeyboardInterrupt, SystemExit, MlflowException, StorageInternalError, OSError: see
-                `INTERRUPTIONS`.
-        """
-        try:
-            with tracking.open_run(run_name(trial.number), self.parent_run_id) as run:
-                try:
-                    trial.set_user_attr("run_id", run.info.run_id)
-                    return self._train(trial)
-                except MlflowException:
-                    raise  # of a server that is gone: a tag would take minutes
-                except BaseException as error:
-                    state = "killed" if isinstance(error, INTERRUPTIONS) else "failed"
-                    with contextlib.suppress(MlflowException):
-                        mlflow.set_tag("state", state)
-                    raise
-        except INTERRUPTIONS:
-            raise
-        except Exception as error:
-            reason = f"{type(error).__name__}: {redacted(error)}".partition("\n")[0]
-            trial.set_user_attr("error", reason)
-            return {"state": TrialState.FAIL}
-
-    def _train(self, trial: optuna.Trial) -> dict[str, Any]:
-        tags = {"sweep": "trial", "trial": trial.number, "study": trial.study.study_name}
-        kept = ("preset", "retry_of")
-        tags |= {name: trial.user_attrs[name] for name in kept if name in trial.user_attrs}
-        mlflow.set_tags(tags | {"state": "running"})
-        config = self.spec.draw(trial)
-        tracking.log_config(config, data=self.data)
-        tracking.log_data(self.splits, used=("train", "val"))
-        report = Report(trial, self.spec)
-        callbacks = [tracking.EpochLog(config, self.splits.val), report]
-        result = train.train(config, self.splits, callbacks)
-        tracking.log_training(result)
-        mlflow.log_metric("value", report.value)
-        mlflow.set_tag("state", "pruned" if report.pruned else "finished")
-        if report.pruned:
-            mlflow.end_run("KILLED")
-            return {"state": TrialState.PRUNED}
-        return {"values": report.value}
+def _train(trial: optuna.Trial, spec: Spec, splits: Splits, data: str) -> dict[str, Any]:
+    tags = {"sweep": "trial", "trial": trial.number, "study": trial.study.study_name}
+    kept = {
+        name: trial.user_attrs[name] for name in ("preset", "retry_of") & trial.user_attrs.keys()
+    }
+    mlflow.set_tags(tags | kept | {"state": "running"})
+    config = spec.config_of(trial.params)
+    tracking.log_config(config, data=data)
+    tracking.log_data(splits, used=("train", "val"))
+    report = Report(trial, spec)
+    result = train.train(config, splits, [tracking.EpochLog(config, splits.val), report])
+    tracking.log_training(result)
+    mlflow.log_metric("value", report.value)
+    mlflow.set_tag("state", "pruned" if report.pruned else "finished")
+    if report.pruned:
+        mlflow.end_run("KILLED")
+        return {"state": TrialState.PRUNED}
+    return {"values": report.value}
 
 
 class Report(keras.callbacks.Callback):
@@ -101,7 +93,6 @@ class Report(keras.callbacks.Callback):
         super().__init__()
         self.trial = trial
         self.spec = spec
-        self.criterion = evaluation.CRITERIA[spec.family]
         self.best_score: float | None = None
         self.value = float("nan")
         self.pruned = False
@@ -112,15 +103,11 @@ class Report(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
         """Report, and stop a training that is not worth its time."""
-        score = logs[f"val_{self.criterion.metric}"]
-        if self.best_score is None or self.criterion.better(score, self.best_score):
+        criterion = evaluation.CRITERIA[self.spec.family]
+        score = logs[f"val_{criterion.metric}"]
+        if self.best_score is None or criterion.better(score, self.best_score):
             self.best_score, self.value = score, float(logs[f"val_{self.spec.objective}"])
         self.trial.report(self.value, epoch + 1)
         last = epoch + 1 == self.spec.epochs
         if not last and "preset" not in self.trial.user_attrs and self.trial.should_prune():
             self.pruned = self.model.stop_training = True
-
-
-def run_name(number: int | str) -> str:
-    """Return the name of a trial's MLflow run, by which it is found again."""
-    return f"trial {number}"

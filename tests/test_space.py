@@ -13,9 +13,10 @@ def spec(family, fix=(), epochs=3):
 
 
 def lies_in(part, value):
-    if isinstance(part, space.Choice):
-        return value in part.options
-    return part.low <= value <= part.high and not (part.step and (value - part.low) % part.step)
+    if isinstance(part.drawn, space.Choice):
+        return value in part.drawn.choices
+    low, high, step = part.drawn.low, part.drawn.high, part.drawn.step
+    return low <= value <= high and not (step and (value - low) % step)
 
 
 @pytest.mark.parametrize("family", space.SPACES)
@@ -23,7 +24,8 @@ def test_every_bound_and_name_is_a_valid_config_of_the_family(family):
     (name, first), *_ = space.of_family(family).items()
     middle = {field: getattr(first, field) for field in space.SPACES[family]}
     for field, part in space.SPACES[family].items():
-        ends = part.options if isinstance(part, space.Choice) else (part.low, part.high)
+        drawn = part.drawn
+        ends = drawn.choices if isinstance(drawn, space.Choice) else (drawn.low, drawn.high)
         for value in ends:
             config = spec(family).config_of(middle | {field: value})
             assert getattr(config, field) == value
@@ -49,8 +51,9 @@ def test_what_optuna_draws_lies_in_the_space(family):
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(50):
-        trial = study.ask()
-        config = spec(family, {"batch_size": 2}).draw(trial)
+        pinned = spec(family, {"batch_size": 2})
+        trial = study.ask(pinned.distributions)
+        config = pinned.config_of(trial.params)
         assert config.batch_size == 2
         assert set(trial.params) == set(space.SPACES[family])
         parts = space.SPACES[family].items()

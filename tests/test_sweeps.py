@@ -431,21 +431,24 @@ def prepared(opened):
     return lambda name, **flags: opened(name, **flags)[0]
 
 
+def draw(study, spec):
+    return spec.config_of(study.ask(spec.distributions).params)
+
+
 def test_a_study_goes_on_with_its_own_variants_when_another_one_was_added(opened, monkeypatch):
     study, before = opened("june", fix="")
     presets = len(study.trials)
-    drawn = before.draw(study.ask())
+    drawn = draw(study, before)
     added = dataclasses.replace(VARIANTS["naive_deep"], variant="naive_new", epochs=99)
     monkeypatch.setitem(VARIANTS, "naive_new", added)
-    monkeypatch.setitem(space.SPACES["naive"], "variant", space.Choice(("naive_new",), "new"))
     study, after = opened("june", fix="")
     assert (after, after.presets()) == (before, before.presets())
     assert after.full_epochs == VARIANTS["naive_efficientnet"].epochs
     assert len(study.trials) == presets
     study.sampler = optuna.samplers.RandomSampler(seed=0)
-    configs = [drawn] + [after.draw(study.ask()) for _ in range(presets + 20)]
-    assert {config.variant for config in configs} == set(before.searched["variant"].options)
-    assert "naive_new" in opened("july", fix="")[1].searched["variant"].options
+    configs = [drawn] + [draw(study, after) for _ in range(presets + 20)]
+    assert {config.variant for config in configs} == set(before.searched["variant"].drawn.choices)
+    assert "naive_new" in opened("july", fix="")[1].variants
 
 
 def test_a_study_whose_variant_has_changed_or_gone_is_another_one(opened, monkeypatch):
