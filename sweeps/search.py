@@ -43,8 +43,7 @@ def search(
         deadline: after which this process begins no other, by `time.monotonic`.
 
     Returns:
-        Whether the study has ended. It has not if this process's time is over and another one is
-        still at work.
+        Whether the study has ended: if the time is over, another process may still be at work.
     """
     while True:
         trial = None

@@ -1,6 +1,8 @@
 """Where a study is kept, SQLite or PostgreSQL, and the locks that its processes share."""
 
 import contextlib
+import logging
+import os
 import re
 import time
 import warnings
@@ -21,12 +23,13 @@ from colorization.address import redacted, shown
 DEFAULT = "sqlite:///sweeps.db"
 HEARTBEAT_SECONDS = 5
 GRACE_SECONDS = 20  # of silence; then a trial is stale
-BUSY_SECONDS = 60  # SQLite lets one process write at a time: how long the others wait
 LOCK_POLL_SECONDS = 0.2
-CONNECT_SECONDS = 10  # until a PostgreSQL that does not answer counts as away
+SQLITE = {"timeout": 60}  # seconds that a process waits for others: one may write at a time
+POSTGRESQL = {"connect_timeout": 10}  # seconds after which a server counts as away
 KEEPALIVES = "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
+EXPECTED = "Expected sqlite:///file.db or postgresql://user@host/database"
 
-_EXPECTED = "Expected sqlite:///file.db or postgresql://user@host/database"
+logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -43,12 +46,11 @@ class Storage:
 
     Args:
         url: `sqlite:///file.db` or `postgresql://user@host/database`.
-        on_stale_trial: function of an Optuna study and a trial that failed because its process
-            had sent no heartbeat for `GRACE_SECONDS`.
+        on_stale_trial: called with a study and a trial that failed after `GRACE_SECONDS` without
+            a heartbeat of its process.
 
     Attributes:
         shown: the URL as `address.shown` shows it.
-        has_password: whether there was one in it.
         optuna: `optuna.storages.RDBStorage`.
 
     Raises:
@@ -60,15 +62,23 @@ class Storage:
     ) -> None:
         self._url = _parse(url)
         self.shown = shown(url)
-        named = any("password" in name.lower() for name in self._url.query)
-        self.has_password = bool(self._url.password) or named
+        options: dict[str, Any] = {"connect_args": SQLITE}
+        if self._url.get_backend_name() == "postgresql":
+            options = {"connect_args": POSTGRESQL, "pool_pre_ping": True}  # finds it restarted
         try:
-            with self.lock("tables"):  # two at once cannot create the same tables
-                self.optuna = _open(self._url, on_stale_trial)
+            # Two at once cannot create the same tables.
+            with self.lock("tables"), unwarned():
+                self.optuna = _RDBStorage(
+                    self._url.render_as_string(hide_password=False),
+                    engine_kwargs=options,
+                    heartbeat_interval=HEARTBEAT_SECONDS,
+                    grace_period=GRACE_SECONDS,
+                    heartbeat_stale_trial_callback=on_stale_trial,
+                )
         except (StorageInternalError, SQLAlchemyError, ImportError, RuntimeError, OSError) as error:
             reason = redacted(getattr(error, "orig", None) or error, url).strip().splitlines()[0]
             raise ValueError(
-                f"The storage does not answer. {_EXPECTED}, of a running server. "
+                f"The storage does not answer. {EXPECTED}, of a running server. "
                 f"Received: storage={self.shown!r}: {reason}"
             ) from error
 
@@ -83,16 +93,15 @@ class Storage:
             with FileLock(f"{self._url.database}.{key:08x}.lock"):
                 yield
             return
-        # A machine that lost power holds no lock: the server notices by keepalives.
-        options = {"options": KEEPALIVES, "connect_timeout": CONNECT_SECONDS}
+        # By keepalives the server notices a machine that lost power.
+        options = POSTGRESQL | {"options": KEEPALIVES}
         engine = sqlalchemy.create_engine(
             self._url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=options
         )
         taken = sqlalchemy.select(sqlalchemy.func.pg_try_advisory_lock(key))
         try:
             with engine.connect() as connection:  # the lock is gone with it
-                # Polled: a wait inside the server would not hear Ctrl-C.
-                while not connection.scalar(taken):
+                while not connection.scalar(taken):  # polled: a wait in the server hears no Ctrl-C
                     time.sleep(LOCK_POLL_SECONDS)
                 yield
         except SQLAlchemyError as error:
@@ -115,28 +124,16 @@ def _parse(text: str) -> sqlalchemy.URL:
         # What cannot be read may still hold a password: only its scheme is shown.
         scheme = re.match(r"([\w+]+://)?", text)
         raise ValueError(
-            f"The storage's URL cannot be read. {_EXPECTED}. Received: {scheme and scheme[0]!r}..."
+            f"The storage's URL cannot be read. {EXPECTED}. Received: {scheme and scheme[0]!r}..."
         ) from None
     if backend not in ("sqlite", "postgresql") or not url.database or url.database == ":memory:":
-        raise ValueError(f"Unknown kind of storage. {_EXPECTED}. Received: storage={shown(text)!r}")
+        raise ValueError(f"Unknown kind of storage. {EXPECTED}. Received: storage={shown(text)!r}")
+    instead = "in PGPASSWORD or ~/.pgpass"
     if "password" in url.query:
         raise ValueError(
-            "The storage's query holds a password, which logs would show. Expected it in "
-            f"PGPASSWORD or ~/.pgpass. Received: storage={shown(text)!r}"
+            f"The storage's query holds a password, which logs would show. Expected it {instead}. "
+            f"Received: storage={shown(text)!r}"
         )
+    if "MLFLOW_RUN_ID" in os.environ and (url.password or "sslpassword" in url.query):
+        logger.warning("`mlflow run` has logged a password: next time, give it %s", instead)
     return url
-
-
-@unwarned()
-def _open(url: sqlalchemy.URL, on_stale_trial: Callable | None) -> optuna.storages.RDBStorage:
-    options: dict[str, Any] = {"connect_args": {"timeout": BUSY_SECONDS}}
-    if url.get_backend_name() == "postgresql":
-        # `pool_pre_ping` finds a server again that was restarted.
-        options = {"pool_pre_ping": True, "connect_args": {"connect_timeout": CONNECT_SECONDS}}
-    return _RDBStorage(
-        url.render_as_string(hide_password=False),
-        engine_kwargs=options,
-        heartbeat_interval=HEARTBEAT_SECONDS,
-        grace_period=GRACE_SECONDS,
-        heartbeat_stale_trial_callback=on_stale_trial,
-    )

@@ -8,7 +8,6 @@ import optuna
 from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 
-from colorization.config import Config
 from sweeps.spec import OBJECTIVES, Spec
 from sweeps.storage import Storage, unwarned
 
@@ -21,30 +20,22 @@ logger = logging.getLogger(__name__)
 def open_study(storage: Storage, name: str, spec: Spec) -> tuple[optuna.Study, Spec]:
     """Create a study, or join the one of this name; its first trials are the presets.
 
-    A study goes on with the variants that it was created with: Optuna refuses a categorical
-    parameter whose choices have changed. To be called under a lock.
-
-    Returns:
-        The study, and `spec` with the study's variants.
+    A study goes on with the variants that it was created with, which the returned spec names:
+    Optuna refuses other choices. To be called under a lock.
 
     Raises:
-        ValueError: there is a study of this name with another spec, or one of its variants has
-            changed or is gone.
+        ValueError: the study of this name has another spec, or other configs of its variants.
     """
+    direction = OBJECTIVES[spec.objective]
     study = optuna.create_study(
-        study_name=name,
-        storage=storage.optuna,
-        direction=OBJECTIVES[spec.objective],
-        load_if_exists=True,
+        study_name=name, storage=storage.optuna, direction=direction, load_if_exists=True
     )
-    known = study.user_attrs.get("spec")
-    if known is None and not study.get_trials(deepcopy=False):
-        known = spec.identity
-        study.set_user_attr("spec", known)
-    known = known or {}
-    spec = dataclasses.replace(spec, variants=tuple(known.get("variants", ())))
-    expected, received = ({**each, **each.get("variants", {})} for each in (known, spec.identity))
-    changed = [key for key in received if received[key] != expected.get(key) and key != "variants"]
+    if "spec" not in study.user_attrs and not study.trials:
+        study.set_user_attr("spec", spec.identity)
+    known = study.user_attrs.get("spec", {"variants": {}})
+    spec = dataclasses.replace(spec, variants=tuple(known["variants"]))
+    expected, received = (each.pop("variants") | each for each in (known, spec.identity))
+    changed = [key for key in received if received[key] != expected.get(key)]
     if changed:
         raise ValueError(
             f"There is another study of this name: give this one its own. Expected "
@@ -53,16 +44,16 @@ def open_study(storage: Storage, name: str, spec: Spec) -> tuple[optuna.Study, S
         )
     study.pruner = pruner(spec)
     for variant, config in spec.presets().items():
-        attributes = {"preset": variant}
-        study.enqueue_trial(spec.params_of(config), user_attrs=attributes, skip_if_exists=True)
+        tags = {"preset": variant}
+        study.enqueue_trial(spec.params_of(config), user_attrs=tags, skip_if_exists=True)
     return study, spec
 
 
 def sampler(spec: Spec, number: int) -> optuna.samplers.TPESampler:
-    """Return the sampler of a trial.
+    """Return the sampler of a trial, seeded by its number.
 
-    Seeded by the trial's number: processes that draw at the same time do not draw the same, and
-    a study that was stopped and goes on draws what it would have drawn.
+    Processes that draw at the same time do not draw the same, and a study that was stopped draws
+    what it would have drawn.
     """
     seed = int(np.random.SeedSequence([spec.seed, number]).generate_state(1)[0])
     return optuna.samplers.TPESampler(seed=seed)
@@ -71,27 +62,23 @@ def sampler(spec: Spec, number: int) -> optuna.samplers.TPESampler:
 def pruner(spec: Spec) -> optuna.pruners.MedianPruner:
     """Return the pruner: a trial ends that is worse than the median of the finished ones.
 
-    No trial ends before half of its epochs, a GAN's not before half of those with the
-    discriminator, by whichever preset that comes last. Until then the learning rates are high, and
-    the order of the trials says little of how they will end. Hyperband, which begins earlier, took
-    0.86 of an unpruned sweep's compute to as good a value instead of 0.62
+    It begins at half of the epochs, a GAN's at half of those with the discriminator, by the preset
+    that comes last: while learning rates are high, the order of the trials says little of the end.
+    Hyperband took 0.86 of an unpruned sweep's compute to as good a value, this one 0.62
     (`benchmarks/sweep.py`, median of ten seeds; rates were held for half of the epochs then).
     """
-    begin = max(_half(config) for config in spec.presets().values())
-    return optuna.pruners.MedianPruner(n_startup_trials=FULL_TRIALS, n_warmup_steps=max(1, begin))
-
-
-def _half(config: Config) -> int:
-    start = config.generator_only_epochs
-    return ((start if start < config.epochs else 0) + config.epochs) // 2
+    # Where no epoch has a discriminator, the remainder is 0.
+    starts = [each.generator_only_epochs % each.epochs for each in spec.presets().values()]
+    begin = max(1, (max(starts) + spec.epochs) // 2)
+    return optuna.pruners.MedianPruner(n_startup_trials=FULL_TRIALS, n_warmup_steps=begin)
 
 
 def spent(study: optuna.Study) -> list[FrozenTrial]:
     """Return the trials that count: all that have begun but those that were retried."""
     trials = study.get_trials(deepcopy=False)
-    retried = {trial.user_attrs.get("retry_of") for trial in trials}
-    begun = [trial for trial in trials if trial.state != TrialState.WAITING]
-    return [trial for trial in begun if trial.number not in retried]
+    skipped = {trial.user_attrs.get("retry_of") for trial in trials}
+    skipped |= {trial.number for trial in trials if trial.state == TrialState.WAITING}
+    return [trial for trial in trials if trial.number not in skipped]
 
 
 def running(study: optuna.Study) -> list[FrozenTrial]:
@@ -106,7 +93,7 @@ def best_trial(study: optuna.Study) -> FrozenTrial | None:
 
 
 def on_stale_trial(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Queue a trial again whose process has died; see `Storage`."""
+    """Queue a trial again whose process has died."""
     again = retry(study, trial, crashed=True)
     outcome = "will be tried again" if again else "is given up, as were those that it repeated"
     logger.warning("trial %d: its process has died; it %s", trial.number, outcome)
@@ -114,16 +101,9 @@ def on_stale_trial(study: optuna.Study, trial: FrozenTrial) -> None:
 
 @unwarned()
 def retry(study: optuna.Study, trial: FrozenTrial, crashed: bool = False) -> bool:
-    """Put the parameters of a trial that ended without its fault back into the queue.
+    """Queue a trial again that ended without its fault, as a copy; return whether it was.
 
-    Args:
-        study: an Optuna study.
-        trial: that has ended; a copy, whose attributes are changed here.
-        crashed: whether its process did, which the parameters may have caused. This happens
-            `MAX_CRASHES` times at most.
-
-    Returns:
-        Whether it will be tried again.
+    The parameters may be what `crashed` its process: that happens `MAX_CRASHES` times at most.
     """
     kept = {name: value for name, value in trial.user_attrs.items() if name == "preset"}
     trial.user_attrs = kept | {"retry_of": trial.number}
@@ -131,14 +111,10 @@ def retry(study: optuna.Study, trial: FrozenTrial, crashed: bool = False) -> boo
         crashes = len(RetryHeartbeatStaleTrialCallback.retry_history(trial))
         RetryHeartbeatStaleTrialCallback(max_retry=MAX_CRASHES)(study, trial)
         return crashes < MAX_CRASHES
-    again = optuna.trial.create_trial(
-        state=TrialState.WAITING,
-        params=trial.params,
-        distributions=trial.distributions,
-        user_attrs=trial.user_attrs,
-        system_attrs=trial.system_attrs,  # the queued parameters that it had not yet drawn
-    )
-    study.add_trial(again)
+    trial.state = TrialState.WAITING
+    trial.values = trial.datetime_start = trial.datetime_complete = None
+    trial.intermediate_values = {}
+    study.add_trial(trial)  # with the parameters that were queued and not yet drawn
     return True
 
 
