@@ -73,7 +73,7 @@ def _conclude(
         raise NoWinner(
             f"The best config broke down. Expected finite losses. Received: trial={best.number}"
         )
-    contenders = [Winner(config, run)]
+    contenders: list[comparison.Contender] = [Winner(config, run)]
     for each in spec.presets(epochs).values():
         if each != config and (run := _trained(each, splits, data, "preset", parent_run_id)):
             contenders.append(comparison.Contender(each, run))
