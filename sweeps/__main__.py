@@ -111,9 +111,10 @@ def run(
             flags = vars(arguments) | {"study": name, "storage": storage.shown}
             flags |= {each: getattr(spec, each) for each in ("objective", "epochs", "seed")}
             parent_run.open_parent(study, spec, splits, launched, flags)
-        logger.info("study %s in %s, %s", name, storage.shown, study.user_attrs["run_id"])
+        run_id = study.user_attrs["run_id"]
+        logger.info("study %s in %s, MLflow run %s", name, storage.shown, run_id)
         common = {"spec": spec, "splits": splits, "data": arguments.data}
-        objective = functools.partial(run_trial, **common, parent_run_id=study.user_attrs["run_id"])
+        objective = functools.partial(run_trial, **common, parent_run_id=run_id)
         with parent_run.killed_if_stopped(study):
             ended = search.search(study, spec, turn, objective, arguments.trials, deadline)
         if not ended:
@@ -122,7 +123,7 @@ def run(
         with storage.lock(f"winner {name}"):  # held through a training; the second finds it done
             with turn():
                 parent_run.update(study, concluding=True)
-            epochs = int(arguments.final_epochs or spec.full_epochs)
+            epochs = int(float(arguments.final_epochs or spec.full_epochs))
             winner = finalize.conclude(study, spec, splits, arguments.data, epochs)
             if winner:
                 command = promotion.serve_command(winner.model_uri)

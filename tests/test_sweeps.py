@@ -343,28 +343,31 @@ def check_the_story(client, parent, runs, study):
 
 
 @pytest.mark.slow
-def test_a_sweep_goes_on_where_ctrl_c_stopped_it_and_repeats_nothing(
+def test_a_sweep_goes_on_where_ctrl_c_or_sigterm_stopped_it_and_repeats_nothing(
     sweep, tracking_server, tmp_path
 ):
     storage = f"sqlite:///{tmp_path}/own.db"
     flags = {"study": "stopped", "storage": storage, "trials": 2, "epochs": LONG}
-    process = sweep(tracking_server, **flags)
-    while (stopped := mid_trial([process], storage, "stopped", LONG)).number == 0:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    finish(process, status=130)
-    parent, runs = logged(tracking_server, "stopped")
-    assert parent.info.status == "KILLED"
-    assert states(runs) == {0: ("FINISHED", "finished"), 1: ("KILLED", "killed")}
+    expected = {0: ("FINISHED", "finished")}
+    for number, stop, status in ((1, signal.SIGINT, 130), (2, signal.SIGTERM, 143)):
+        process = sweep(tracking_server, **flags)
+        while (stopped := mid_trial([process], storage, "stopped", LONG)).number < number:
+            time.sleep(0.1)
+        process.send_signal(stop)
+        finish(process, status=status)
+        parent, runs = logged(tracking_server, "stopped")
+        assert parent.info.status == "KILLED"
+        expected[number] = ("KILLED", "killed")
+        assert states(runs) == expected
     finish(sweep(tracking_server, **flags))
     resumed, runs = logged(tracking_server, "stopped")
     assert resumed.info.run_id == parent.info.run_id
     assert resumed.info.status == "FINISHED"
     study = load(storage, "stopped")
-    assert [trial.number for trial in study.trials] == [0, 1, 2]
-    assert study.trials[2].params == stopped.params
-    assert study.trials[2].state in (TrialState.COMPLETE, TrialState.PRUNED)
-    assert len(runs) == 3
+    assert [trial.number for trial in study.trials] == [0, 1, 2, 3]
+    assert study.trials[3].params == study.trials[1].params == stopped.params
+    assert study.trials[3].state in (TrialState.COMPLETE, TrialState.PRUNED)
+    assert len(runs) == 4
     output = finish(sweep(tracking_server, **flags | {"objective": "psnr"}), status=2)
     assert "There is another study of this name" in output and "objective=psnr" in output
     assert logged(tracking_server, "stopped")[0].info.status == "FINISHED"
