@@ -78,6 +78,7 @@ def _fail_stale_trials(study: optuna.Study) -> None:
 
 @unwarned()
 def _take(study: optuna.Study, spec: Spec) -> optuna.Trial:
+    """Take the next trial. `Study.optimize` would hold the turn until its training ends."""
     study.sampler = sampler(spec, len(study.get_trials(deepcopy=False)))
     trial = study.ask(spec.distributions)
     study._storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
@@ -90,7 +91,7 @@ def _train(study: optuna.Study, turn: Turn, trial: optuna.Trial, objective: Obje
     outcome: dict[str, Any] | None = None
     stop: BaseException | None = None
     try:
-        with get_heartbeat_thread(trial._trial_id, study._storage):
+        with get_heartbeat_thread(trial._trial_id, study._storage):  # as `Study.optimize` does
             outcome = objective(trial)
     except StorageInternalError as error:
         _wait_for_storage(study, error)
