@@ -3,7 +3,6 @@
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import mlflow
 import numpy as np
@@ -18,21 +17,12 @@ from colorization.config import VARIANTS
 from colorization.data import manifest
 from colorization.data.sources import Source
 from colorization.registry import lookup
-from colorization.registry.lookup import Candidate
+from colorization.registry.lookup import Candidate, Colorize
 from serve.evaluation.holdout import SCORED, SHOWN, Pictures
 
 BATCH = 16  # pictures, as in a training's test: the sums are the same to the last bit
 SHOWN_ROWS = 24
 TTA = "_tta"
-
-
-class Colorizer(Protocol):
-    """A function of `lookup.load_colorizer`: gray levels in, RGB levels out."""
-
-    channels: int
-
-    def __call__(self, grays: np.ndarray) -> np.ndarray:
-        """Color float32 (N, S, S, channels), 0..255."""
 
 
 def label(candidates: Iterable[Candidate]) -> dict[str, Candidate]:
@@ -56,7 +46,7 @@ def _variant(run: mlflow.entities.Run) -> str:
     return variant if head == own else f"{variant}_{head}"
 
 
-def color_all(colorizers: Mapping[str, Colorizer], real: np.ndarray) -> dict[str, np.ndarray]:
+def color_all(colorizers: Mapping[str, Colorize], real: np.ndarray) -> dict[str, np.ndarray]:
     """Color pictures by each model, uint8 RGB; under its label, and with TTA as label + `_tta`.
 
     Args:
@@ -72,7 +62,7 @@ def color_all(colorizers: Mapping[str, Colorizer], real: np.ndarray) -> dict[str
     return colored
 
 
-def score(colorizers: Mapping[str, Colorizer], pictures: Pictures) -> pd.DataFrame:
+def score(colorizers: Mapping[str, Colorize], pictures: Pictures) -> pd.DataFrame:
     """Score every model and both baselines on every color picture.
 
     Returns:
@@ -163,7 +153,7 @@ def _title(name: str) -> str:
 
 
 def _scored_sheet(
-    colorizers: Mapping[str, Colorizer], pictures: Pictures, table: pd.DataFrame
+    colorizers: Mapping[str, Colorize], pictures: Pictures, table: pd.DataFrame
 ) -> Figure:
     """Draw scored pictures from the best to the worst: gray, by each model, and real."""
     scores = table.pivot(index="path", columns="model", values="delta_e")
@@ -181,7 +171,7 @@ def _scored_sheet(
     return report.sheet(real, _columns(colorizers, real), captions, title)
 
 
-def _shown_sheet(colorizers: Mapping[str, Colorizer], pictures: Pictures) -> Figure:
+def _shown_sheet(colorizers: Mapping[str, Colorize], pictures: Pictures) -> Figure:
     """Draw gray pictures, as they are and by each model."""
     shown = pictures.of(SHOWN)
     chosen = shown[:SHOWN_ROWS]
@@ -191,5 +181,5 @@ def _shown_sheet(colorizers: Mapping[str, Colorizer], pictures: Pictures) -> Fig
     return report.sheet(images, _columns(colorizers, images), captions, title, truth=False)
 
 
-def _columns(colorizers: Mapping[str, Colorizer], real: np.ndarray) -> dict[str, np.ndarray]:
+def _columns(colorizers: Mapping[str, Colorize], real: np.ndarray) -> dict[str, np.ndarray]:
     return {_title(name): batch for name, batch in color_all(colorizers, real).items()}
