@@ -146,9 +146,9 @@ def kept(cache):
     return sorted(each.name for each in cache.rglob("*") if each.name != ".lock")
 
 
-def tinting(value_range, channels, chroma=(0, 0)):
+def tinting(levels, channels, chroma=(0, 0)):
     """A network of stock layers that keeps luma and adds one chroma, in any range."""
-    low, high = value_range.RANGES[value_range]
+    low, high = value_range.RANGES[levels]
     tint = (np.array([0, *chroma]) @ color.YCBCR_TO_RGB) * (high - low) / 255
     gray = keras.Input((128, 128, channels))
     rgb = layers.Conv2D(3, 1, name="tint")(gray)
@@ -389,7 +389,7 @@ def test_a_file_without_a_network_is_a_sentence(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("channels", "activation", "value_range"),
+    ("channels", "activation", "levels"),
     [
         (1, "sigmoid", "0..1"),
         (1, "linear", "0..1"),
@@ -398,30 +398,30 @@ def test_a_file_without_a_network_is_a_sentence(tmp_path):
     ],
 )
 def test_the_probe_finds_the_ranges_of_lightly_trained_networks(
-    channels, activation, value_range, splits
+    channels, activation, levels, splits
 ):
     keras.utils.set_random_seed(0)
     hidden = [layers.Conv2D(8, 3, padding="same", activation="relu") for _ in range(2)]
     last = layers.Conv2D(3, 3, padding="same", activation=activation)
     network = keras.Sequential([keras.Input((128, 128, channels)), *hidden, last])
     network.compile(keras.optimizers.Adam(5e-3), "mae")
-    low, high = value_range.RANGES[value_range]
+    low, high = value_range.RANGES[levels]
     real = splits.train.images[:24].astype("float32")
     gray = color.gray_input(real, channels)
     gray, real = (low + levels * (high - low) / 255 for levels in (gray, real))
     network.fit(gray, real, batch_size=4, epochs=20, verbose=0)
     found = value_range.probe(network, splits.val.images)
-    assert (found.input, found.output) == (value_range, value_range)
+    assert (found.input, found.output) == (levels, levels)
     assert 0.1 < found.luma_error < 25
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("value_range", value_range.RANGES)
-def test_a_network_of_any_range_is_wrapped_into_the_contract(channels, value_range, splits):
+@pytest.mark.parametrize("levels", value_range.RANGES)
+def test_a_network_of_any_range_is_wrapped_into_the_contract(channels, levels, splits):
     chroma = np.array([12, -7])
-    network = tinting(value_range, channels, chroma)
+    network = tinting(levels, channels, chroma)
     found = value_range.probe(network, splits.val.images)
-    assert (found.input, found.output) == (value_range, value_range)
+    assert (found.input, found.output) == (levels, levels)
     gray = color.gray_input(splits.val.images, channels)
     colored = value_range.as_colorizer(network, found)(gray)
     expected = color.join(gray[..., :1], chroma)
