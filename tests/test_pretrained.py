@@ -408,7 +408,7 @@ def test_the_probe_finds_the_ranges_of_lightly_trained_networks(
     low, high = value_range.RANGES[levels]
     real = splits.train.images[:24].astype("float32")
     gray = color.gray_input(real, channels)
-    gray, real = (low + levels * (high - low) / 255 for levels in (gray, real))
+    gray, real = (low + each * (high - low) / 255 for each in (gray, real))
     network.fit(gray, real, batch_size=4, epochs=20, verbose=0)
     found = value_range.probe(network, splits.val.images)
     assert (found.input, found.output) == (levels, levels)
