@@ -9,15 +9,12 @@ from colorization import comparison, experiment, tracking
 from colorization.address import redacted
 from colorization.config import Config
 from colorization.data.prepare import Splits
+from colorization.errors import Failure
 from sweeps import parent_run
 from sweeps.spec import Spec
 from sweeps.study import best_trial, state_of
 
 logger = logging.getLogger(__name__)
-
-
-class NoWinner(ValueError):
-    """A study has ended without a trained network; the message says why."""
 
 
 def conclude(
@@ -32,7 +29,7 @@ def conclude(
         The winner, or None if `epochs` is 0.
 
     Raises:
-        NoWinner: all trials were pruned or failed, or the best config broke down.
+        Failure: all trials were pruned or failed, or the best config broke down.
     """
     with mlflow.start_run(run_id=study.user_attrs["run_id"]):
         try:
@@ -53,7 +50,7 @@ def _conclude(
     counts = ", ".join(f"{states.count(each)} {each}" for each in dict.fromkeys(states))
     best = best_trial(study)
     if best is None:
-        raise NoWinner(
+        raise Failure(
             f"No trial has finished, so that there is no winner: {counts}. Their runs say why. "
             f"Expected more `trials`, or another study. Received: study={study.study_name!r}"
         )
@@ -62,7 +59,7 @@ def _conclude(
     config = spec.config_of_trial(best, epochs)
     winner = _trained(config, splits, data, "winner", "winner")
     if winner is None:
-        raise NoWinner(
+        raise Failure(
             f"The best config broke down. Expected finite losses. Received: trial={best.number}"
         )
     others = [each for each in spec.presets(epochs).values() if each != config]
