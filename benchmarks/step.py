@@ -106,7 +106,7 @@ def our_loop(config, settings=None, fused=True):
     Args:
         config: of the variant.
         settings: of the Keras trainer, by attribute.
-        fused: see `colorization.models.resizing`.
+        fused: see `colorization.models.upsampling`.
     """
     from colorization.models import build
 

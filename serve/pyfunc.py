@@ -562,7 +562,7 @@ def _is_harmless(block: bytes | None) -> bool:
     if block is None or len(block) > MAX_EXIF_BYTES:
         return False
     try:
-        for _ in _walk_directories(_EXIF_HEADS.sub(b"", block), big=False):
+        for _ in _walk_directories(_EXIF_HEADS.sub(b"", block, count=1), big=False):
             pass
     except PictureError:
         return False
