@@ -73,14 +73,14 @@ def train(config, data, seconds):
     """
     from colorization import color
     from colorization.data import prepare, sources
-    from colorization.training import train
+    from colorization.training import callbacks, train
 
     splits = prepare.prepare(sources.fetch(data))
     config = dataclasses.replace(config, epochs=epochs_in(seconds, config, splits))
     result = train.train(config, splits)
     real = np.asarray(splits.test.images)
     gray = color.gray_input(real, config.gray_channels)
-    colorize = train.as_function(result.colorizer)
+    colorize = callbacks.as_function(result.colorizer)
     levels = colorize(gray)
     mirrored = colorize(gray[:, :, ::-1])[:, :, ::-1]
     predicted = color.to_uint8(levels)
