@@ -13,7 +13,7 @@ import sys
 import time
 
 from colorization import process
-from colorization.address import redacted, separate_credentials
+from colorization.address import redacted, silence_links
 from colorization.config import VARIANTS
 from sweeps import space
 from sweeps.spec import OBJECTIVES, Plan
@@ -44,7 +44,7 @@ def _main(argv, launched):
     arguments = parse(argv)
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     process.start(_terminate)
-    separate_credentials()
+    silence_links()
 
     from colorization import evaluation
     from colorization.data import prepare, sources
