@@ -13,15 +13,15 @@ def describe_machine() -> str:
 
 
 def peak_memory() -> float:
-    """Return the most memory that this process has held, in MiB, as Linux tells it.
+    """Return the most memory that this process has held, in MiB, on Linux.
 
-    `getrusage` would tell that of the process that started it, if it was larger.
+    `getrusage` would include the memory of the parent process.
     """
     return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 2**10
 
 
 def processor() -> str:
-    """Return the name of the processor, as far as the system tells it."""
+    """Return the name of the processor, if the system gives it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -191,23 +191,22 @@ def log(table, splits, data, minutes, files):
     """Log the campaign as an MLflow run."""
     import mlflow
 
-    from colorization import color, figures, tracking
+    from colorization import report, tracking
 
     with tracking.open_run("quality") as run:
         tracking.log_flags(data, minutes=minutes, machine=describe_machine())
         tracking.log_data(splits)
         tracking.log_table(run.info.run_id, table, "quality.json")
         kept = shown(len(splits.test.images))
-        chosen = np.linspace(0, len(kept) - 1, min(SHEET_ROWS, len(kept))).astype(int)
+        chosen = report.spread(range(len(kept)), SHEET_ROWS)
         real = np.asarray(splits.test.images)[kept[chosen]]
-        columns = {"gray": color.to_uint8(color.gray_input(real, 3))}
+        columns = {}
         for (name, seed), file in files.items():
             if seed == 0:
                 columns[name.replace(", ", "\n")] = np.load(file.with_suffix(".npy"))[chosen]
         captions = [splits.test.species[index].replace("_", " ") for index in kept[chosen]]
         title = f"{len(chosen)} test pictures after {minutes:g} minutes of training each"
-        sheet = figures.sheet(columns | {"real": real}, captions, title)
-        mlflow.log_figure(sheet, "quality.png")
+        mlflow.log_figure(report.sheet(real, columns, captions, title), "quality.png")
         mlflow.set_tag("mlflow.note.content", as_markdown(table))
 
 

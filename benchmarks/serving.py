@@ -186,7 +186,7 @@ def serving(model: str):
 
 
 def post(connection: http.client.HTTPConnection, body: bytes) -> bool:
-    """Send one request over a kept connection; tells whether it was answered with a 200."""
+    """Send one request over a kept connection; return whether it was answered with a 200."""
     try:
         connection.request("POST", "/invocations", body, {"Content-Type": "application/json"})
         response = connection.getresponse()

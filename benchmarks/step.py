@@ -57,7 +57,7 @@ def tutorial_pix2pix(generator, discriminator):
     import tensorflow as tf
 
     of_generator, of_discriminator = (keras.optimizers.Adam(2e-4, 0.5) for _ in range(2))
-    judge = keras.losses.BinaryCrossentropy(from_logits=True)
+    cross_entropy = keras.losses.BinaryCrossentropy(from_logits=True)
 
     @tf.function
     def step(gray, real):
@@ -66,8 +66,8 @@ def tutorial_pix2pix(generator, discriminator):
             on_real = discriminator([gray, real], training=True)
             on_fake = discriminator([gray, fake], training=True)
             l1 = tf.reduce_mean(tf.abs(real - fake))
-            generator_loss = judge(tf.ones_like(on_fake), on_fake) + 100 * l1
-            discriminator_loss = judge(tf.ones_like(on_real), on_real) + judge(
+            generator_loss = cross_entropy(tf.ones_like(on_fake), on_fake) + 100 * l1
+            discriminator_loss = cross_entropy(tf.ones_like(on_real), on_real) + cross_entropy(
                 tf.zeros_like(on_fake), on_fake
             )
         for tape, loss, network, optimizer in (
@@ -106,7 +106,7 @@ def our_loop(config, settings=None, fused=True):
     Args:
         config: of the variant.
         settings: of the Keras trainer, by attribute.
-        fused: see `colorization.models.resizing`.
+        fused: see `colorization.models.upsampling`.
     """
     from colorization.models import build
 

@@ -5,6 +5,7 @@ An hour on two cores, nearly all of it for the ten seeds.
 """
 
 import argparse
+import functools
 import logging
 import os
 import statistics
@@ -24,15 +25,16 @@ os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 import keras
 import optuna
 import psutil
+from optuna.trial import TrialState
 
 from benchmarks.table import Row, print_table
 from colorization.data import prepare, sources
 from colorization.training import train
 from sweeps import parent_run, search, space
 from sweeps import study as studies
-from sweeps.spec import Plan
+from sweeps.spec import Spec
 from sweeps.storage import Storage
-from sweeps.trial import Objective, Report
+from sweeps.trial import Report, run_trial
 
 EVERY = 4  # picture of the sample: 120 of 480
 FIX = "filters=8,batch_size=4"  # searched: variant, depth, dropout, learning rate
@@ -43,7 +45,7 @@ MEMORY_TRIALS = 30
 WORKER_TRIALS = 8
 PRUNERS = {
     "pruned by our rule": studies.pruner,
-    "by Hyperband": lambda plan: optuna.pruners.HyperbandPruner(1, plan.epochs, 3),
+    "by Hyperband": lambda spec: optuna.pruners.HyperbandPruner(1, spec.epochs, 3),
 }
 
 
@@ -54,16 +56,16 @@ class Trainer:
     first.
     """
 
-    def __init__(self, plan, splits, curves):
-        self.plan = plan
+    def __init__(self, spec, splits, curves):
+        self.spec = spec
         self.splits = splits
         self.curves = curves
         self.epochs = 0
 
     def __call__(self, trial):
-        """Return the trial's value, or raise TrialPruned."""
-        config = self.plan.draw(trial)
-        report = Report(trial, self.plan)
+        """Return the trial's outcome, as arguments of `Study.tell`."""
+        config = self.spec.config_of(trial.params)
+        report = Report(trial, self.spec)
         curve = self.curves.setdefault(config, [])
         report.set_model(SimpleNamespace(stop_training=False))
         for epoch, logs in enumerate(curve):
@@ -74,14 +76,12 @@ class Trainer:
             if len(curve) < config.epochs:
                 report = self._train(config, trial, curve)
         self.epochs += max(trial.study.trials[trial.number].intermediate_values)
-        if report.pruned:
-            raise optuna.TrialPruned
-        return report.value
+        return {"state": TrialState.PRUNED} if report.pruned else {"values": report.value}
 
     def _train(self, config, trial, curve):
         """Train from the first epoch on; what Optuna has heard already it ignores."""
         curve.clear()
-        report = Report(trial, self.plan)
+        report = Report(trial, self.spec)
         keep = keras.callbacks.LambdaCallback(
             on_epoch_end=lambda epoch, logs: curve.append(dict(logs))
         )
@@ -89,25 +89,26 @@ class Trainer:
         return report
 
 
-def sweep(plan, splits, curves, pruner, trials, until=None):
+def sweep(spec, splits, curves, pruner, trials, until=None):
     """Search in memory; return the best value, the epochs spent, and whether `until` was reached.
 
     Args:
-        plan: of the study.
+        spec: of the study.
         splits: that are trained on.
         curves: what was trained before, see `Trainer`.
         pruner: of Optuna.
         trials: at most.
         until: value at which to stop.
     """
-    study = optuna.create_study(study_name=f"seed {plan.seed}", pruner=pruner)
-    for name, config in plan.handmade().items():
-        params = space.params_of(config, plan.fix)
-        study.enqueue_trial(params, user_attrs={"handmade": name})
-    trainer = Trainer(plan, splits, curves)
+    study = optuna.create_study(study_name=f"seed {spec.seed}", pruner=pruner)
+    for name, config in spec.presets().items():
+        params = spec.params_of(config)
+        study.enqueue_trial(params, user_attrs={"preset": name})
+    trainer = Trainer(spec, splits, curves)
     for number in range(trials):
-        study.sampler = studies.sampler(plan, number)
-        study.optimize(trainer, n_trials=1)
+        study.sampler = studies.sampler(spec, number)
+        trial = study.ask(spec.distributions)
+        study.tell(trial, **trainer(trial))
         if until is not None and study.best_value <= until:
             return study.best_value, trainer.epochs, True
     return study.best_value, trainer.epochs, False
@@ -120,9 +121,9 @@ def measure_pruning(birds, seeds):
     rows = []
     for name in shares[0]:
         values = [share[name] for share in shares]
-        told = f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+        text = f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
         wanted = "at most 0.50" if name == next(iter(PRUNERS)) else ""
-        rows.append(Row(f"share of the compute until as good, {name}", told, wanted))
+        rows.append(Row(f"share of the compute until as good, {name}", text, wanted))
     return rows
 
 
@@ -130,18 +131,18 @@ def compare_pruners(birds, seed):
     """Return pruner to share of an unpruned sweep's epochs after which it is as good, or inf."""
     quiet()
     splits = prepare.prepare(sources.fetch(str(birds)))
-    plan = Plan("naive", "delta_e", space.parse_fix("naive", FIX), EPOCHS, seed, splits.digest)
+    spec = Spec("naive", "delta_e", space.parse_fix("naive", FIX), EPOCHS, seed, splits.digest)
     curves, shares = {}, {}
     never = optuna.pruners.NopPruner()
-    best, everything, _ = sweep(plan, splits, curves, never, TRIALS)
-    _, spent, _ = sweep(plan, splits, curves, never, TRIALS, best)
+    best, everything, _ = sweep(spec, splits, curves, never, TRIALS)
+    _, spent, _ = sweep(spec, splits, curves, never, TRIALS, best)
     shares["without pruning"] = spent / everything
     for name, pruner in PRUNERS.items():
         limit = PATIENCE * TRIALS
-        _, spent, reached = sweep(plan, splits, curves, pruner(plan), limit, best)
+        _, spent, reached = sweep(spec, splits, curves, pruner(spec), limit, best)
         shares[name] = spent / everything if reached else float("inf")
-    told = f"seed {seed}: best {best:.3f} after {everything} epochs; {shares}"
-    print(told, file=sys.stderr, flush=True)
+    text = f"seed {seed}: best {best:.3f} after {everything} epochs; {shares}"
+    print(text, file=sys.stderr, flush=True)
     return shares
 
 
@@ -149,12 +150,13 @@ def measure_trials(splits, folder):
     """Return what a real trial costs beside `training.train`, and what it leaves in memory."""
     os.chdir(folder)
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
-    plan = Plan("naive", "delta_e", space.parse_fix("naive", FIX), 1, 0, splits.digest)
-    storage = Storage(f"sqlite:///{folder}/trials.db", search.on_dead_trial)
-    study = studies.open_study(storage, "trials", plan)
-    run_id = parent_run.open_parent(study, plan, splits, None, data="birds")
-    objective = Objective(plan, splits, "birds", run_id)
-    turn, plain = storage.lock("turn"), train.train
+    spec = Spec("naive", "delta_e", space.parse_fix("naive", FIX), 1, 0, splits.digest)
+    storage = Storage(f"sqlite:///{folder}/trials.db", studies.on_stale_trial)
+    study, spec = studies.open_study(storage, "trials", spec)
+    parent_run.open_parent(study, spec, splits, None, {"study": "trials", "data": "birds"})
+    common = {"spec": spec, "splits": splits, "data": "birds"}
+    objective = functools.partial(run_trial, **common, parent_run_id=study.user_attrs["run_id"])
+    turn, plain = functools.partial(storage.lock, "turn"), train.train
     trained, overheads, memory = [], [], []
 
     def timed(*arguments):
@@ -167,7 +169,7 @@ def measure_trials(splits, folder):
     train.train = timed
     for trials in range(1, MEMORY_TRIALS + 1):
         begun = time.perf_counter()
-        search.search(study, plan, turn, objective, search.Budget(trials, float("inf"), begun))
+        search.search(study, spec, turn, objective, trials, deadline=float("inf"))
         overheads.append(time.perf_counter() - begun - trained[-1])
         memory.append(psutil.Process().memory_info().rss / 2**20)
     train.train = plain
@@ -189,12 +191,12 @@ def measure_workers(birds, folder):
     for name, workers in names.items():
         database = f"sqlite:///{folder}/{name}.db"
         splits = prepare.prepare(sources.fetch(str(birds)))
-        plan = Plan("naive", "delta_e", space.parse_fix("naive", "filters=16"), 3, 0, splits.digest)
-        study = studies.open_study(Storage(database, None), name, plan)
-        (first, *_) = plan.handmade().values()
+        spec = Spec("naive", "delta_e", space.parse_fix("naive", "filters=16"), 3, 0, splits.digest)
+        study, spec = studies.open_study(Storage(database, None), name, spec)
+        (first, *_) = spec.presets().values()
         for trial in range(WORKER_TRIALS):  # equally long, and never pruned
-            params = space.params_of(first, plan.fix) | {"learning_rate": 1e-3 + trial * 1e-5}
-            study.enqueue_trial(params, user_attrs={"handmade": first.variant})
+            params = spec.params_of(first) | {"learning_rate": 1e-3 + trial * 1e-5}
+            study.enqueue_trial(params, user_attrs={"preset": first.variant})
         command = [sys.executable, "-m", "sweeps", "--study", name, "--storage", database]
         command += ["--data", str(birds), "--fix", "filters=16", "--epochs", "3"]
         command += ["--trials", str(len(study.trials)), "--final_epochs", "0"]

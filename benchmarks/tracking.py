@@ -82,7 +82,7 @@ def time_end(name: str, splits, training_seconds: float) -> list[Row]:
     """Return the rows of what follows a training: export, test, and the rest of the logging."""
     import keras
 
-    from colorization import color, evaluation, tracking
+    from colorization import color, evaluation, experiment, tracking
     from colorization.config import VARIANTS
     from colorization.models import build
     from colorization.models.export import export_onnx, load_onnx
@@ -98,17 +98,17 @@ def time_end(name: str, splits, training_seconds: float) -> list[Row]:
         testing = seconds_of(
             evaluation.evaluate, colorize, splits.test, config.gray_channels, chroma
         )
-        whole = seconds_of(tracking.log_colorizer, config, colorizer, splits, "untrained")
+        whole = seconds_of(experiment.log_colorizer, config, colorizer, splits, "untrained")
 
-    def told(seconds):
+    def text(seconds):
         share = seconds / (training_seconds + whole)
         return f"{seconds:.1f} s, {share:.1%} of a run with {config.epochs} epochs"
 
     tested = f"test of {len(splits.test.images)} pictures beside both baselines"
     return [
-        Row(f"`{name}`: export to ONNX", told(exporting), "< 10 s"),
-        Row(f"`{name}`: {tested}", told(testing)),
-        Row(f"`{name}`: both, and logging model, tables and figures", told(whole)),
+        Row(f"`{name}`: export to ONNX", text(exporting), "< 10 s"),
+        Row(f"`{name}`: {tested}", text(testing)),
+        Row(f"`{name}`: both, and logging model, tables and figures", text(whole)),
     ]
 
 

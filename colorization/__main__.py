@@ -1,26 +1,33 @@
 """Train a colorizer: `python -m colorization pix2pix --epochs 2`; or all of them: `... compare`.
 
-Parses, prepares the pictures, opens a run, trains and logs; `mlflow run .` calls it.
+`mlflow run .` calls it.
 """
 
+from __future__ import annotations
+
+import argparse
 import logging
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from colorization import config as configuration
 from colorization import process
-from colorization.address import shown
+
+if TYPE_CHECKING:
+    from colorization.data.prepare import Splits
 
 logger = logging.getLogger("colorization")
 
 COMPARE = "compare"  # stands where a variant's name does
 
 
-def parse(argv=None):
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line: a variant and its config's fields as flags, or `compare`."""
     parser = process.Parser(prog="python -m colorization", description=__doc__)
     variants = parser.add_subparsers(dest="variant", required=True, metavar="VARIANT")
     for name, config in configuration.VARIANTS.items():
-        variant = variants.add_parser(name, help=type(config).__doc__.splitlines()[0])
+        variant = variants.add_parser(name, help=(type(config).__doc__ or "").splitlines()[0])
         _add_flags(variant)
         variant.add_argument(
             "--start_from",
@@ -40,7 +47,7 @@ def parse(argv=None):
     return parser.parse_args(argv)
 
 
-def _add_flags(parser):
+def _add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         default="sample",
@@ -54,113 +61,56 @@ def _add_flags(parser):
     )
 
 
-def _configs(arguments):
+def _configs(arguments: argparse.Namespace) -> list[configuration.Config]:
     if arguments.variant == COMPARE:
         return configuration.every_head(arguments.variants, arguments.epochs)
     return [configuration.from_arguments(configuration.VARIANTS[arguments.variant], arguments)]
 
 
 @process.entry_point(parse)
-def main(arguments):
+def main(arguments: argparse.Namespace) -> int:
     """Train what the command line names; every training is a run of its own."""
     configs = _configs(arguments)
-    # TensorFlow and MLflow come later: no bad argument should wait for them.
+    # These import TensorFlow and MLflow: no bad argument should wait for them.
     from colorization.data import prepare, sources
 
     splits = prepare.prepare(sources.fetch(arguments.data))
     if arguments.variant == COMPARE:
         return compare(configs, splits, arguments)
-    return run(*configs, splits, arguments)
+    return run(configs[0], splits, arguments)
 
 
-def run(config, splits, arguments):
+def run(config: configuration.Config, splits: Splits, arguments: argparse.Namespace) -> int:
     """Train, log one MLflow run and offer its model to the registry."""
+    from colorization import experiment
     from colorization.registry import promotion
 
-    start_from = _starting_weights(config, splits, arguments.start_from)
-    run_id, model = _train(config, splits, arguments, start_from=start_from)
-    command = promotion.serve_command(model.model_uri)
-    if arguments.register == "yes":
-        command = promotion.offer(run_id) or command
-    logger.info("serve it: %s", command)
+    start = experiment.starting_weights(config, splits, arguments.start_from)
+    flags = {"register": arguments.register}
+    trained = experiment.train_and_log(config, splits, arguments.data, start=start, flags=flags)
+    logger.info("serve it: %s", promotion.command_after(*trained, arguments.register == "yes"))
+    return 0
 
 
-def compare(configs, splits, arguments):
+def compare(
+    configs: list[configuration.Config], splits: Splits, arguments: argparse.Namespace
+) -> int:
     """Train what has not been trained yet, compare all and offer the best of each family.
 
     Returns:
-        The exit status: 2 if a training broke down, the others are compared all the same.
+        The exit status: 2 if a training broke down; the others are compared all the same.
     """
-    import mlflow
-
-    from colorization import comparison, tracking
+    from colorization import comparison
     from colorization.registry import promotion
 
-    contenders, status = [], 0
-    with tracking.open_run("compare") as opened:
-        flags = {name: getattr(arguments, name) for name in ("variants", "epochs", "register")}
-        tracking.log_flags(arguments.data, **flags)
-        tracking.log_data(splits)
-        for config in configs:
-            finished = comparison.find_finished(config, splits.digest)
-            if finished:
-                logger.info("%s: was trained already, run %s", config.label, finished.info.run_id)
-            else:
-                try:
-                    run_id, _ = _train(config, splits, arguments, opened.info.run_id)
-                except (FloatingPointError, ValueError) as error:
-                    process.refuse(error)
-                    status = process.REFUSED
-                    continue
-                finished = mlflow.get_run(run_id)
-            contenders.append(comparison.Contender(config, finished))
-        if not contenders:
-            raise FloatingPointError("Every training broke down: there is nothing to compare.")
-        for line in comparison.as_text(comparison.log(contenders, splits)).split("\n"):
-            logger.info("%s", line)
+    flags = {name: getattr(arguments, name) for name in ("variants", "epochs", "register")}
+    contenders = comparison.compare(configs, splits, arguments.data, **flags)
     for best in comparison.best_of_families(contenders):
-        command = promotion.serve_command(best.model_uri)
-        if arguments.register == "yes":
-            command = promotion.offer(best.run.info.run_id) or command
+        command = promotion.command_after(best.run, best.model_uri, arguments.register == "yes")
         logger.info(
             "best of the %s family: %s; serve it: %s", best.config.family, best.label, command
         )
-    return status
-
-
-def _starting_weights(config, splits, reference):
-    """Return the weights that `--start_from` names, or None; refuse here what will not fit."""
-    if not reference:
-        return None
-    from colorization.models import build
-    from colorization.training import train
-    from colorization.weights import download, safe_keras
-
-    found = safe_keras.load(download.fetch(reference)).get_weights()
-    colorizer = build.build_plain(config, splits.train.images.shape[1])
-    train.require_same_shapes(config, colorizer, found)
-    return found
-
-
-def _train(config, splits, arguments, parent_run_id=None, start_from=None):
-    """Train in a run of its own; return the run's id and the logged model."""
-    from colorization import tracking
-    from colorization.training import train
-
-    with tracking.open_run(config.label, parent_run_id) as opened:
-        origin = shown(getattr(arguments, "start_from", ""))
-        flags = {"register": arguments.register, "start_from": origin}
-        tracking.log_config(config, data=arguments.data, **flags)
-        tracking.log_data(splits)
-        callbacks = [tracking.EpochLog(config, splits.val)]
-        result = train.train(config, splits, callbacks, start_from)
-        model, metrics = tracking.log_result(config, result, splits, origin)
-    logger.info(
-        "%s: test %.2f dB; plain gray %.2f dB, mean chroma %.2f dB",
-        config.label,
-        *(metrics[f"test_psnr{baseline}"] for baseline in ("", "_gray", "_mean_chroma")),
-    )
-    return opened.info.run_id, model
+    return 0 if len(contenders) == len(configs) else process.REFUSED
 
 
 if __name__ == "__main__":

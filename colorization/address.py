@@ -1,4 +1,4 @@
-"""Addresses as they are shown: without user, password and signature, which a log would keep."""
+"""Addresses as logs may show them: without user, password and signature."""
 
 import os
 import re
@@ -15,11 +15,10 @@ SHORT = 4  # characters; secrets below are replaced only where they are words of
 
 
 def shown(url: str) -> str:
-    """Return an address without what gives access: scheme, host, port and path are left.
+    """Return only the scheme, host, port and path of an address: nothing that gives access.
 
-    What is malformed is not repaired but shown less of: a password may hold any character, so that
-    all before the last `@` counts as one. Where that `@` may as well belong to a query, only the
-    scheme is left.
+    A password may hold any character, so everything before the last `@` counts as one. If that `@`
+    may belong to a query, only the scheme is shown.
 
     Args:
         url: an address of a server, a database or a file; a text without `://` (a path, an id of
@@ -40,35 +39,36 @@ def redacted(text: object, *urls: str) -> str:
     """Return a library's message without the secrets of addresses.
 
     Args:
-        text: the message, or the exception whose message it is.
-        *urls: addresses that it may quote, whole or in parts; of any other address in it, what
-            `shown` leaves is left.
+        text: the message, or an exception.
+        *urls: addresses that it may quote, whole or in parts. Any other address in it is shortened
+            by `shown`.
     """
-    told = str(text)
+    message = str(text)
     for url in filter(_ADDRESS.fullmatch, urls):
         for quoted in (url, repr(url)[1:-1]):
-            told = told.replace(quoted, shown(url))
+            message = message.replace(quoted, shown(url))
         for secret in sorted(_secrets(url), key=len, reverse=True):
             word = re.escape(secret)
-            told = re.sub(word if len(secret) >= SHORT else rf"(?<!\w){word}(?!\w)", "***", told)
-    told = _IN_TEXT.sub(lambda found: shown(found[0]), told)
-    return _QUERY_IN_TEXT.sub(r"\1", told)
+            pattern = word if len(secret) >= SHORT else rf"(?<!\w){word}(?!\w)"
+            message = re.sub(pattern, "***", message)
+    message = _IN_TEXT.sub(lambda found: shown(found[0]), message)
+    return _QUERY_IN_TEXT.sub(r"\1", message)
 
 
 def silence_links() -> None:
-    """Keep MLflow from printing the address of each run, if the server's own has secrets in it.
+    """Keep MLflow from printing the address of each run if the tracking URI has secrets in it.
 
-    User and password stay where they are: in variables of their own, MLflow would record the user
-    with each run, who may be a token.
+    User and password stay in the URI. From variables of their own, MLflow would record the user
+    with each run, and a user may be a token.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     if shown(uri) != uri:
         os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
 
 
-def _secrets(url):
+def _secrets(url: str) -> set[str]:
     """Return the parts of an address that `shown` leaves out, as they stand and decoded."""
-    rest = _ADDRESS.fullmatch(url)[2]
+    rest = url.strip().partition("://")[2]
     place = shown(url).partition("://")[2]
     start = rest.rfind("@") + 1
     hidden = rest[:start] + " " + rest[start:].removeprefix(place)

@@ -1,10 +1,11 @@
-"""What a training run is configured by: one dataclass per family, one entry per variant.
+"""The configuration of a training: one dataclass per family, one entry of `VARIANTS` per variant.
 
 A field is also the command line's flag, the parameter of `mlflow run`, the param in MLflow and the
-name in a sweep. Its default, range and help are stated here, and nowhere else.
+name in a sweep. Its default, range and help are stated here and nowhere else.
 """
 
 import argparse
+import contextlib
 import dataclasses
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -14,8 +15,8 @@ from typing import Any, ClassVar, TypeVar
 from colorization.address import shown
 from colorization.losses import GAN_LOSSES, PIXEL_LOSSES
 
-HEADS = ("chroma", "histogram", "rgb")
-ENCODERS = ("efficientnet", "mobilenet")
+HEADS = ("chroma", "histogram", "rgb")  # of `models.heads.HEADS`, which this must not import
+ENCODERS = ("efficientnet", "mobilenet")  # of `models.pretrained_unet.ENCODERS`
 ENCODER_STAGES = 5
 PRECISIONS = ("float32", "mixed_bfloat16")  # the default first
 
@@ -34,22 +35,24 @@ def _file(default: str, names: Collection[str], text: str) -> Any:
     return field(default=default, metadata={"names": names, "help": text})
 
 
-def _as_in(parent: type, name: str, default: Any) -> Any:
-    """Declare a parent's field again, with another default."""
+def _as_in(parent: "type[Config]", name: str, default: Any) -> Any:
+    """Redeclare a parent's field with another default."""
     return field(default=default, metadata=parent.__dataclass_fields__[name].metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """What all variants share. It is validated on creation.
+    """What all variants share; validated on creation.
 
     Attributes:
-        variant: its name.
+        family: a key of `models.build.TRAINERS`.
+        gray_channels: of the network's input.
+        learning_rates: fields, each for the optimizer of the same name.
         architecture: of the generator, a key of `models.build.GENERATORS`.
         compared: whether `mlflow run .` trains it by default.
         searched: whether a sweep of the family may choose it.
 
-    The other fields are parameters of the user, see `tunable_fields`.
+    The other fields are the user's parameters, see `tunable_fields`.
 
     Raises:
         ValueError: a field is of the wrong type or outside its range, which the message states.
@@ -57,7 +60,7 @@ class Config:
 
     family: ClassVar[str]
     gray_channels: ClassVar[int]
-    learning_rates: ClassVar[tuple[str, ...]]  # each is of the optimizer of the same name
+    learning_rates: ClassVar[tuple[str, ...]]
 
     variant: str
     architecture: str
@@ -78,10 +81,6 @@ class Config:
     seed: int = _number(0, 0, 2**31 - 1, "seed of weights, order, augmentation and dropout")
     precision: str = _choice(PRECISIONS[0], PRECISIONS, "precision of training; mixed is for a GPU")
 
-    # Of `generator_only_epochs`, the last ones, in which a pretrained encoder learns as well.
-    finetune_epochs: ClassVar[int] = 0
-    finetune_learning_rate: ClassVar[float] = 0.0
-
     def __post_init__(self) -> None:
         """Check every field against its declared type and range."""
         for spec in tunable_fields(type(self)):
@@ -93,19 +92,34 @@ class Config:
         return self.variant if self.head == type(self).head else f"{self.variant} {self.head}"
 
     @property
+    def rates(self) -> dict[str, float]:
+        """The learning rates by name."""
+        return {name: getattr(self, name) for name in self.learning_rates}
+
+    @property
     def generator_only_epochs(self) -> int:
-        """How many epochs, from the first one on, have no discriminator."""
+        """The number of epochs, from the first one on, without a discriminator."""
         return self.epochs
 
     @property
     def generator_only_rates(self) -> dict[str, float]:
         """The learning rates of these epochs, by name."""
-        return {name: getattr(self, name) for name in self.learning_rates}
+        return self.rates
+
+    @property
+    def finetune_epochs(self) -> int:
+        """The number of these epochs, the last ones, that also train a pretrained encoder."""
+        return 0
+
+    @property
+    def finetune_rates(self) -> dict[str, float]:
+        """The learning rates of these epochs, by name."""
+        return self.generator_only_rates
 
 
 @dataclass(frozen=True, kw_only=True)
 class NaiveConfig(Config):
-    """An autoencoder, gray (1 channel) to RGB, trained on one loss: of pixels, by default."""
+    """An autoencoder, gray (1 channel) to RGB, trained on one loss: a pixel loss by default."""
 
     family: ClassVar[str] = "naive"
     gray_channels: ClassVar[int] = 1
@@ -115,7 +129,7 @@ class NaiveConfig(Config):
     batch_norm: bool = False
 
     learning_rate: float = _number(1e-3, 1e-7, 1.0, "learning rate of Adam")
-    loss: str = _choice("l1", PIXEL_LOSSES, "pixel loss on [-1, 1], of the heads chroma and rgb")
+    loss: str = _choice("l1", PIXEL_LOSSES, "pixel loss on [-1, 1], for the heads chroma and rgb")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,9 +148,7 @@ class Pix2PixConfig(Config):
     generator_only_ratio: float = _number(
         0.5, 0.0, 1.0, "share of the epochs, the first ones, without the discriminator"
     )
-    generator_only_learning_rate: float = _number(
-        1e-3, 1e-7, 1.0, "learning rate of Adam in these epochs"
-    )
+    generator_only_learning_rate: float = _number(1e-3, 1e-7, 1.0, "learning rate in these epochs")
     generator_learning_rate: float = _number(2e-4, 1e-7, 1.0, "learning rate of the generator")
     discriminator_learning_rate: float = _number(
         2e-4, 1e-7, 1.0, "learning rate of the discriminator"
@@ -146,23 +158,18 @@ class Pix2PixConfig(Config):
 
     @property
     def generator_only_epochs(self) -> int:
-        """How many epochs, from the first one on, have no discriminator.
-
-        The number is rounded down, so that a short training has one too.
-        """
+        """See `Config`; rounded down, so that a short training has a discriminator too."""
         return int(self.generator_only_ratio * self.epochs)
 
     @property
     def generator_only_rates(self) -> dict[str, float]:
-        """The learning rates of these epochs, by name."""
-        return dict.fromkeys(self.learning_rates, 0.0) | {
-            self.learning_rates[0]: self.generator_only_learning_rate
-        }
+        """See `Config`; the discriminator's is 0."""
+        return dict(zip(self.learning_rates, (self.generator_only_learning_rate, 0.0), strict=True))
 
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainedEncoder(Config):
-    """What has an encoder that has learned from ImageNet."""
+    """A U-Net whose encoder was pretrained on ImageNet."""
 
     architecture: str = "pretrained_unet"
     compared: bool = False
@@ -175,24 +182,24 @@ class PretrainedEncoder(Config):
     encoder: str = _choice(ENCODERS[0], ENCODERS, "EfficientNet-Lite0 or MobileNetV2")
     encoder_weights: str = _file("imagenet", ("imagenet", "none"), "initial weights of the encoder")
     frozen_stages: int = _number(
-        2, 0, ENCODER_STAGES, "stages of the encoder that never learn, unless it has no weights"
+        2, 0, ENCODER_STAGES, "stages of a pretrained encoder that never learn"
     )
     finetune_ratio: float = _number(
         0.6, 0.0, 1.0, "share of the generator-only epochs in which the other stages learn"
     )
-    finetune_learning_rate: float = _number(
-        1e-4, 1e-7, 1.0, "learning rate of Adam while the encoder learns"
-    )
+    finetune_learning_rate: float = _number(1e-4, 1e-7, 1.0, "learning rate in these epochs")
 
     @property
     def finetune_epochs(self) -> int:
-        """How many of `generator_only_epochs`, the last ones, also train the encoder.
-
-        The number is rounded down: the decoder has to learn first.
-        """
+        """See `Config`; rounded down, since the decoder has to learn first."""
         if self.encoder_weights == "none" or self.frozen_stages == ENCODER_STAGES:
             return 0
         return int(self.finetune_ratio * self.generator_only_epochs)
+
+    @property
+    def finetune_rates(self) -> dict[str, float]:
+        """See `Config`."""
+        return self.generator_only_rates | {self.learning_rates[0]: self.finetune_learning_rate}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,24 +229,16 @@ def add_arguments(parser: argparse.ArgumentParser, config: Config) -> None:
 
 
 def from_arguments(config: AnyConfig, arguments: argparse.Namespace) -> AnyConfig:
-    """Return `config` with the values of the parsed flags.
-
-    Raises:
-        ValueError: a value is of the wrong type or outside its range.
-    """
+    """Return `config` with the values of the parsed flags; raise a ValueError for a bad one."""
     values = {spec.name: getattr(arguments, spec.name) for spec in tunable_fields(config)}
     return dataclasses.replace(config, **values)
 
 
 def every_head(variants: str, epochs: int | str) -> list[Config]:
-    """Return the configs of a comparison: every named variant, and with free RGB, equally long.
-
-    Args:
-        variants: names, separated by commas.
-        epochs: of every training.
+    """Return the configs of a comparison: each named variant with its own head and with `rgb`.
 
     Raises:
-        ValueError: a name is unknown, or `epochs` is out of range.
+        ValueError: a name (`variants` separates them by commas) or `epochs` is not acceptable.
     """
     names = [name.strip() for name in variants.split(",")]
     if not set(names) <= set(VARIANTS):
@@ -259,21 +258,17 @@ def _expected(spec: dataclasses.Field) -> str:
         return f"{', '.join(spec.metadata['names'])}, or an existing .h5 file"
     if "choices" in spec.metadata:
         return " or ".join(spec.metadata["choices"])
-    kind = {int: "a whole number", float: "a number"}[spec.type]
+    kind = "a whole number" if spec.type is int else "a number"
     return f"{kind} from {spec.metadata['low']:g} to {spec.metadata['high']:g}"
 
 
 def _checked(spec: dataclasses.Field, value: Any) -> Any:
     """Return `value` as the field's type, or raise a ValueError that states the range."""
     kind: Any = spec.type
-    try:
+    with contextlib.suppress(TypeError, ValueError):
         typed = value if type(value) is kind else kind(value)
-        if kind is int and float(typed) != float(value):
-            raise ValueError
-    except (TypeError, ValueError):
-        typed = None
-    if typed is not None and _in_range(spec, typed):
-        return typed
+        if (kind is not int or float(typed) == float(value)) and _in_range(spec, typed):
+            return typed
     received = shown(value) if isinstance(value, str) else value
     raise ValueError(
         f"Bad value for `{spec.name}`. Expected {_expected(spec)}. "
@@ -293,7 +288,7 @@ def _in_range(spec: dataclasses.Field, value: Any) -> bool:
 VARIANTS: dict[str, Config] = {
     config.variant: config
     for config in (
-        # A sweep finds it as naive_dropout with dropout 0: one network, not to be searched twice.
+        # Not searched: a sweep reaches the same network as naive_dropout with dropout 0.
         NaiveConfig(variant="naive_basic", searched=False),
         NaiveConfig(variant="naive_dropout", dropout=0.2),
         NaiveConfig(variant="naive_deep", depth=4, batch_norm=True),

@@ -1,11 +1,15 @@
 """Scores of a colorizer beside two baselines on the same pictures; the families' criteria."""
 
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
 
 from colorization import color, metrics
+from colorization.data.prepare import Split
+
+T = TypeVar("T")
 
 
 class Criterion(NamedTuple):
@@ -14,44 +18,51 @@ class Criterion(NamedTuple):
     metric: str
     higher_is_better: bool
 
-    def better(self, a, b):
+    def better(self, a: float, b: float) -> bool:
         """Tell whether score `a` is better than score `b`."""
         return a > b if self.higher_is_better else a < b
 
+    def best(self, items: Iterable[T], score: Callable[[T], Any]) -> T:
+        """Return the item with the best score; a score may be a tuple that settles ties."""
+        return (max if self.higher_is_better else min)(items, key=score)
 
-# Accuracy alone crowns sepia, and a GAN is trained to be lively: its colors are also to be
-# distributed as real ones are. A naive network is as exact as it can be.
+
+# Accuracy alone prefers sepia. A GAN is trained to be colorful, so its colors must also be
+# distributed like real ones. A naive network can only be accurate.
 CRITERIA = {
     "naive": Criterion("delta_e", higher_is_better=False),
     "pix2pix": Criterion("color_error", higher_is_better=False),
 }
 
-# Of 230 photographs the hue concentration is 0.65; as naive networks color them, 0.97 to 1.00,
-# nearly all in sepia, or about 0.8 around known encoders; as GANs do, 0.56 to 0.81.
+# The hue concentration of 230 photographs is 0.65. Naive networks reach 0.97 to 1.00 (nearly all
+# sepia), or about 0.8 with a pretrained encoder; GANs 0.56 to 0.81.
 LEAST_VARIETY = 0.25
-GRAY_COLORFULNESS, LIVELY_COLORFULNESS = 0.1, 0.7
+GRAY_COLORFULNESS, DULL_COLORFULNESS = 0.1, 0.7
 
-SCORES = {  # metric -> its heading in a table, and its digits
+Columns = Mapping[str, tuple[str, str]]  # metric -> its heading in a table, and its digits
+SCORES: Columns = {
     "psnr": ("PSNR (dB)", ".2f"),
     "ssim": ("SSIM", ".3f"),
     "delta_e": ("CIEDE2000", ".2f"),
     "colorfulness": ("colorfulness", ".2f"),
 }
-SCORES_TOGETHER = SCORES | {"color_error": ("color error", ".2f")}  # of `measure`
+SCORES_TOGETHER: Columns = {**SCORES, "color_error": ("color error", ".2f")}  # of `measure`
 BASELINES = {"gray": "plain gray", "mean_chroma": "mean chroma"}  # name -> title
 
 
-def headings(shown=SCORES):
+def headings(shown: Columns = SCORES) -> list[str]:
     """Return the headings of a table of scores."""
     return [heading for heading, _ in shown.values()]
 
 
-def cells(means, prefix="", suffix="", shown=SCORES):
-    """Return the scores as texts for a table, from the values that have their prefixed names."""
+def cells(
+    means: Mapping[str, float], prefix: str = "", suffix: str = "", shown: Columns = SCORES
+) -> list[str]:
+    """Return the scores named prefix + metric + suffix as the cells of a table."""
     return [f"{means[prefix + name + suffix]:{digits}}" for name, (_, digits) in shown.items()]
 
 
-def scores(real, predicted):
+def scores(real: np.ndarray, predicted: np.ndarray) -> pd.DataFrame:
     """Return the metrics of each picture.
 
     Args:
@@ -59,8 +70,8 @@ def scores(real, predicted):
         predicted: the same shape and range.
 
     Returns:
-        A DataFrame of N rows: psnr (dB), ssim, delta_e (CIEDE2000), colorfulness and
-        real_colorfulness (Hasler and Süsstrunk).
+        N rows: psnr (dB), ssim, delta_e (CIEDE2000), colorfulness and real_colorfulness (Hasler
+        and Süsstrunk).
     """
     return pd.DataFrame(
         {
@@ -73,15 +84,17 @@ def scores(real, predicted):
     )
 
 
-def summary(table):
+def summary(table: pd.DataFrame) -> dict[str, float]:
     """Average the rows of `scores`; colorfulness becomes a ratio: predicted over real."""
     means = table.mean(numeric_only=True).to_dict()
     means["colorfulness"] /= means.pop("real_colorfulness")
     return means
 
 
-def measure(real, predicted, table=None):
-    """Return the scores of pictures together: `summary`, and what no single picture can tell.
+def measure(
+    real: np.ndarray, predicted: np.ndarray, table: pd.DataFrame | None = None
+) -> dict[str, float]:
+    """Return the scores of a set of pictures.
 
     Args:
         real: RGB levels 0..255, (N, S, S, 3), uint8 or float.
@@ -89,10 +102,10 @@ def measure(real, predicted, table=None):
         table: `scores(real, predicted)`, if they are known already.
 
     Returns:
-        A dict of floats: `summary` of `scores`; `chroma_distance` and, of the predicted ones,
-        `hue_concentration`, see `metrics`; `color_error`, the sum of delta_e and chroma_distance,
-        both distances in CIELAB: how wrong colors are where they are, and how unlike real ones
-        wherever they are.
+        The means of `summary`; `chroma_distance` and the `hue_concentration` of the predicted
+        pictures, see `metrics`; `color_error`, the sum of delta_e and chroma_distance. Both are
+        distances in CIELAB: how wrong the colors are in their places, and how far their
+        distribution is from the real one.
     """
     means = summary(scores(real, predicted) if table is None else table)
     means["chroma_distance"] = metrics.chroma_distance(real, predicted)
@@ -101,69 +114,71 @@ def measure(real, predicted, table=None):
     return means
 
 
-def collapse(means, real):
+def collapse(means: Mapping[str, float], real: np.ndarray) -> str:
     """Name the way in which a colorizer has collapsed, or return an empty text.
 
     Args:
-        means: `measure` of what it has predicted.
+        means: `measure` of its predictions.
         real: RGB levels 0..255, (N, S, S, 3), uint8 or float; of different birds.
 
     Returns:
-        `gray`: hardly any color; `sepia`: dull colors, all of one hue; `one hue`: the same in
-        lively ones.
+        `gray`: hardly any color; `sepia`: dull colors of one hue; `one hue`: the same in strong
+        colors.
     """
     if means["colorfulness"] < GRAY_COLORFULNESS:
         return "gray"
     variety = 1 - means["hue_concentration"]
     if variety > LEAST_VARIETY * (1 - metrics.hue_concentration(real)):
         return ""
-    return "sepia" if means["colorfulness"] < LIVELY_COLORFULNESS else "one hue"
+    return "sepia" if means["colorfulness"] < DULL_COLORFULNESS else "one hue"
 
 
-def mean_chroma(images):
+def mean_chroma(images: np.ndarray) -> np.ndarray:
     """Return the mean Cb and Cr, float32 (2,), of RGB levels (N, S, S, 3); memory stays small."""
     return np.mean([color.chroma(image).mean(axis=(0, 1)) for image in images], axis=0)
 
 
-def baselines(gray, chroma):
-    """Return what colors a picture without a network: nothing, and the training set's mean.
+def baselines(gray: np.ndarray, chroma: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the pictures that need no network: plain gray, and the training set's mean chroma.
 
     Args:
         gray: levels (N, S, S, 1).
         chroma: Cb and Cr, (2,), from `mean_chroma` of the training pictures.
 
     Returns:
-        A dict of uint8 (N, S, S, 3): `gray` and `mean_chroma`.
+        uint8 (N, S, S, 3) for each key of `BASELINES`.
     """
     return {"gray": color.join(gray, np.zeros(2)), "mean_chroma": color.join(gray, chroma)}
 
 
 class Evaluation(NamedTuple):
-    """A colorizer's test: a row of `pictures` each, the means `metrics`, `collapse` by its name."""
+    """The test of a colorizer: a row for each picture, the means, and its `collapse`, if any."""
 
     pictures: pd.DataFrame
-    metrics: dict
+    metrics: dict[str, float]
     predicted: np.ndarray
     collapse: str
 
-    def per_species(self):
-        """Return the means of each species as a DataFrame, with the number of its pictures."""
+    def per_species(self) -> pd.DataFrame:
+        """Return the means of each species, with the number of its pictures."""
         groups = self.pictures.groupby("species")
         rows = [{"species": name, "pictures": len(rows), **summary(rows)} for name, rows in groups]
         return pd.DataFrame(rows)
 
 
-def evaluate(colorize, split, channels, chroma):
+def evaluate(
+    colorize: Callable[[np.ndarray], np.ndarray], split: Split, channels: int, chroma: np.ndarray
+) -> Evaluation:
     """Score a colorizer on a split, next to plain gray and mean chroma on the same pictures.
 
     Args:
         colorize: function of gray levels (N, S, S, channels), float32, to RGB levels (N, S, S, 3).
-        split: pictures with `images`, `species`, `paths` and a `name`, which prefixes the metrics.
+        split: its name prefixes the metrics.
         channels: of the colorizer's input.
         chroma: the training set's mean Cb and Cr, (2,).
 
     Returns:
-        An `Evaluation`, its metrics named `test_psnr`, `test_psnr_gray`, `test_psnr_mean_chroma`
+        An `Evaluation` with metrics named `test_psnr`, `test_psnr_gray`, `test_psnr_mean_chroma`
         and so on; `predicted` is uint8 (N, S, S, 3).
     """
     real = np.asarray(split.images)
@@ -175,9 +190,8 @@ def evaluate(colorize, split, channels, chroma):
     means = {f"{split.name}_{name}": value for name, value in measured.items()}
     for baseline, plain in baselines(color.luma(real), chroma).items():
         table = scores(real, plain)
-        pictures[[f"{name}_{baseline}" for name in ("psnr", "delta_e")]] = table[
-            ["psnr", "delta_e"]
-        ]
+        for name in ("psnr", "delta_e"):
+            pictures[f"{name}_{baseline}"] = table[name]
         for name, value in measure(real, plain, table).items():
             means[f"{split.name}_{name}_{baseline}"] = value
     return Evaluation(pictures, means, predicted, collapse(measured, real))

@@ -1,18 +1,21 @@
-"""Loss curves and side-by-side sheets: arrays in, a matplotlib Figure or one uint8 picture out."""
+"""Curves and strips of pictures: arrays in, a matplotlib Figure or one uint8 picture out."""
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 INK = "#30343a"
 GAP = 4  # pixels between the pictures of a strip
 
 
-def strip(*columns, per_row=2):
+def strip(*columns: np.ndarray, per_row: int = 2) -> np.ndarray:
     """Return one uint8 picture of aligned batches: groups of a | b | c, `per_row` in a line.
 
     Args:
         *columns: batches of N pictures, uint8 (N, S, S, 3).
-        per_row: how many groups stand in a line; N is a multiple of it, or the rest stays white.
+        per_row: groups in a line; the end of the last line may stay white.
     """
     groups = np.concatenate([_framed(column) for column in columns], axis=2)
     lines = -(-len(groups) // per_row)
@@ -24,7 +27,7 @@ def strip(*columns, per_row=2):
     return grid.reshape(lines * height, per_row * width, planes)
 
 
-def loss_curves(history, best_epoch):
+def loss_curves(history: Mapping[str, Sequence[float]], best_epoch: int) -> Figure:
     """Draw every loss over the epochs, training solid and validation dashed, the kept epoch marked.
 
     Args:
@@ -38,61 +41,38 @@ def loss_curves(history, best_epoch):
         axes.plot(epochs, history[name], color="tab:blue", label="training")
         axes.plot(epochs, history[f"val_{name}"], "--", color="tab:orange", label="validation")
         axes.axvline(best_epoch + 1, color=INK, linewidth=0.8, linestyle=":", label="kept")
-        axes.set(title=name.replace("_", " "), xlabel="epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25)
+        _style(axes, name.replace("_", " "))
     axes.legend(frameon=False)
     return figure
 
 
-def convergence(curves):
+def convergence(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     """Draw the curves of several trainings over each other, a panel per quantity.
 
     Args:
-        curves: training's label to panel title to its values, one an epoch; all are in the first
-            panel, not all in every other.
+        curves: label of a training to panel title to values, one an epoch. Every training is in
+            the first panel; it may be missing in others.
     """
     titles = list(dict.fromkeys(title for panels in curves.values() for title in panels))
     figure = Figure(figsize=(4.2 * len(titles), 4.2), layout="constrained")
     for axes, title in zip(np.atleast_1d(figure.subplots(1, len(titles))), titles, strict=True):
         for label, panels in curves.items():
-            values = panels.get(title, [])  # an empty curve as well takes its turn of the colors
+            values = panels.get(title, [])  # an empty curve uses up its color, too
             epochs = np.arange(1, len(values) + 1)
             axes.plot(epochs, values, marker=".", label=label)
-        axes.set(title=title, xlabel="epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25)
+        _style(axes, title)
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 
-def sheet(columns, captions, title):
-    """Draw a row per picture and a column per kind of picture.
-
-    Args:
-        columns: column title to its batch of N pictures, uint8 (N, S, S, 3).
-        captions: N texts, one beside each row.
-        title: text above.
-    """
-    rows = len(captions)
-    figure = Figure(figsize=(1.9 * len(columns) + 2.2, 1.9 * rows + 0.6), layout="constrained")
-    figure.suptitle(title, color=INK)
-    grid = figure.subplots(rows, len(columns), squeeze=False)
-    for column, (name, images) in enumerate(columns.items()):
-        grid[0, column].set_title(name, fontsize=11, color=INK)
-        for row, image in enumerate(images):
-            grid[row, column].imshow(image, interpolation="lanczos")
-            grid[row, column].axis("off")
-    for row, caption in enumerate(captions):
-        axes = grid[row, -1]
-        place = {"xy": (1.05, 0.5), "xycoords": "axes fraction", "va": "center"}
-        axes.annotate(caption, **place, fontsize=9, color=INK, annotation_clip=False)
-    return figure
+def _style(axes: Axes, title: str) -> None:
+    axes.set(title=title, xlabel="epoch")
+    axes.locator_params(axis="x", integer=True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
 
 
-def _framed(images):
+def _framed(images: np.ndarray) -> np.ndarray:
     edges = ((0, 0), (0, GAP), (0, GAP), (0, 0))
     return np.pad(np.asarray(images), edges, constant_values=255)

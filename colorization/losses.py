@@ -1,6 +1,6 @@
-"""Every loss, by the name that a config gives it. To add one, write a function and its name.
+"""Every loss, by the name that a config gives it. To add one, write a function and name it below.
 
-Keras is imported inside: a command line names the losses, and shall not wait for it.
+The functions import Keras themselves, so that a command line can list them without loading Keras.
 """
 
 from typing import Any
@@ -21,11 +21,9 @@ def mean_squared_error(real: Any, predicted: Any) -> Any:
 
 
 def binary_cross_entropy(real: bool, logits: Any) -> Any:
-    """Return how unlikely a discriminator finds what it should, a scalar (Goodfellow et al. 2014).
+    """Return the mean cross-entropy of a label and a discriminator's logits, of any shape.
 
-    Args:
-        real: whether the pictures should count as real.
-        logits: of the discriminator, of any shape.
+    The generator's loss by it is the non-saturating one of Goodfellow et al. 2014.
     """
     from keras import ops
 
@@ -33,14 +31,14 @@ def binary_cross_entropy(real: bool, logits: Any) -> Any:
 
 
 def least_squares(real: bool, logits: Any) -> Any:
-    """Return the squared distance of logits from 1 if real and from 0 if not (Mao et al. 2017)."""
+    """Return the mean squared distance of logits from 1 if real, else from 0 (Mao et al. 2017)."""
     from keras import ops
 
     return ops.mean(ops.square(logits - (1.0 if real else 0.0)))
 
 
 PIXEL_LOSSES = {"l1": mean_absolute_error, "mse": mean_squared_error}
-"""On signed RGB, of real and predicted pictures."""
+"""Functions of real and predicted signed RGB."""
 
 GAN_LOSSES = {"bce": binary_cross_entropy, "lsgan": least_squares}
-"""On a discriminator's logits; the generator's adversarial loss is that of its fakes as real."""
+"""Functions of a label and logits; the generator's adversarial loss labels its fakes as real."""

@@ -1,7 +1,7 @@
-"""How near colors are to the real ones: arrays in, one number per picture out.
+"""How close colors are to the real ones.
 
-Pictures are RGB levels 0..255, uint8 or float, (N, H, W, 3); each function returns float64 (N,),
-but for `chroma_distance` and `hue_concentration`, which look at all pictures at once.
+Pictures are RGB levels 0..255, uint8 or float, (N, H, W, 3). Each function returns float64 (N,),
+except `chroma_distance` and `hue_concentration`, which return one number for all pictures.
 """
 
 import numpy as np
@@ -13,14 +13,14 @@ from colorization.color import MAX_LEVEL
 DIRECTIONS = 8  # of the slices through the plane of chroma
 
 
-def psnr(real, predicted):
+def psnr(real: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Return the peak signal-to-noise ratio over RGB in dB, higher is better; inf if identical."""
     error = np.asarray(real, "float64") - np.asarray(predicted, "float64")
     with np.errstate(divide="ignore"):
         return 10 * np.log10(MAX_LEVEL**2 / np.mean(error**2, axis=(1, 2, 3)))
 
 
-def ssim(real, predicted):
+def ssim(real: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Return the mean structural similarity over RGB, 1 if identical (Wang et al. 2004)."""
     pairs = zip(real, predicted, strict=True)
     return np.array(
@@ -28,13 +28,13 @@ def ssim(real, predicted):
     )
 
 
-def delta_e(real, predicted):
+def delta_e(real: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Return the mean CIEDE2000 color difference, 0 or more, lower is better (ISO/CIE 11664-6)."""
     difference = deltaE_ciede2000(_lab(real), _lab(predicted))
     return difference.mean(axis=(1, 2), dtype="float64")
 
 
-def colorfulness(images):
+def colorfulness(images: np.ndarray) -> np.ndarray:
     """Return the colorfulness of Hasler and Süsstrunk (2003): 0 is gray, photographs about 40."""
     r, g, b = np.moveaxis(np.asarray(images, "float64"), -1, 0)
     opponents = np.stack([r - g, (r + g) / 2 - b])
@@ -43,15 +43,16 @@ def colorfulness(images):
     return spread + 0.3 * offset
 
 
-def chroma_distance(real, predicted):
-    """Return how far the predicted colors lie from the real ones, wherever in the pictures.
+def chroma_distance(real: np.ndarray, predicted: np.ndarray) -> float:
+    """Return the distance between the distributions of predicted and real colors.
 
-    The sliced Wasserstein distance (Bonneel et al. 2015) between the chroma of all pixels of all
-    pictures: how far it would have to be moved on average to be distributed as the real one. Dull
-    colors are far, however well they are guessed; unlike a distance of histograms it knows how far.
+    This is the sliced Wasserstein distance (Bonneel et al. 2015) between the chroma of all pixels:
+    how far the predicted chroma must be moved on average to be distributed like the real one. Dull
+    colors are far, even where they are the best guess. Unlike a distance between histograms, it
+    grows with the difference in color.
 
     Returns:
-        A float in units of CIELAB's a* and b*, as CIEDE2000's about; 0 for the same distribution.
+        0 for equal distributions; in units of CIELAB's a* and b*, comparable to CIEDE2000.
     """
     angles = np.pi * np.arange(DIRECTIONS) / DIRECTIONS
     axes = [np.cos(angles), np.sin(angles)]
@@ -59,21 +60,21 @@ def chroma_distance(real, predicted):
     return float(np.abs(ours - theirs).mean())
 
 
-def hue_concentration(images):
-    """Return how far all colors of all pictures are of one hue: 1 if they are, 0 if none prevails.
+def hue_concentration(images: np.ndarray) -> float:
+    """Return how much one hue prevails: 1 if all colors share it, 0 if none does.
 
-    The length of the mean of all pixels' vectors (a*, b*) over the mean of their lengths, as
-    directional statistics have it (Mardia and Jupp 2000); 1 for gray pictures.
+    This is the length of the mean vector (a*, b*) of all pixels over the mean length of these
+    vectors (directional statistics, Mardia and Jupp 2000); 1 for gray pictures.
     """
     chroma = _chroma_sample(images)
     length = np.hypot(*chroma.T).sum()
     return float(np.hypot(*chroma.sum(axis=0)) / length) if length else 1.0
 
 
-def _chroma_sample(images):
+def _chroma_sample(images: np.ndarray) -> np.ndarray:
     """Return a* and b* of every fourth pixel of every fourth row, (N, 2)."""
     return _lab(np.asarray(images)[:, ::4, ::4])[..., 1:].reshape(-1, 2)
 
 
-def _lab(images):
+def _lab(images: np.ndarray) -> np.ndarray:
     return rgb2lab(np.asarray(images, "float32") / MAX_LEVEL)

@@ -1,7 +1,6 @@
-"""What every entry point has in common: its parser, its log, signals, errors and exit status.
+"""What every entry point has in common: parser, log, signals, errors and exit status.
 
-An entry point is a function of its parsed arguments, decorated by `entry_point`. `mlflow run` may
-have launched it.
+An entry point is a function of its parsed arguments, decorated by `entry_point`.
 """
 
 import argparse
@@ -20,6 +19,7 @@ from typing import Any, NoReturn
 import psutil
 
 from colorization.address import redacted, silence_links
+from colorization.errors import Failure
 
 REFUSED = 2  # the exit status of what could not be done
 
@@ -33,10 +33,10 @@ if client.get_run(run_id).info.status == "RUNNING":
 """
 
 
-def printable(text):
-    """Write what is not printable as an escape: line breaks, terminal codes, right-to-left marks.
+def printable(text: str) -> str:
+    """Escape what is not printable: line breaks, terminal codes, right-to-left marks.
 
-    Names of files may hold them, to forge lines of a log or to steer a terminal.
+    Names of files may hold them, to forge lines of a log or to control a terminal.
     """
     if text.isprintable():
         return text
@@ -45,30 +45,30 @@ def printable(text):
     )
 
 
-def _printable_lines(text):
+def _printable_lines(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
 class _Formatter(logging.Formatter):
-    """Keeps a message in its line; only a traceback has several."""
+    """Keeps a message on one line; only a traceback has several."""
 
-    def formatMessage(self, record):  # noqa: D102
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: D102
         return printable(super().formatMessage(record))
 
-    def formatException(self, info):  # noqa: D102
+    def formatException(self, info: Any) -> str:  # noqa: D102
         return _printable_lines(super().formatException(info))
 
-    def formatStack(self, info):  # noqa: D102
+    def formatStack(self, info: str) -> str:  # noqa: D102
         return _printable_lines(super().formatStack(info))
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that names the known parameters, and repeats nothing unprintable."""
+    """A parser whose errors name the known parameters and hold nothing unprintable."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **{"allow_abbrev": False} | options)
 
-    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse as `ArgumentParser` does; an unknown parameter ends the process here."""
         namespace, unknown = super().parse_known_args(args, namespace)
         if unknown:
@@ -94,9 +94,9 @@ def entry_point(
     """Make a `main` of a function: `main(argv=None)` returns the process's exit status.
 
     The function is called with the parsed arguments, and returns an exit status or None for 0.
-    What it raises for the user (ValueError, OSError, FloatingPointError, MlflowException) becomes
-    one line of the log without secrets, and status 2. Ctrl-C gives status 130, SIGTERM 143, and
-    the run that `mlflow run` opened is closed.
+    A Failure, ValueError, OSError, FloatingPointError or MlflowException becomes one line of the
+    log, without secrets, and status 2. Ctrl-C gives status 130, SIGTERM 143, and the run that
+    `mlflow run` opened is closed.
 
     Args:
         parse: function of the command line, see `Parser`.
@@ -131,27 +131,28 @@ def entry_point(
 
 
 def refuse(error: object, *addresses: str) -> None:
-    """Log an error without the secrets of addresses, and with a traceback if it is not ours.
+    """Log an error without the secrets of addresses, and with a traceback if it is a library's.
 
     Args:
-        error: what was raised, or a sentence.
-        *addresses: that it may quote, beside that of the tracking server.
+        error: an exception, or a sentence.
+        *addresses: that it may quote besides that of the tracking server.
     """
     mlflow = sys.modules.get("mlflow")
     known = [*addresses, mlflow.get_tracking_uri()] if mlflow else addresses
-    # Our own errors end with what was received. Of a library's the traceback tells where.
-    foreign = isinstance(error, ValueError) and "Received" not in str(error)
+    # Our own errors end with what was received; others need a traceback to be understood.
+    ours = isinstance(error, Failure) or "Received" in str(error)
+    foreign = isinstance(error, ValueError) and not ours
     logger.error("error: %s", redacted(error, *known), exc_info=foreign)
 
 
 def _is_for_the_user(error: Exception) -> bool:
     mlflow = sys.modules.get("mlflow.exceptions")  # not imported where it is not needed
-    kinds = (ValueError, OSError, FloatingPointError)
+    kinds = (Failure, ValueError, OSError, FloatingPointError)
     return isinstance(error, (*kinds, mlflow.MlflowException) if mlflow else kinds)
 
 
-def log():
-    """Write what this project logs to stderr; of other libraries warnings only."""
+def log() -> None:
+    """Write this project's log to stderr, and warnings of other libraries."""
     handler = logging.StreamHandler()
     handler.setFormatter(_Formatter("%(message)s"))
     logging.basicConfig(handlers=[handler])
@@ -159,21 +160,21 @@ def log():
         logging.getLogger(package).setLevel(logging.INFO)
 
 
-def _interrupt():
+def _interrupt() -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _exit():
+def _exit() -> NoReturn:
     sys.exit(128 + signal.SIGTERM)
 
 
-def start(terminate=_exit):
-    """Set this process up: a log, quiet libraries, signals, an end with the launcher.
+def start(terminate: Callable[[], NoReturn] = _exit) -> None:
+    """Set this process up: log, quiet libraries, signals, an end with `mlflow run`.
 
-    Anything of TensorFlow or MLflow is to be imported after it.
+    Call it before TensorFlow and MLflow are imported.
 
     Args:
-        terminate: function to call on SIGTERM; it raises.
+        terminate: called on SIGTERM; it raises.
     """
     log()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -182,14 +183,14 @@ def start(terminate=_exit):
     stop_with_it()
 
 
-def _hear_signals(terminate):
-    """Stop at the first signal: a SIGTERM after it would break the closing of the run.
+def _hear_signals(terminate: Callable[[], NoReturn]) -> None:
+    """Stop at the first signal, and ignore a SIGTERM after it, which would break the run's end.
 
-    `mlflow run` sends one after each Ctrl-C, which this process has received as well.
+    On Ctrl-C, which this process receives as well, `mlflow run` sends a SIGTERM.
     """
 
-    def once(stop):
-        def handle(*_):
+    def once(stop: Callable[[], NoReturn]) -> Callable[..., None]:
+        def handle(*_: object) -> None:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             stop()
 
@@ -200,24 +201,24 @@ def _hear_signals(terminate):
     signal.signal(signal.SIGTERM, once(terminate))
 
 
-def end_run():
+def end_run() -> None:
     """End the run that `mlflow run` opened, if this process was stopped before it attached.
 
-    Another process does it: the stop may have come amid an import of MLflow, which is broken then.
+    Another process does it: the signal may have interrupted an import of MLflow here.
     """
     if "MLFLOW_RUN_ID" in os.environ:
         subprocess.run([sys.executable, "-c", END_RUN], check=False)
 
 
-def stop_with_it():
-    """End with `mlflow run`: killed alone, it would leave this process training on unseen."""
+def stop_with_it() -> None:
+    """End with `mlflow run`: if only that is killed, this process would go on training."""
     if "MLFLOW_RUN_ID" not in os.environ:
         return
     ancestors = psutil.Process().parents()
     launcher = next((each for each in ancestors if _is_mlflow_run(each)), None)
     if launcher:
 
-        def follow():
+        def follow() -> None:
             with contextlib.suppress(psutil.NoSuchProcess):
                 while launcher.status() != psutil.STATUS_ZOMBIE:
                     time.sleep(1)
@@ -226,7 +227,7 @@ def stop_with_it():
         threading.Thread(target=follow, daemon=True).start()
 
 
-def _is_mlflow_run(process):
+def _is_mlflow_run(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.Error):  # another user's process
         words = {os.path.basename(word) for word in process.cmdline()}
         return {"mlflow", "run"} <= words

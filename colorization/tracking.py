@@ -1,34 +1,39 @@
-"""Everything that MLflow is told about a training run."""
+"""Everything that is logged to MLflow about a training run."""
 
 import contextlib
 import importlib.metadata
 import io
-import logging
 import signal
-import tempfile
 import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
 import keras
 import mlflow
 import numpy as np
 import pandas as pd
 from filelock import FileLock
+from matplotlib.figure import Figure
 from mlflow.data.code_dataset_source import CodeDatasetSource
+from mlflow.data.numpy_dataset import from_numpy
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
+from mlflow.models.model import ModelInfo
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 from PIL import Image
 
-from colorization import color, evaluation, figures
+from colorization import color, figures
 from colorization.address import redacted
+from colorization.config import Config
 from colorization.data.cache import cache_folder
-from colorization.models.export import export_onnx, load_onnx
+from colorization.data.prepare import Split, Splits
+from colorization.evaluation import Evaluation
+from colorization.training.train import Result
 
 SAMPLES = 8  # validation pictures that are shown while training
 SAMPLE_STEPS = 12  # about how often, over a whole training
-SHEET_ROWS = 8  # test pictures on the sheet, from the best to the worst
 CONTEXTS = {"train": "training", "val": "validation", "test": "testing"}
 PYFUNC = Path(__file__).parents[1] / "serve" / "pyfunc.py"
 SIGNATURE = ModelSignature(
@@ -45,113 +50,131 @@ SIGNATURE = ModelSignature(
 )
 REQUIREMENTS = ("fastparquet", "mlflow-skinny", "numpy", "onnxruntime", "pandas", "pillow")
 
-logger = logging.getLogger(__name__)
 
+class Described(Protocol):
+    """A dataclass that describes a network: a training's config, or that of imported weights."""
 
-def log_table(run_id, table, file):
-    """Log a table in place of the one before; MLflow's own `log_table` would append to it."""
-    client = mlflow.MlflowClient()
-    table = table.astype(object).where(table.notna(), None)
-    if file in client.get_run(run_id).data.tags.get("mlflow.loggedArtifacts", ""):
-        client.log_text(run_id, table.to_json(orient="split", index=False), file)
-    else:
-        client.log_table(run_id, table, file)
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def variant(self) -> str: ...  # noqa: D102
+    @property
+    def family(self) -> str: ...  # noqa: D102
+    @property
+    def label(self) -> str: ...  # noqa: D102
+    @property
+    def gray_channels(self) -> int: ...  # noqa: D102
 
 
 @contextlib.contextmanager
-def open_run(name, parent_run_id=None):
+def open_run(name: str, parent_run_id: str | None = None) -> Iterator[mlflow.ActiveRun]:
     """Open a run, or attach to the one of `mlflow run`; whatever happens, it does not stay RUNNING.
 
-    With a parent's id, it is a new run below that one, in the same experiment.
-
-    An exception ends it FAILED, with the reason as tag `error` unless MLflow itself failed;
+    An exception ends it FAILED, with the reason as tag `error` unless MLflow itself failed.
     Ctrl-C and SIGTERM (raised as SystemExit) end it KILLED.
+
+    Args:
+        name: of the run.
+        parent_run_id: opens a new run below this one, in the same experiment.
     """
     with FileLock(cache_folder() / "store.lock"):  # two at once cannot create one SQLite store
         mlflow.search_experiments(max_results=1)
-    nested = {}
+    nested: dict[str, Any] = {}
     if parent_run_id:
-        nested = {"nested": True, "parent_run_id": parent_run_id}
-        nested["experiment_id"] = mlflow.get_run(parent_run_id).info.experiment_id
-    held = []
-    handlers = _hold_signals(held)
+        experiment = mlflow.get_run(parent_run_id).info.experiment_id
+        nested = {"nested": True, "parent_run_id": parent_run_id, "experiment_id": experiment}
+    release_signals = _hold_signals()
     try:
         opened = mlflow.start_run(run_name=name, log_system_metrics=True, **nested)
     except BaseException:
-        _release_signals(handlers, held)
+        release_signals()
         raise
     with opened as run:
         try:
-            _release_signals(handlers, held)
+            release_signals()
             yield run
         except (KeyboardInterrupt, SystemExit):
             with contextlib.suppress(MlflowException):  # the server is gone
                 mlflow.end_run("KILLED")
             raise
         except MlflowException:
-            raise  # of a server that is gone: to tell it the reason would take minutes
+            raise  # the server is gone: logging the reason would take minutes
         except Exception as error:
             mlflow.set_tag("error", f"{type(error).__name__}: {redacted(error)}")
             raise
 
 
-def _hold_signals(held):
-    """Note signals in a list: one inside `start_run` would leave a run that nobody ends."""
+def active_run() -> mlflow.ActiveRun:
+    """Return the run that `open_run` has opened."""
+    run = mlflow.active_run()
+    if run is None:
+        raise RuntimeError("No run is open. Expected a call within `open_run`.")
+    return run
+
+
+def _hold_signals() -> Callable[[], None]:
+    """Hold SIGINT and SIGTERM back until the returned function is called.
+
+    One that arrives inside `start_run` would leave a run that nobody ends.
+    """
     if threading.current_thread() is not threading.main_thread():
-        return {}  # signals arrive in the main thread only
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    return {n: signal.signal(n, lambda number, _: held.append(number)) for n in numbers}
+        return lambda: None  # signals arrive in the main thread only
+    held: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda received, _: held.append(received))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+
+    def release() -> None:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for received in held:
+            signal.raise_signal(received)
+
+    return release
 
 
-def _release_signals(handlers, held):
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-    for number in held:
-        signal.raise_signal(number)
-
-
-def log_config(config, data, **flags):
+def log_config(config: Described, data: str, **flags: object) -> None:
     """Log every field of the config and the command line's other flags as params, and tags."""
     log_flags(data, **asdict(config) | flags)
     mlflow.set_tags({"variant": config.variant, "family": config.family})
 
 
-def log_flags(data, **flags):
-    """Log a command line as params, but for those that `mlflow run` has logged already.
+def log_flags(data: str, **flags: object) -> None:
+    """Log a command line as params, except those that `mlflow run` has logged already.
 
-    It has logged the texts of -P as they were typed, and a param cannot be logged twice.
+    `mlflow run` logs the texts of -P as they were typed; a param cannot be logged twice.
     """
-    known = mlflow.get_run(mlflow.active_run().info.run_id).data.params
+    known = mlflow.get_run(active_run().info.run_id).data.params
     params = {"data": data} | flags
     mlflow.log_params({key: value for key, value in params.items() if key not in known})
     mlflow.set_tag("data_source", data)  # as a param it has quotes where it has spaces
 
 
-def log_data(splits, used=tuple(CONTEXTS)):
+def log_data(splits: Splits, used: Collection[str] = tuple(CONTEXTS)) -> None:
     """Log the splits used as datasets with the manifest's digest, and the manifest itself."""
     mlflow.set_tags(
         {"data": splits.name, "data_kind": splits.kind, "dataset_digest": splits.digest}
     )
-    mlflow.log_artifact(splits.manifest, "data")
+    mlflow.log_artifact(str(splits.manifest), "data")
     source = CodeDatasetSource({"uri": splits.uri, "manifest": "data/manifest.csv"})
     for split in used:
         images = getattr(splits, split).images
         name = f"{splits.name}-{split}"
-        dataset = mlflow.data.from_numpy(images, source=source, name=name, digest=splits.digest)
+        dataset = from_numpy(images, source=source, name=name, digest=splits.digest)
         mlflow.log_input(dataset, context=CONTEXTS[split])
 
 
 class EpochLog(keras.callbacks.Callback):
     """Logs all metrics after each epoch, and the same validation pictures every few epochs.
 
-    The pictures are colored by what is scored: `colorizer`, which `training.train` sets.
-
-    Args:
-        config: of the training.
-        split: with validation pictures, `images` uint8 (N, S, S, 3); eight of them are shown.
+    Attributes:
+        colorizer: colors the pictures; `training.train` sets it to the network that is scored.
     """
 
-    def __init__(self, config, split):
+    colorizer: keras.Model
+
+    def __init__(self, config: Config, split: Split) -> None:
         super().__init__()
         count = min(SAMPLES, len(split.images))
         self.real = split.images[np.linspace(0, len(split.images) - 1, count).astype(int)]
@@ -159,18 +182,19 @@ class EpochLog(keras.callbacks.Callback):
         self.every = max(1, round(config.epochs / SAMPLE_STEPS))
         self.epochs = config.epochs
 
-    def on_train_begin(self, logs=None):
-        """Log the pictures as the untrained network colors them, where the slider starts."""
+    def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
+        """Log the pictures as the untrained network colors them: the slider starts there."""
         self._log_pictures(0)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Log the epoch's metrics, counted from 1, and every few epochs the pictures."""
         step = epoch + 1
-        mlflow.log_metrics({name: float(value) for name, value in logs.items()}, step=step)
+        metrics = {name: float(value) for name, value in (logs or {}).items()}
+        mlflow.log_metrics(metrics, step=step)
         if step % self.every == 0 or step == self.epochs:
             self._log_pictures(step)
 
-    def _log_pictures(self, step):
+    def _log_pictures(self, step: int) -> None:
         gray = color.to_uint8(np.repeat(self.gray[..., :1], 3, axis=-1))
         predicted = color.to_uint8(self.colorizer(self.gray, training=False))
         picture = figures.strip(gray, predicted, self.real)
@@ -178,105 +202,19 @@ class EpochLog(keras.callbacks.Callback):
         mlflow.log_image(picture, key="validation/pictures", step=step, synchronous=True)
 
 
-def log_result(config, result, splits, start_from=""):
-    """Log the trained colorizer, its test beside the baselines, and the figures of both.
-
-    Args:
-        config: of the training.
-        result: what `training.train` returned.
-        splits: that it was trained on.
-        start_from: whose weights the training began with, as `address.shown` shows them.
-
-    Returns:
-        The `ModelInfo` of the logged model and the test's metrics.
-
-    Raises:
-        ValueError: the exported model does not compute what the trained one does.
-    """
-    origin = f"trained on {len(splits.train.images)} others"
-    if start_from:
-        origin += f", starting from the weights of `{start_from}`, which may have seen these"
-    model, metrics = log_colorizer(config, result.colorizer, splits, origin)
-    log_training(result)
-    return model, metrics
-
-
-def log_training(result):
-    """Log what a training leaves behind beside its colorizer: it needs no test pictures."""
+def log_training(result: Result) -> None:
+    """Log what a training leaves behind besides its colorizer."""
     mlflow.log_metric("best_epoch", result.best_epoch + 1)
     mlflow.log_metric("training_seconds", result.seconds)
     mlflow.log_figure(figures.loss_curves(result.history, result.best_epoch), "losses.png")
 
 
-def log_colorizer(config, colorizer, splits, origin):
-    """Log a colorizer of any origin, its test beside the baselines, and the test's figures.
-
-    Arguments, results and errors are those of `log_result`; `origin` is what the run's note says
-    of the weights where they were not trained on `splits`.
-    """
-    channels = config.gray_channels
-    with tempfile.TemporaryDirectory() as folder:
-        onnx = Path(folder, "generator.onnx")
-        grays = color.gray_input(splits.test.images[:SAMPLES], channels)
-        export_onnx(colorizer, onnx, grays)
-        keras_file = Path(folder, "generator.keras")
-        colorizer.save(keras_file)
-        mlflow.log_artifact(keras_file, "keras")
-        chroma = evaluation.mean_chroma(splits.train.images)
-        tested = evaluation.evaluate(load_onnx(onnx), splits.test, channels, chroma)
-        model = log_model(onnx, color.to_uint8(grays[0, ..., 0]))
-    mlflow.log_metrics(tested.metrics, model_id=model.model_id)
-    if tested.collapse:
-        mlflow.set_tag("collapse", tested.collapse)
-        logger.warning("%s has collapsed: all is %s", config.variant, tested.collapse)
-    mlflow.log_metric("parameters", colorizer.count_params())
-    mlflow.log_table(tested.pictures, "test_pictures.json")
-    mlflow.log_table(tested.per_species(), "test_species.json")
-    mlflow.log_figure(_test_sheet(config, splits.test, tested), "test_pictures.png")
-    note = describe(config, splits, tested.metrics, model, origin)
-    mlflow.set_tag("mlflow.note.content", note)
-    return model, tested.metrics
-
-
-def load_colorizer(model_uri):
-    """Return the function of arrays that a logged or registered model holds, see `load_onnx`.
-
-    Args:
-        model_uri: `models:/...` of one of this project's models.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        model = mlflow.artifacts.download_artifacts(model_uri, dst_path=folder)
-        (onnx,) = Path(model).rglob("*.onnx")
-        return load_onnx(onnx)
-
-
-def describe(config, splits, metrics, model, origin):
-    """Return the story of a run as Markdown: its test beside the baselines, and how to use it."""
-    shown = evaluation.SCORES_TOGETHER
-    rows = {"": f"`{config.variant}`"}
-    rows |= {f"_{name}": title for name, title in evaluation.BASELINES.items()}
-    table = "\n".join(
-        f"| {title} | {' | '.join(evaluation.cells(metrics, 'test_', key, shown))} |"
-        for key, title in rows.items()
-    )
-    head = ["", *evaluation.headings(shown)]
-    return (
-        f"**{config.variant}**, tested on {len(splits.test.images)} pictures of `{splits.name}` "
-        f"(digest `{splits.digest}`), {origin}:\n\n"
-        f"| {' | '.join(head)} |\n{'|---' * len(head)}|\n"
-        f"{table}\n\nServe it: `mlflow models serve -m {model.model_uri} --env-manager uv`\n"
-    )
-
-
-def log_model(onnx, example):
+def log_model(onnx: Path, example: np.ndarray) -> ModelInfo:
     """Log an exported network as the pyfunc, in the active run.
 
     Args:
-        onnx: path of the file.
-        example: a gray picture, uint8 (S, S), that MLflow shows how to send.
-
-    Returns:
-        A `ModelInfo`.
+        onnx: the file.
+        example: a gray picture, uint8 (S, S), that shows how to send one.
     """
     encoded = io.BytesIO()
     Image.fromarray(example).save(encoded, "PNG")
@@ -290,19 +228,22 @@ def log_model(onnx, example):
     )
 
 
-def _test_sheet(config, split, tested):
-    """Draw test pictures from the best to the worst by CIEDE2000."""
-    order = tested.pictures["delta_e"].argsort().to_numpy()
-    chosen = order[np.linspace(0, len(order) - 1, min(SHEET_ROWS, len(order))).astype(int)]
-    real = split.images[chosen]
-    columns = {
-        "gray": color.to_uint8(color.gray_input(real, 3)),
-        config.variant: tested.predicted[chosen],
-        "real": real,
-    }
-    captions = [
-        f"{row.species.replace('_', ' ')}\n{row.psnr:.1f} dB (gray {row.psnr_gray:.1f})\n"
-        f"\u0394E {row.delta_e:.1f} (gray {row.delta_e_gray:.1f})"
-        for row in tested.pictures.iloc[chosen].itertuples()
-    ]
-    return figures.sheet(columns, captions, "test pictures, from the best to the worst")
+def log_test(tested: Evaluation, model: ModelInfo, sheet: Figure, note: str) -> None:
+    """Log the test of a logged model: scores, tables, a sheet of pictures and the run's note."""
+    mlflow.log_metrics(tested.metrics, model_id=model.model_id)
+    if tested.collapse:
+        mlflow.set_tag("collapse", tested.collapse)
+    mlflow.log_table(tested.pictures, "test_pictures.json")
+    mlflow.log_table(tested.per_species(), "test_species.json")
+    mlflow.log_figure(sheet, "test_pictures.png")
+    mlflow.set_tag("mlflow.note.content", note)
+
+
+def log_table(run_id: str, table: pd.DataFrame, file: str) -> None:
+    """Log a table in place of the one before; MLflow's own `log_table` would append to it."""
+    client = mlflow.MlflowClient()
+    table = table.astype(object).where(table.notna(), None)
+    if file in client.get_run(run_id).data.tags.get("mlflow.loggedArtifacts", ""):
+        client.log_text(run_id, table.to_json(orient="split", index=False), file)
+    else:
+        client.log_table(run_id, table, file)

@@ -4,8 +4,8 @@
     mlflow run . -e pretrained -P naive=<id of a naive run>
     python -m scripts.pictures         # needs Chromium
 
-Every picture shows what such a run logged, or what its model makes of birds that it has never seen.
-That of the web page is made by `scripts.page_picture`.
+Every picture shows what such a run logged, or birds that its model was not trained on.
+`scripts.page_picture` makes that of the web page.
 """
 
 import io
@@ -34,7 +34,7 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 STORE = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{ROOT}/mlflow.db")
 FIRST = "pix2pix_efficientnet"  # what the README's first command trains
-SHOWN = {  # seeds that the sample does not reach
+SHOWN = {  # seeds that are not in the sample
     "Robin": 81,
     "Bluetit": 81,
     "Long_Tailed_Tit": 71,
@@ -72,14 +72,14 @@ def main():
 
 
 def has_defaults(run):
-    """Tell whether a run is what the README's first command makes."""
+    """Tell whether a run has the defaults of the README's first command."""
     config = VARIANTS[FIRST]
     defaults = {spec.name: str(getattr(config, spec.name)) for spec in tunable_fields(config)}
     return defaults.items() <= run.data.params.items()
 
 
 def paint_lead(client, run):
-    """Return unseen birds as one picture: gray, as the run's model colors them, as painted."""
+    """Return birds as one picture: gray, as the run's model colors them, as painted."""
     (model,) = client.search_logged_models(["0"], f"source_run_id = '{run.info.run_id}'")
     mlflow.set_tracking_uri(STORE)
     colorizer = mlflow.pyfunc.load_model(model.model_uri)
@@ -106,9 +106,9 @@ def shrink_sheet(client, name, artifact):
 
 
 def color_folder(client, run):
-    """Return a folder of gray paintings above what `serve.folder` made of it, with names."""
-    with tempfile.TemporaryDirectory() as place:
-        gray, colored = Path(place, "old_album"), Path(place, "in_color")
+    """Return a folder of gray paintings above the colored one of `serve.batch`, with names."""
+    with tempfile.TemporaryDirectory() as parent:
+        gray, colored = Path(parent, "old_album"), Path(parent, "in_color")
         gray.mkdir()
         for name, seed in SHOWN.items():
             paint(name, seed, SIZE).convert("L").save(gray / f"{name.lower()}.jpg", quality=92)

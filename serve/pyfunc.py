@@ -1,11 +1,10 @@
 """The pyfunc: encoded pictures in, colored pictures out, over ONNX Runtime.
 
-One self-contained file, logged as an MLflow model from code: it imports nothing of this
-repository, so it loads in any folder and any environment that holds what it imports. Its
-signature stands in `colorization/tracking.py`, where it is logged.
+One self-contained file, logged by `colorization/tracking.py` as an MLflow model from code. It
+imports nothing of this repository.
 
-The network predicts color only, on a small square; that color is laid on the picture's own
-luma at full size. Whatever the network is, sharpness and brightness are the photograph's.
+The network predicts only color, on a small square; that color is laid on the picture's own luma
+at full size. So sharpness and brightness are the photograph's, whatever the network is.
 """
 
 import base64
@@ -19,10 +18,10 @@ import struct
 import threading
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mlflow
 import numpy as np
@@ -30,6 +29,7 @@ import onnxruntime
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.pyfunc import PythonModel, PythonModelContext
 from PIL import Image, ImageCms
 
 READABLE = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
@@ -68,7 +68,7 @@ UPRIGHT = {  # EXIF orientation -> what undoes it
 EXIF_ORIENTATION = 0x0112
 
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+")  # Pillow's
-# Types of TIFF tags. Of numbers each becomes an object; bytes and text stay together.
+# Types of TIFF tags. Each number becomes an object; bytes and text stay together.
 _INTEGERS = {3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
 _OTHERS = {5: 8, 10: 8, 11: 4, 12: 8}  # rational and float, and their bytes
 _BYTES = {1: 1, 2: 1, 7: 1}
@@ -79,11 +79,11 @@ _LAYOUT = (_WIDTH, _HEIGHT, _ROWS, _TILE_WIDTH, _TILE_HEIGHT)
 _STRIPS, _TILES = 273, 324
 _MOST_PLANES = 6  # of a TIFF that Pillow decodes
 
-# JPEG markers before a segment, and the end of the picture; the others have nothing behind them.
+# JPEG markers with a segment, and the end of the picture; the others stand alone.
 _SEGMENT = re.compile(rb"\xff[\xc0-\xc7\xc9-\xcf\xd9-\xef\xfe]")
 _END, _SCAN, _APP1, _APP2 = 0xD9, 0xDA, 0xE1, 0xE2
 _AVIF_EXIF = re.compile(rb"infe(?:\x02.{7}|\x03.{9})Exif", re.DOTALL)
-_EXIF_HEADS = re.compile(rb"(?:Exif\0\0)*")
+_EXIF_HEADS = re.compile(rb"\A(?:Exif\0\0)*")
 _PNG_TEXTS, _RAW_PROFILE = (b"tEXt", b"zTXt", b"iTXt"), b"Raw profile type exif\0"
 _UNKNOWN = b"skIp"  # a name that no reader of any format looks for
 
@@ -91,11 +91,11 @@ _opening = threading.Lock()
 
 
 class PictureError(ValueError):
-    """What is wrong with one picture, in words that complete "Row 3: the picture ..."."""
+    """A picture cannot be colored; the message completes "Row 3: the picture ..."."""
 
 
 class Picture(NamedTuple):
-    """A decoded picture, upright: all that coloring needs of it."""
+    """A decoded, upright picture."""
 
     luma: Image.Image  # mode L
     alpha: Image.Image | None  # mode L, of the same size
@@ -110,21 +110,26 @@ class Options(NamedTuple):
     saturation: float = 1.0
 
 
-class Colorizer(mlflow.pyfunc.PythonModel):
+class Colorizer(PythonModel):
     """Colors pictures of any size with the ONNX network logged as artifact `generator`."""
 
-    def load_context(self, context):
-        """Open the network, and read the size and the channels it wants from the file.
+    def load_context(self, context: PythonModelContext) -> None:
+        """Open the network.
 
         Raises:
-            MlflowException: the network or `COLORIZER_MAX_PIXELS` is not what it must be.
+            MlflowException: the network or `COLORIZER_MAX_PIXELS` is not as expected.
         """
         self._max_pixels = read_pixel_limit(os.environ)
         if Image.MAX_IMAGE_PIXELS is not None:  # TIFF asks for Pillow's limit while decoding.
             Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, self._max_pixels)
         self._session = open_session(context.artifacts["generator"])
 
-    def predict(self, context, model_input: pd.DataFrame, params=None) -> pd.DataFrame:
+    def predict(
+        self,
+        context: PythonModelContext,
+        model_input: pd.DataFrame,
+        params: dict[str, Any] | None = None,
+    ) -> pd.DataFrame:
         """Color every picture in the column `image`.
 
         Args:
@@ -142,7 +147,8 @@ class Colorizer(mlflow.pyfunc.PythonModel):
         options = read_options(params or {})
         if "image" not in model_input:
             raise _refusal("Expected a column named 'image'")
-        colored, total = [], 0
+        colored: list[bytes] = []
+        total = 0
         limit = max(MAX_ANSWER_BYTES, 16 * self._max_pixels)
         for pictures in read_chunks(model_input["image"], self._max_pixels):
             for answer in self._color(pictures, len(colored), options):
@@ -163,7 +169,9 @@ class Colorizer(mlflow.pyfunc.PythonModel):
         small = []
         for row, picture in enumerate(pictures, first):
             with _naming_row(row):
-                small.append(picture.luma.resize((side, side), Image.LANCZOS, reducing_gap=2))
+                small.append(
+                    picture.luma.resize((side, side), Image.Resampling.LANCZOS, reducing_gap=2)
+                )
         grays = np.stack([np.asarray(luma, np.float32) for luma in small])[..., None]
         chromas = predict_chroma(self._session, grays.repeat(channels, axis=-1), options.tta)
         chromas *= options.saturation
@@ -183,8 +191,8 @@ def open_session(path: str) -> onnxruntime.InferenceSession:
     Raises:
         MlflowException: input is not (N, S, S, 1) or (N, S, S, 3).
     """
-    # Spinning threads win nothing on an idle machine and halve a busy one: requests come side by
-    # side from the server's threads, and all of them share this pool.
+    # Threads that spin gain nothing on an idle machine and halve the speed of a busy one: the
+    # server's threads share this pool.
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = min(os.cpu_count() or 1, MAX_THREADS)
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -195,7 +203,7 @@ def open_session(path: str) -> onnxruntime.InferenceSession:
     return session
 
 
-def read_pixel_limit(environ) -> int:
+def read_pixel_limit(environ: Mapping[str, str]) -> int:
     """Return the most pixels a picture may have: `COLORIZER_MAX_PIXELS` or 64 million.
 
     Raises:
@@ -207,7 +215,7 @@ def read_pixel_limit(environ) -> int:
     return int(text)
 
 
-def read_options(params: dict) -> Options:
+def read_options(params: dict[str, Any]) -> Options:
     """Check the params of a request.
 
     Args:
@@ -234,9 +242,9 @@ def read_options(params: dict) -> Options:
 
 
 def open_picture(cell: object, max_pixels: int | None = None) -> Image.Image:
-    """Open the header of a picture given as bytes, or as base64 text; nothing is decoded yet.
+    """Open a picture given as bytes or base64 text, without decoding its pixels.
 
-    Its EXIF is safe to read from then on: what asks for too much memory is left out.
+    Its EXIF is safe to read: blocks that would take too much memory are left out.
 
     Args:
         cell: the picture.
@@ -254,7 +262,7 @@ def open_picture(cell: object, max_pixels: int | None = None) -> Image.Image:
     data = bytes(cell)
     if not data.strip():
         raise PictureError("is empty")
-    # Over `inputs` and `instances` MLflow hands on the very text that the client sent.
+    # MLflow passes on `inputs` and `instances` as the client sent them: as base64 text.
     image = _open(data, max_pixels) or _open(_decode_base64(data), max_pixels)
     if image is None:
         raise PictureError(f"is not {_READABLE_NAMES}")
@@ -262,11 +270,11 @@ def open_picture(cell: object, max_pixels: int | None = None) -> Image.Image:
 
 
 def read_picture(image: Image.Image, max_pixels: int) -> Picture:
-    """Decode an opened picture of any mode: upright, in sRGB, its luma and alpha apart.
+    """Decode an opened picture of any mode: upright, in sRGB, luma and alpha apart.
 
     Args:
-        image: as `open_picture` gives it; of an animation it stands at the first frame.
-        max_pixels: the limit, compared with the header before anything is decoded.
+        image: of `open_picture`; of an animation, the first frame is read.
+        max_pixels: the limit; the header is checked before anything is decoded.
 
     Raises:
         PictureError: too large, broken or truncated.
@@ -287,12 +295,12 @@ def read_picture(image: Image.Image, max_pixels: int) -> Picture:
         return Picture(luma.transpose(turn), alpha and alpha.transpose(turn))
     except MemoryError:
         raise PictureError(_NO_MEMORY) from None
-    except Exception:  # On broken files Pillow's decoders raise whatever comes first.
+    except Exception:  # Pillow's decoders raise all kinds of errors on broken files.
         raise PictureError(f"is a broken or truncated {image.format}") from None
 
 
 def turn_upright(image: Image.Image) -> Image.Image:
-    """Decode a picture that `open_picture` opened, and undo the orientation that its EXIF tells."""
+    """Decode a picture of `open_picture`, and apply the orientation in its EXIF."""
     image.load()
     turn = _find_turn(image)
     if turn is None:
@@ -305,7 +313,7 @@ def turn_upright(image: Image.Image) -> Image.Image:
 def predict_chroma(
     session: onnxruntime.InferenceSession, grays: np.ndarray, tta: bool = False
 ) -> np.ndarray:
-    """Run the network and keep only the color of its answer.
+    """Run the network and keep only the color of its output.
 
     Args:
         session: the network.
@@ -332,7 +340,7 @@ def blend(picture: Picture, chroma: np.ndarray) -> Image.Image:
 
     Args:
         picture: luma and alpha at the size of the result.
-        chroma: float32 (S, S, 2), as `predict_chroma` gives it.
+        chroma: float32 (S, S, 2), of `predict_chroma`.
 
     Returns:
         Mode RGB, or RGBA where the picture has an alpha.
@@ -344,7 +352,8 @@ def blend(picture: Picture, chroma: np.ndarray) -> Image.Image:
         stripe = picture.luma.crop((0, top, width, bottom))
         box = (0, top * red.height / height, red.width, bottom * red.height / height)
         planes = [
-            np.asarray(plane.resize(stripe.size, Image.BILINEAR, box)) for plane in (red, blue)
+            np.asarray(plane.resize(stripe.size, Image.Resampling.BILINEAR, box))
+            for plane in (red, blue)
         ]
         blended.paste(_to_rgb(np.asarray(stripe), *planes), (0, top))
     if picture.alpha is not None:
@@ -353,7 +362,7 @@ def blend(picture: Picture, chroma: np.ndarray) -> Image.Image:
 
 
 def encode_picture(image: Image.Image, format: str) -> bytes:
-    """Write a picture in memory; JPEG knows no alpha, so there it lies on white.
+    """Encode a picture; JPEG has no alpha, so there it is laid on white.
 
     Raises:
         PictureError: the format cannot hold a picture this wide or high, or libwebp would take
@@ -378,14 +387,14 @@ def encode_picture(image: Image.Image, format: str) -> bytes:
 
 
 def inspect_picture(data: bytes, max_pixels: int) -> bytes:
-    """Check an encoded picture, of any format, for what no honest file holds.
+    """Refuse an encoded picture that would take far more memory or time than honest ones.
 
     Args:
-        data: the file; what is no picture passes, for the decoder to refuse.
+        data: the file; what is not a picture passes, and the decoder refuses it.
         max_pixels: the most that a TIFF's tile may have.
 
     Returns:
-        The same bytes, in which EXIF too long or broken has another name, so that none reads it.
+        The same bytes; EXIF that is too long or broken is renamed, so that no decoder reads it.
 
     Raises:
         PictureError: too many scans, or TIFF tags that ask for too much.
@@ -395,7 +404,7 @@ def inspect_picture(data: bytes, max_pixels: int) -> bytes:
         for big in {data[2] == 43, 43 in data[2:4]}:
             for layout in _walk_directories(data, big):
                 _check_layout(layout, max_pixels)
-    # The two bytes of a scan stand by chance in other places too: only many are worth a walk.
+    # The two bytes of a scan also occur by chance: only many of them are worth a walk.
     if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > MAX_SCANS:
         if sum(marker == _SCAN for marker, _, _ in _walk_segments(data)) > MAX_SCANS:
             raise PictureError(f"has more than {MAX_SCANS} scans, the limit of a JPEG")
@@ -413,10 +422,10 @@ def inspect_picture(data: bytes, max_pixels: int) -> bytes:
 
 
 def _walk_directories(data: bytes, big: bool) -> Iterator[dict[int, int]]:
-    """Yield of each directory what lays out its pixels; the count of offsets for the offsets.
+    """Yield the tags of each TIFF directory that lay out its pixels; of offsets, their number.
 
-    Each place is visited once, and overlapping directories add up to no more than the limit:
-    the walk takes time in proportion to the file, whatever it says.
+    Each directory is visited once, and overlapping ones add up to the limit: the walk takes time
+    in proportion to the size of the file, whatever its tags say.
     """
     order = "<" if data[:2] == b"II" else ">"
     pointer, counter = (struct.Struct(order + "IQ"[big]), struct.Struct(order + "HQ"[big]))
@@ -430,7 +439,7 @@ def _walk_directories(data: bytes, big: bool) -> Iterator[dict[int, int]]:
             first = start + counter.size
             last = first + min(count, (len(data) - first) // entry.size) * entry.size
             total = _within(total + last - start + pointer.size, data)
-            layout = defaultdict(int)
+            layout: dict[int, int] = defaultdict(int)
             for tag, kind, number, value in entry.iter_unpack(memoryview(data)[first:last]):
                 total = _within(total + number * _SIZES.get(kind, 0), data)
                 if number > MAX_TAG_NUMBERS and kind in _SIZES and kind not in _BYTES:
@@ -440,8 +449,8 @@ def _walk_directories(data: bytes, big: bool) -> Iterator[dict[int, int]]:
                 elif tag in _DIRECTORIES + _LAYOUT and kind in _INTEGERS:
                     numbers = struct.Struct(f"{order}{number}{_INTEGERS[kind]}")
                     inside = numbers.size <= pointer.size
-                    place = (value, 0) if inside else (data, *pointer.unpack(value))
-                    values = _unpack(numbers, *place)
+                    source = (value, 0) if inside else (data, *pointer.unpack(value))
+                    values = _unpack(numbers, *source)
                     if tag in _DIRECTORIES:
                         pending += values
                     else:
@@ -451,7 +460,7 @@ def _walk_directories(data: bytes, big: bool) -> Iterator[dict[int, int]]:
 
 
 def _unpack(form: struct.Struct, data: bytes, start: int) -> tuple[int, ...]:
-    """Unpack what stands at a place, which may lie outside."""
+    """Unpack numbers at an offset; none if that lies outside."""
     return form.unpack_from(data, start) if 0 <= start <= len(data) - form.size else ()
 
 
@@ -465,7 +474,7 @@ def _within(total: int, data: bytes) -> int:
 
 
 def _check_layout(layout: dict[int, int], max_pixels: int) -> None:
-    """Refuse too large a tile, and more parts than fit: decoded one over the other they take hours.
+    """Refuse too large a tile, and more strips or tiles than fit: to decode them takes hours.
 
     A strip is never larger than the picture, whose pixels are counted.
     """
@@ -495,9 +504,10 @@ def _walk_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _find_exif(data: bytes) -> Iterator[tuple[list[int], Callable[[], bytes | None]]]:
-    """Yield of each EXIF block where its names stand, and what reads it; None: not to be trusted.
+    """Yield each EXIF block: the offsets of its names, and a function that reads it.
 
-    Also MPF, the list of a JPEG's further pictures, which is built alike.
+    The function returns None if the block is not to be trusted. MPF, a JPEG's list of further
+    pictures, has the structure of EXIF.
     """
     if data.startswith(b"\xff\xd8"):
         parts = []
@@ -505,7 +515,7 @@ def _find_exif(data: bytes) -> Iterator[tuple[list[int], Callable[[], bytes | No
             if marker == _SCAN:
                 break
             if marker == _APP2 and data.startswith(b"MPF\0", start):
-                yield [start], partial(data.__getitem__, slice(start + 4, end))
+                yield [start], memoryview(data)[start + 4 : end].tobytes
             if marker == _APP1 and data.startswith(b"Exif\0\0", start):
                 parts.append(slice(start, end))
         if parts:  # Pillow takes them for one
@@ -518,7 +528,7 @@ def _find_exif(data: bytes) -> Iterator[tuple[list[int], Callable[[], bytes | No
         while at + 8 <= len(data):
             kind, end = data[at + 4 : at + 8], at + 8 + int.from_bytes(data[at : at + 4])
             if kind == b"eXIf":
-                yield [at + 4], partial(data.__getitem__, slice(at + 8, end))
+                yield [at + 4], memoryview(data)[at + 8 : end].tobytes
             elif kind in _PNG_TEXTS and data.startswith((b"exif\0", _RAW_PROFILE), at + 8):
                 yield [at + 4], partial(_read_profile, kind, data, at + 8, end)
             at = end + 4
@@ -527,15 +537,15 @@ def _find_exif(data: bytes) -> Iterator[tuple[list[int], Callable[[], bytes | No
         while at + 8 <= len(data):
             end = at + 8 + int.from_bytes(data[at + 4 : at + 8], "little")
             if data.startswith(b"EXIF", at):
-                yield [at], partial(data.__getitem__, slice(at + 8, end))
+                yield [at], memoryview(data)[at + 8 : end].tobytes
             at = end + end % 2
-    elif data[4:8] == b"ftyp":  # Pillow turns by other boxes, and needs no EXIF for that
+    elif data[4:8] == b"ftyp":  # AVIF: Pillow reads the orientation from other boxes
         for match in _AVIF_EXIF.finditer(data):
             yield [match.end() - 4], lambda: None
 
 
 def _read_profile(kind: bytes, data: bytes, start: int, end: int) -> bytes | None:
-    """Decode what ImageMagick wrote before PNG knew EXIF: hexadecimal lines below three of text."""
+    """Decode EXIF as ImageMagick wrote it into PNG text: hexadecimal, below three other lines."""
     longest = 3 * MAX_EXIF_BYTES  # two digits a byte, and newlines
     text = data[start + len(_RAW_PROFILE) : min(end, start + longest)]
     if kind == b"iTXt" or not data.startswith(_RAW_PROFILE, start):
@@ -551,9 +561,8 @@ def _read_profile(kind: bytes, data: bytes, start: int, end: int) -> bytes | Non
 def _is_harmless(block: bytes | None) -> bool:
     if block is None or len(block) > MAX_EXIF_BYTES:
         return False
-    block = block[_EXIF_HEADS.match(block).end() :]
     try:
-        for _ in _walk_directories(block, big=False):
+        for _ in _walk_directories(_EXIF_HEADS.sub(b"", block, count=1), big=False):
             pass
     except PictureError:
         return False
@@ -590,8 +599,8 @@ def _decode_base64(text: bytes) -> bytes:
 
 def _find_turn(image: Image.Image) -> Image.Transpose | None:
     try:
-        return UPRIGHT.get(image.getexif().get(EXIF_ORIENTATION))
-    except Exception:  # Broken EXIF says nothing about the pixels.
+        return UPRIGHT.get(image.getexif().get(EXIF_ORIENTATION, 1))
+    except Exception:  # A picture with broken EXIF is colored all the same.
         return None
 
 
@@ -609,13 +618,13 @@ def _split(image: Image.Image) -> Picture:
     for box in _cut(image.size, DECODED_PIXELS):
         part = image if box == (0, 0, *image.size) else image.crop(box)  # most are one part
         color, clear = _separate(part, white)
-        if box[1] == 0:  # the others are of the same modes
+        if box[1] == 0:  # the others have the same mode
             transform = _find_transform(color.mode, profile)
             alpha = clear and Image.new("L", image.size)
         if transform is not None:
-            color = ImageCms.applyTransform(color, transform)
+            color = ImageCms.applyTransform(color, transform) or color
         luma.paste(color.convert("L"), box)
-        if alpha is not None:
+        if alpha is not None and clear is not None:
             alpha.paste(clear, box)
     return Picture(luma, alpha)
 
@@ -642,7 +651,7 @@ def _to_floats(image: Image.Image) -> np.ndarray:
 
 
 def _find_white(image: Image.Image) -> float:
-    # 16 bits fill 0..65535; 32-bit integers and floats have no such habit: their own maximum does.
+    # White is 65535 in 16 bits; in 32-bit integers and floats it depends on their maximum.
     if not _is_deep(image) or image.mode.startswith("I;16"):
         return 65535
     boxes = _cut(image.size, DECODED_PIXELS)
@@ -651,19 +660,19 @@ def _find_white(image: Image.Image) -> float:
 
 
 def _find_transform(mode: str, profile: bytes | None) -> ImageCms.ImageCmsTransform | None:
-    """Return what turns a color mode into sRGB; None where it is that already, or nobody knows."""
+    """Return the transform of a color mode into sRGB; None if it is sRGB or unknown."""
     if not profile and mode != "LAB":
         return None
     source = io.BytesIO(profile) if profile else ImageCms.createProfile("LAB")
     try:
         return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
     except (ImageCms.PyCMSError, OSError, ValueError):
-        return None  # A broken profile, or one of another color space: the pixels still count.
+        return None  # A broken profile, or one of another color space, is ignored.
 
 
 def _to_rgb(luma: np.ndarray, red: np.ndarray, blue: np.ndarray) -> Image.Image:
     """Blend one stripe of planes (H, W): luma 0..255, and red and blue minus luma."""
-    middle = luma + np.float32(0.5)  # so that cutting the fraction off rounds
+    middle = luma + np.float32(0.5)  # so that truncation rounds
     green = red * (-LUMA[0] / LUMA[1])
     green -= blue * (LUMA[2] / LUMA[1])
     planes = [middle + difference for difference in (red, green, blue)]
@@ -682,8 +691,9 @@ def _to_rgb(luma: np.ndarray, red: np.ndarray, blue: np.ndarray) -> Image.Image:
 
 
 def read_chunks(cells: Iterable[object], max_pixels: int) -> Iterator[list[Picture]]:
-    """Decode rows as they are needed, grouped so that little waits in memory."""
-    chunk, pixels = [], 0
+    """Decode rows as they are needed, in groups that take little memory."""
+    chunk: list[Picture] = []
+    pixels = 0
     for row, cell in enumerate(cells):
         with _naming_row(row):
             picture = read_picture(open_picture(cell), max_pixels)

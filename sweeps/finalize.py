@@ -1,73 +1,44 @@
-"""The end of a study: its figures, and its best config against the hand-made variants, on test."""
+"""The end of a study: its figures, and its best config beside the presets, on test pictures."""
 
 import logging
-from contextlib import contextmanager
 
 import mlflow
+import optuna
 
-from colorization import comparison, tracking
+from colorization import comparison, experiment, tracking
 from colorization.address import redacted
-from colorization.training import train
+from colorization.config import Config
+from colorization.data.prepare import Splits
 from sweeps import parent_run
+from sweeps.spec import Spec
 from sweeps.study import best_trial, state_of
 
 logger = logging.getLogger(__name__)
 
 
-class Winner(comparison.Contender):
-    """The winner of a study, whatever its variant."""
-
-    label = "winner"
-
-
-class NoWinner(Exception):
+class NoWinner(ValueError):
     """A study has ended without a trained network; the message says why."""
 
 
-def conclude(study, plan, splits, data, final_epochs):
-    """Log the study's figures, train its best config and the hand-made variants, compare them.
+def conclude(
+    study: optuna.Study, spec: Spec, splits: Splits, data: str, epochs: int
+) -> comparison.Contender | None:
+    """Log the study's figures, train its best config and the presets, and compare them.
 
-    What was trained already is not trained again. To be called under a lock: the process that
-    comes second finds everything done.
-
-    Args:
-        study: an Optuna study whose search has ended.
-        plan: of the study.
-        splits: that it was searched on; the test's pictures are looked at here, and only here.
-        data: as the command line names them.
-        final_epochs: of each of these trainings; 0 ends with the search.
+    Test pictures are looked at here, and only here. To be called under a lock: what was trained
+    before is not trained again, so that a second process finds everything done.
 
     Returns:
-        The `Winner`, or None where `final_epochs` is 0.
+        The winner, or None if `epochs` is 0.
 
     Raises:
         NoWinner: all trials were pruned or failed, or the best config broke down.
     """
-    with _active(study.user_attrs["run_id"]):
-        parent_run.update(study)
-        parent_run.log_figures(study)
-        best = best_trial(study)
-        if best is None:
-            states = [state_of(trial) for trial in study.get_trials(deepcopy=False)]
-            counts = ", ".join(f"{states.count(each)} {each}" for each in sorted(set(states)))
-            raise NoWinner(
-                f"No trial has finished, so that there is no winner: {counts}. Their runs tell "
-                f"why. Raise `trials` to go on, or begin another study."
-            )
-        if not final_epochs:
-            return None
-        contenders = _train_all(plan, best, splits, data, final_epochs)
-        _tell(study, plan, best, contenders, splits)
-        return contenders[0]
-
-
-@contextmanager
-def _active(run_id):
-    """Make a run the active one: it ends FINISHED, FAILED with its error as a tag, or KILLED."""
-    with mlflow.start_run(run_id=run_id):
+    with mlflow.start_run(run_id=study.user_attrs["run_id"]):
         try:
-            yield
-        except KeyboardInterrupt:
+            parent_run.log_figures(study)
+            return _conclude(study, spec, splits, data, epochs)
+        except (KeyboardInterrupt, SystemExit):
             mlflow.end_run("KILLED")
             raise
         except Exception as error:
@@ -75,59 +46,57 @@ def _active(run_id):
             raise
 
 
-def _train_all(plan, best, splits, data, epochs):
-    """Return the winner and, behind it, the hand-made variants as far as they are others."""
-    config = plan.config_of(best, epochs)
-    run = _trained(config, splits, data, "winner")
-    if run is None:
-        raise NoWinner(f"The best config, of trial {best.number}, broke down in {epochs} epochs.")
-    contenders = [Winner(config, run)]
-    for each in plan.handmade(epochs).values():
-        if each != config and (run := _trained(each, splits, data, "handmade")):
-            contenders.append(comparison.Contender(each, run))
-    return contenders
+def _conclude(
+    study: optuna.Study, spec: Spec, splits: Splits, data: str, epochs: int
+) -> comparison.Contender | None:
+    states = [state_of(trial) for trial in study.get_trials(deepcopy=False)]
+    counts = ", ".join(f"{states.count(each)} {each}" for each in dict.fromkeys(states))
+    best = best_trial(study)
+    if best is None:
+        raise NoWinner(
+            f"No trial has finished, so that there is no winner: {counts}. Their runs say why. "
+            f"Expected more `trials`, or another study. Received: study={study.study_name!r}"
+        )
+    if not epochs:
+        return None
+    config = spec.config_of_trial(best, epochs)
+    winner = _trained(config, splits, data, "winner", "winner")
+    if winner is None:
+        raise NoWinner(
+            f"The best config broke down. Expected finite losses. Received: trial={best.number}"
+        )
+    others = [each for each in spec.presets(epochs).values() if each != config]
+    presets = [_trained(each, splits, data, "preset", each.label) for each in others]
+    contenders = [winner, *filter(None, presets)]
+    compared = comparison.as_text(comparison.log(contenders, splits))
+    for line in compared.split("\n"):
+        logger.info("%s", line)
+    preset = best.user_attrs.get("preset")
+    note = (
+        f"**{study.study_name}**: {len(states)} trials ({counts}) of the {spec.family} family, by "
+        f"validation {spec.objective} on `{splits.name}` (digest `{splits.digest}`). Trial "
+        f"{best.number}{f', the preset {preset},' if preset else ''} won with {best.value:.4f}: "
+        f"{', '.join(f'{name}={_short(value)}' for name, value in best.params.items())}. It and "
+        f"the presets, {epochs} epochs each, on {len(splits.test.images)} test pictures:\n\n"
+        f"{compared}\n"
+    )
+    mlflow.set_tags({"mlflow.note.content": note, "winner_run": winner.run.info.run_id})
+    return winner
 
 
-def _trained(config, splits, data, role):
-    """Return the finished run of a config: an earlier one, or one below the active run."""
-    finished = comparison.find_finished(config, splits.digest)
-    if finished:
-        logger.info("%s: was trained already, run %s", config.label, finished.info.run_id)
-        return finished
+def _trained(
+    config: Config, splits: Splits, data: str, role: str, label: str
+) -> comparison.Contender | None:
+    """Return a trained config: an earlier run, or one below the active run."""
+    parent, tags = tracking.active_run(), {"sweep": role}
     logger.info("%s: %s, %d epochs", role, config.label, config.epochs)
-    study = mlflow.active_run().info.run_id
     try:
-        with tracking.open_run("winner" if role == "winner" else config.label, study) as run:
-            mlflow.set_tag("sweep", role)
-            tracking.log_config(config, data=data)
-            tracking.log_data(splits)
-            result = train.train(config, splits, [tracking.EpochLog(config, splits.val)])
-            tracking.log_result(config, result, splits)
+        candidate = experiment.find_or_train(config, splits, data, parent, name=label, tags=tags)
     except FloatingPointError as error:
         logger.warning("%s: %s", config.label, error)
         return None
-    return mlflow.get_run(run.info.run_id)
+    return comparison.Contender(label, config, *candidate)
 
 
-def _tell(study, plan, best, contenders, splits):
-    """Log the comparison to the active run, with the story of the study."""
-    compared = comparison.log(contenders, splits)
-    for line in comparison.as_text(compared).split("\n"):
-        logger.info("%s", line)
-    params = ", ".join(f"{name}={_short(value)}" for name, value in best.params.items())
-    states = [state_of(trial) for trial in study.get_trials(deepcopy=False)]
-    counts = ", ".join(f"{states.count(each)} {each}" for each in dict.fromkeys(states))
-    own = best.user_attrs.get("handmade")
-    name = f"{best.number}, {own}'s own settings," if own else best.number
-    note = (
-        f"**{study.study_name}**: {len(states)} trials ({counts}) of the {plan.family} family, by "
-        f"validation {plan.objective} on `{splits.name}` (digest `{splits.digest}`). Trial "
-        f"{name} won with {best.value:.4f}: {params}. It and the hand-made variants, "
-        f"{contenders[0].config.epochs} epochs each, on {len(splits.test.images)} test pictures:"
-        f"\n\n{comparison.as_text(compared)}\n"
-    )
-    mlflow.set_tags({"mlflow.note.content": note, "winner_run": contenders[0].run.info.run_id})
-
-
-def _short(value):
-    return f"{value:.3g}" if isinstance(value, float) else value
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -3,10 +3,13 @@
 import contextlib
 import os
 import warnings
+from collections.abc import Iterator
+from typing import Any
 
 import matplotlib
 import mlflow
 import numpy as np
+import optuna
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from optuna.exceptions import StorageInternalError
@@ -14,12 +17,13 @@ from optuna.trial import TrialState
 from optuna.visualization import matplotlib as plots
 
 from colorization import tracking
-from sweeps import space
-from sweeps.storage import experimental
+from colorization.data.prepare import Splits
+from sweeps.spec import Spec
+from sweeps.storage import unwarned
 from sweeps.study import best_trial, running, state_of
-from sweeps.trial import run_name
+from sweeps.trial import OUTAGES, run_name
 
-FIGURES = {
+FIGURES: dict[str, Any] = {
     "history": plots.plot_optimization_history,
     "parallel_coordinates": plots.plot_parallel_coordinate,
     "slices": plots.plot_slice,
@@ -28,136 +32,112 @@ FIGURES = {
 }
 
 
-def open_parent(study, plan, splits, launched, **flags):
-    """Return the id of the study's MLflow run, created by the first process that comes.
+def open_parent(
+    study: optuna.Study, spec: Spec, splits: Splits, launched: str | None, flags: dict[str, Any]
+) -> None:
+    """Open the study's MLflow run, which the first process creates; the study keeps its id.
 
-    To be called under a lock.
-
-    Args:
-        study: an Optuna study, which keeps the id.
-        plan: of the study.
-        splits: that it is trained on.
-        launched: id of the run that `mlflow run` has opened, or None: the first process's becomes
-            the parent, that of a later one only tells where the trials are.
-        **flags: of the command line, to be logged as params; `data` among them.
-
-    Raises:
-        ValueError: the run is not in this MLflow store.
+    To be called under a lock. The run that `mlflow run` has `launched`, if any, becomes the parent;
+    that of a later process only says where the trials are. `flags` are logged as params.
     """
-    run_id = study.user_attrs.get("run_id")
+    client, run_id = mlflow.MlflowClient(), study.user_attrs.get("run_id")
     if run_id:
-        _require_here(study, run_id)
         os.environ.pop("MLFLOW_RUN_ID", None)  # or else the first trial would take it
     else:
         with tracking.open_run(study.study_name) as run:  # attaches to the launched one
             run_id = run.info.run_id
-            tracking.log_flags(study=study.study_name, **flags)
+            tracking.log_flags(**flags)
             tracking.log_data(splits, used=("train", "val"))
-            # As a param it may be the empty text that `mlflow run` was given.
-            tags = {"objective": plan.objective, "family": plan.family, "sweep": "study"}
+            # The param may be the empty text that `mlflow run` was given; the tag is not.
+            tags = {"objective": spec.objective, "family": spec.family, "sweep": "study"}
             mlflow.set_tags(tags | {"study": study.study_name})
-            mlflow.log_table(pd.DataFrame(space.describe(plan.family, plan.fix)), "space.json")
+            mlflow.log_table(pd.DataFrame(spec.table()), "space.json")
         study.set_user_attr("run_id", run_id)
-    client = mlflow.MlflowClient()
     client.update_run(run_id, status="RUNNING")
     client.set_tag(run_id, "error", "")  # of what stopped it before
     client.delete_tag(run_id, "error")
     if launched and launched != run_id:
-        for name, value in {
-            "study": study.study_name,
-            "sweep": "worker",
-            "mlflow.note.content": f"Joined the study `{study.study_name}`: see run `{run_id}`.",
-        }.items():
+        note = f"Joined the study `{study.study_name}`: see run `{run_id}`."
+        tags = {"study": study.study_name, "sweep": "worker", "mlflow.note.content": note}
+        for name, value in tags.items():
             client.set_tag(launched, name, value)
-    return run_id
+    _close_stale(study)
 
 
-def _require_here(study, run_id):
+@contextlib.contextmanager
+def killed_if_stopped(study: optuna.Study) -> Iterator[None]:
+    """On an exception, end the study's run as KILLED, unless another process is at work."""
     try:
-        stage = mlflow.get_run(run_id).info.lifecycle_stage
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        stage = "missing"
-    if stage != "active":
-        raise ValueError(
-            "The study's MLflow run is not in this store. Expected MLFLOW_TRACKING_URI to name "
-            "the store that the study began with; a study whose run was deleted needs another "
-            f"name. Received: study={study.study_name!r}, run={run_id} ({stage})"
-        )
+        yield
+    except MlflowException:
+        raise  # of a server that is gone: to report the end would take minutes
+    except BaseException:
+        others = []
+        with contextlib.suppress(StorageInternalError):
+            others = running(study)
+        if not others:
+            with contextlib.suppress(*OUTAGES):
+                mlflow.MlflowClient().set_terminated(study.user_attrs["run_id"], "KILLED")
+        raise
 
 
-def close_dead(study, concluding=False):
-    """End the MLflow runs below the study's whose process has died as KILLED.
+def update(study: optuna.Study, concluding: bool = False) -> None:
+    """Log what is known after a trial: the best value so far, the table, and stale runs' ends.
 
-    A living process tells MLflow of a trial's end before it tells Optuna, so that the run of a
-    trial that is not running belongs to nobody.
+    To be called under the lock of trials. `concluding` is the only process that may begin other
+    trainings: their runs are stale, too.
+    """
+    run_id = study.user_attrs["run_id"]
+    client = mlflow.MlflowClient()
+    client.update_run(run_id, status="RUNNING")  # a process that left may have ended it
+    best = best_trial(study)
+    if best and best.value is not None:
+        client.log_metric(run_id, "best_value", best.value, step=len(study.get_trials(False)))
+        client.set_tag(run_id, "best_trial", best.number)
+    tracking.log_table(run_id, table(study), "trials.json")
+    _close_stale(study, concluding)
 
-    Args:
-        study: an Optuna study.
-        concluding: whether the other trainings below it are nobody's either, since this process
-            is the one that may begin them.
+
+def _close_stale(study: optuna.Study, concluding: bool = False) -> None:
+    """End the runs below the study's whose process has died.
+
+    A living process ends a run before its trial: a run is stale if its trial is not running.
     """
     parent = mlflow.get_run(study.user_attrs["run_id"]).info
     alive = {run_name(trial.number) for trial in running(study)}
     query = f"tags.`mlflow.parentRunId` = '{parent.run_id}' and attributes.status = 'RUNNING'"
-    client = mlflow.MlflowClient()
-    for run in client.search_runs([parent.experiment_id], query):
+    for run in mlflow.MlflowClient().search_runs([parent.experiment_id], query):
         name = run.info.run_name
         if name not in alive and (concluding or name.startswith(run_name(""))):
             close_killed(run.info.run_id)
 
 
-def close_killed(run_id):
+def close_killed(run_id: str) -> None:
     """End the MLflow run of a trial as KILLED."""
     client = mlflow.MlflowClient()
     client.set_tag(run_id, "state", "killed")
     client.set_terminated(run_id, "KILLED")
 
 
-def update(study):
-    """Tell the parent what is known after a trial: the best value so far and the table."""
-    run_id = study.user_attrs["run_id"]
-    client = mlflow.MlflowClient()
-    client.update_run(run_id, status="RUNNING")  # whatever a process that left has made of it
-    best = best_trial(study)
-    if best:
-        client.log_metric(run_id, "best_value", best.value, step=len(study.get_trials(False)))
-        client.set_tag(run_id, "best_trial", best.number)
-    tracking.log_table(run_id, table(study), "trials.json")
-
-
-def leave(study, run_id):
-    """End the study's run as KILLED, unless another process is still at work."""
-    with contextlib.suppress(StorageInternalError):  # nobody is, where it cannot be asked
-        if running(study):
-            return
-    mlflow.MlflowClient().set_terminated(run_id, "KILLED")
-
-
-def table(study):
+def table(study: optuna.Study) -> pd.DataFrame:
     """Return a row per trial: number, state, value, epochs, seconds, parameters and run."""
-    rows = []
-    for trial in study.get_trials(deepcopy=False):
-        seconds = trial.duration.total_seconds() if trial.duration else None
-        rows.append(
-            {
-                "trial": trial.number,
-                "state": state_of(trial),
-                "value": trial.value if trial.value is None else float(trial.value),
-                "epochs": trial.last_step,
-                "seconds": seconds,
-                **trial.params,
-                "handmade": trial.user_attrs.get("handmade", ""),
-                "worker": trial.user_attrs.get("worker", ""),
-                "run_id": trial.user_attrs.get("run_id", ""),
-            }
-        )
-    return pd.DataFrame(rows).astype(object)  # a trial without a depth leaves the others whole
+    rows = [
+        {
+            "trial": trial.number,
+            "state": state_of(trial),
+            "value": trial.value,
+            "epochs": trial.last_step,
+            "seconds": trial.duration.total_seconds() if trial.duration else None,
+            **trial.params,
+            **{name: trial.user_attrs.get(name, "") for name in ("preset", "worker", "run_id")},
+        }
+        for trial in study.get_trials(deepcopy=False)
+    ]
+    return pd.DataFrame(rows).astype(object)  # keeps whole numbers beside missing ones
 
 
-@experimental()
-def log_figures(study):
+@unwarned()
+def log_figures(study: optuna.Study) -> None:
     """Log Optuna's figures to the active run; those that need more trials are left out."""
     matplotlib.use("Agg")
     finished = len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))

@@ -1,184 +1,144 @@
 """The work of one process: trial after trial, until the study's budget is used up."""
 
 import logging
+import os
+import socket
 import time
-from typing import NamedTuple
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
 
 import optuna
-from optuna.exceptions import StorageInternalError
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.storages._heartbeat import get_heartbeat_thread
 from optuna.trial import TrialState
 
 from colorization.address import redacted
-from sweeps import cores, parent_run
-from sweeps import study as studies
-from sweeps.storage import experimental
-from sweeps.trial import OUTAGES, TrialFailed
+from sweeps import parent_run
+from sweeps.spec import Spec
+from sweeps.storage import unwarned
+from sweeps.study import best_trial, on_stale_trial, retry, running, sampler, spent, state_of
+from sweeps.trial import INTERRUPTIONS
 
 WAIT_SECONDS = 2  # between looks at what other processes do
 OUTAGE_SECONDS = 300  # for which a storage may be away
 
 logger = logging.getLogger(__name__)
 
-
-class Budget(NamedTuple):
-    """How much is searched: `trials` of the whole study, `timeout` seconds of this process."""
-
-    trials: int
-    timeout: float
-    started: float
-
-    def seconds_left(self):
-        """Return the seconds in which this process may begin another trial."""
-        return self.timeout - (time.monotonic() - self.started)
+Turn = Callable[[], AbstractContextManager[None]]
+Objective = Callable[[optuna.Trial], dict[str, Any]]
 
 
-def search(study, plan, turn, objective, budget):
+def search(
+    study: optuna.Study, spec: Spec, turn: Turn, objective: Objective, trials: int, deadline: float
+) -> bool:
     """Train trials until none is left to begin; the other processes of the study do the same.
 
     Args:
         study: an Optuna study.
-        plan: of the study.
-        turn: lock, held by the process that looks whether a trial is left, and takes it.
-        objective: function of an Optuna trial.
-        budget: when to end.
+        spec: of the study.
+        turn: gives the lock under which a process takes a trial, or ends one.
+        objective: trains a trial; returns its outcome as arguments of `Study.tell`.
+        trials: of the whole study.
+        deadline: after which this process begins no other, by `time.monotonic`.
 
     Returns:
-        Whether the study has ended. It has not where this process's time is over, and another
-        one is still at work.
+        Whether the study has ended: if the time is over, another process may still be at work.
     """
     while True:
+        trial = None
         try:
-            ended = _step(study, plan, turn, objective, budget)
+            with turn():
+                _fail_stale_trials(study)
+                others = running(study)
+                if time.monotonic() < deadline and len(spent(study)) < trials:
+                    trial = _take(study, spec)
+            if trial:
+                _train(study, turn, trial, objective)
+                with turn():
+                    parent_run.update(study)
+                logger.info("%s", progress(study, spec, trial.number, trials))
+            elif not others:
+                return True
+            elif time.monotonic() >= deadline:
+                return False
+            else:  # one of the others may die, and leave its trial
+                time.sleep(WAIT_SECONDS)
         except StorageInternalError as error:
-            if not _answers(study):
-                raise
-            logger.warning("the storage was away: %s", redacted(error).splitlines()[0])
-        else:
-            if ended is not None:
-                return ended
+            _wait_for_storage(study, error)
 
 
-def _step(study, plan, turn, objective, budget):
-    """Train one trial or wait a moment; return what `search` does, or None to go on."""
-    number = None
-    with turn:
-        _bury(study)
-        others = studies.running(study)
-        over = budget.seconds_left() <= 0
-        if not over and len(studies.spent(study)) < budget.trials:
-            # Lets go of the turn as soon as the trial is taken.
-            number = _train_one(study, plan, turn, objective)
-    if number is not None:
-        with turn:
-            parent_run.update(study)
-        logger.info("%s", progress(study, plan, number, budget))
-    elif not others:
-        return True
-    elif over:
-        return False
-    else:  # one of the others may die, and leave its trial
-        time.sleep(WAIT_SECONDS)
-    return None
+@unwarned()
+def _fail_stale_trials(study: optuna.Study) -> None:
+    optuna.storages.fail_stale_trials(study)  # calls `on_stale_trial`
+    for trial in running(study):
+        if "worker" not in trial.user_attrs:  # its process died before the first heartbeat
+            on_stale_trial(study, study.tell(trial.number, state=TrialState.FAIL))
 
 
-def _answers(study):
-    """Wait for a storage that is away; return whether it answers again."""
+@unwarned()
+def _take(study: optuna.Study, spec: Spec) -> optuna.Trial:
+    """Take the next trial. `Study.optimize` would hold the turn until its training ends."""
+    study.sampler = sampler(spec, len(study.get_trials(deepcopy=False)))
+    trial = study.ask(spec.distributions)
+    study._storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
+    trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
+    return trial
+
+
+def _train(study: optuna.Study, turn: Turn, trial: optuna.Trial, objective: Objective) -> None:
+    """Train a trial, and tell Optuna its outcome; one that was interrupted is queued again."""
+    outcome: dict[str, Any] | None = None
+    stop: BaseException | None = None
+    try:
+        with get_heartbeat_thread(trial._trial_id, study._storage):  # as `Study.optimize` does
+            outcome = objective(trial)
+    except StorageInternalError as error:
+        _wait_for_storage(study, error)
+    except UpdateFinishedTrialError:
+        pass
+    except INTERRUPTIONS as error:
+        stop = error
+    try:
+        with turn():  # or another process could fail the trial in between
+            if study.trials[trial.number].state.is_finished():
+                logger.warning("trial %d: another process took this one for dead", trial.number)
+                if "run_id" in trial.user_attrs:
+                    parent_run.close_killed(trial.user_attrs["run_id"])
+            elif outcome:
+                study.tell(trial, **outcome)
+            else:
+                retry(study, study.tell(trial, state=TrialState.FAIL))
+    finally:
+        if stop:
+            raise stop
+
+
+def _wait_for_storage(study: optuna.Study, error: StorageInternalError) -> None:
+    """Wait until a storage that is away answers again; raise the error if it stays away."""
     deadline = time.monotonic() + OUTAGE_SECONDS
     while time.monotonic() < deadline:
         try:
             study.get_trials(deepcopy=False)
-            return True
         except StorageInternalError:
             time.sleep(WAIT_SECONDS)
-    return False
+        else:
+            logger.warning("the storage was away: %s", redacted(error).splitlines()[0])
+            return
+    raise error
 
 
-def _train_one(study, plan, turn, objective):
-    """Take the next trial, let go of the turn, and train it; return the trial's number."""
-    number = cause = None
-
-    def begin(trial):
-        nonlocal number, cause
-        number = trial.number
-        try:
-            study._storage.record_heartbeat(trial._trial_id)  # without one it could not be missed
-            trial.set_user_attr("worker", cores.ME)
-            cores.share(_workers(study))
-            turn.release()
-            try:
-                return objective(trial)
-            except StorageInternalError:
-                _answers(study)  # or Optuna could not tell it of the trial's end
-                raise
-        except (KeyboardInterrupt, *OUTAGES) as error:
-            cause = error
-            raise
-
-    study.sampler = studies.sampler(plan, len(study.get_trials(deepcopy=False)))
-    try:
-        study.optimize(begin, n_trials=1, catch=(TrialFailed,))
-    except BaseException as error:
-        if number is None:
-            raise
-        if isinstance(error, UnboundLocalError):  # so Optuna fails where the storage is away
-            raise cause or error.__context__ from error
-        trial = study.trials[number]
-        if isinstance(error, ValueError) and trial.state.is_finished():  # so where it was failed
-            logger.warning("trial %d: another process took this one for dead", number)
-            if "run_id" in trial.user_attrs:
-                parent_run.close_killed(trial.user_attrs["run_id"])
-            error = cause
-        elif isinstance(error, (KeyboardInterrupt, *OUTAGES)) and trial.state == TrialState.FAIL:
-            studies.retry(study, trial)
-        if error:
-            raise error
-    return number
-
-
-def _workers(study):
-    return [trial.user_attrs.get("worker", "") for trial in studies.running(study)]
-
-
-@experimental()
-def _bury(study):
-    """Fail the trials whose process has died; to be called under a lock."""
-    optuna.storages.fail_stale_trials(study)  # calls `on_dead_trial`
-    for trial in study.get_trials(states=(TrialState.RUNNING,)):
-        if "worker" not in trial.user_attrs:  # died while it had the turn, before any heartbeat
-            study.tell(trial.number, state=TrialState.FAIL)
-            on_dead_trial(study, trial)
-
-
-def on_dead_trial(study, trial):
-    """Queue a trial again whose process has died, and close its MLflow run."""
-    again = studies.retry(study, trial, died=True)
-    fate = "it will be tried again" if again else "it is given up, as were those that it repeated"
-    logger.warning("trial %d: its process has died; %s", trial.number, fate)
-    parent_run.close_dead(study)
-
-
-def progress(study, plan, number, budget):
+def progress(study: optuna.Study, spec: Spec, number: int, trials: int) -> str:
     """Return a line about a trial that has ended: state, value, best, and the time left."""
-    trial = study.trials[number]
-    state, value = studies.state_of(trial), ""
-    if state == "failed":
-        state += f" ({trial.user_attrs['error']})"
+    trial, best = study.trials[number], best_trial(study)
+    text = f"trial {number}: {state_of(trial)}"
+    if "error" in trial.user_attrs:
+        text += f" ({trial.user_attrs['error']})"
     elif trial.value is not None:
-        state += f" after epoch {trial.last_step}" if state == "pruned" else ""
-        value = f", {plan.objective} {trial.value:.4f}"
-    best = studies.best_trial(study)
-    told = f"best {best.value:.4f} of trial {best.number}" if best else "none finished yet"
-    ended = [each for each in studies.spent(study) if each.state.is_finished()]
-    return (
-        f"trial {number}: {state}{value}; {told}; {len(ended)} of {budget.trials} trials, "
-        f"{_time_left(study, ended, budget)}"
-    )
-
-
-def _time_left(study, ended, budget):
-    seconds = [each.duration.total_seconds() for each in ended]
-    left = max(0, budget.trials - len(ended))
-    workers = len(studies.running(study)) + 1
-    estimate = left * sum(seconds) / len(seconds) / workers if seconds else 0
-    minutes = max(0, min(estimate, budget.seconds_left())) / 60
-    return f"about {minutes:.0f} min left" if minutes >= 1 else "less than a minute left"
+        text += f" after epoch {trial.last_step}" if trial.state == TrialState.PRUNED else ""
+        text += f", {spec.objective} {trial.value:.4f}"
+    text += f"; best {best.value:.4f} of trial {best.number}" if best else "; none finished yet"
+    seconds = [each.duration.total_seconds() for each in spent(study) if each.duration]
+    left = (trials - len(seconds)) * sum(seconds) / max(1, len(seconds) * (len(running(study)) + 1))
+    minutes = f"about {left / 60:.0f} min" if left >= 60 else "less than a minute"
+    return f"{text}; {len(seconds)} of {trials} trials, {minutes} left"

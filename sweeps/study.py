@@ -1,122 +1,125 @@
-"""A study: what its trials have in common, who draws and who prunes, and what counts as done."""
+"""A study: how it is opened, who draws and who prunes, what counts, and what is tried again."""
 
 import dataclasses
+import logging
 
 import numpy as np
 import optuna
-from optuna.trial import TrialState
+from optuna.storages import RetryHeartbeatStaleTrialCallback
+from optuna.trial import FrozenTrial, TrialState
 
-from sweeps import space
+from sweeps.spec import OBJECTIVES, Spec
+from sweeps.storage import Storage, unwarned
 
 FULL_TRIALS = 3  # are finished before the first is pruned
-MAX_DEATHS = 2  # after which a config that fells its process (memory!) is not tried again
+MAX_CRASHES = 2  # after which a config that fells its process (memory!) is not tried again
+
+logger = logging.getLogger(__name__)
 
 
-def open_study(storage, name, plan):
-    """Create a study, or join the one of this name; its first trials are the hand-made variants.
+def open_study(storage: Storage, name: str, spec: Spec) -> tuple[optuna.Study, Spec]:
+    """Create a study, or join the one of this name; its first trials are the presets.
 
-    To be called under a lock.
+    A study goes on with the variants that it was created with, which the returned spec names:
+    Optuna refuses other choices. To be called under a lock.
 
     Raises:
-        ValueError: there is a study of this name with another plan.
+        ValueError: the study of this name has another spec, or other configs of its variants.
     """
+    direction = OBJECTIVES[spec.objective]
     study = optuna.create_study(
-        study_name=name,
-        storage=storage.optuna,
-        direction=plan.direction,
-        pruner=pruner(plan),
-        load_if_exists=True,
+        study_name=name, storage=storage.optuna, direction=direction, load_if_exists=True
     )
-    mine = dataclasses.asdict(plan) | {"recipe": space.recipe(plan.family)}
-    known = study.user_attrs.get("plan", {} if study.get_trials(deepcopy=False) else mine)
-    if known != mine:
-        expected, received = (
-            ", ".join(f"{key}={plan.get(key)}" for key in mine if known.get(key) != mine[key])
-            for plan in (known, mine)
-        )
+    if "spec" not in study.user_attrs and not study.trials:
+        study.set_user_attr("spec", spec.identity)
+    known = study.user_attrs.get("spec", {"variants": {}})
+    spec = dataclasses.replace(spec, variants=tuple(known["variants"]))
+    expected, received = (each.pop("variants") | each for each in (known, spec.identity))
+    changed = [key for key in received if received[key] != expected.get(key)]
+    if changed:
         raise ValueError(
-            f"There is another study of this name: give this one its own. "
-            f"Expected {expected}. Received: study={name!r}, {received}"
+            f"There is another study of this name: give this one its own. Expected "
+            f"{', '.join(f'{key}={expected.get(key)}' for key in changed)}. Received: "
+            f"study={name!r}, {', '.join(f'{key}={received[key]}' for key in changed)}"
         )
-    study.set_user_attr("plan", mine)
-    for variant, config in plan.handmade().items():
-        params = space.params_of(config, plan.fix)
-        study.enqueue_trial(params, user_attrs={"handmade": variant}, skip_if_exists=True)
-    return study
+    study.pruner = pruner(spec)
+    for variant, config in spec.presets().items():
+        tags = {"preset": variant}
+        study.enqueue_trial(spec.params_of(config), user_attrs=tags, skip_if_exists=True)
+    return study, spec
 
 
-def sampler(plan, number):
-    """Return the sampler of a trial.
+def sampler(spec: Spec, number: int) -> optuna.samplers.TPESampler:
+    """Return the sampler of a trial, seeded by its number.
 
-    Seeded by the trial's number: processes that draw at the same time do not draw the same, and
-    a study that was stopped and goes on draws what it would have drawn.
+    Processes that draw at the same time do not draw the same, and a study that was stopped draws
+    what it would have drawn.
     """
-    seed = int(np.random.SeedSequence([plan.seed, number]).generate_state(1)[0])
+    seed = int(np.random.SeedSequence([spec.seed, number]).generate_state(1)[0])
     return optuna.samplers.TPESampler(seed=seed)
 
 
-def pruner(plan):
+def pruner(spec: Spec) -> optuna.pruners.MedianPruner:
     """Return the pruner: a trial ends that is worse than the median of the finished ones.
 
-    Not before half of its epochs, a GAN's of those with the discriminator, whichever hand-made
-    variant meets it last: until then the learning rates are high, and the order of the trials says
-    less of how they will end. Hyperband, which begins earlier, took longer to a value as good as an
-    unpruned sweep's: 0.86 of its compute instead of 0.62 (`benchmarks/sweep.py`, median of ten
-    seeds; rates were held for half of the epochs then).
+    It begins at half of the epochs, a GAN's at half of those with the discriminator, by the preset
+    that comes last: while learning rates are high, the order of the trials says little of the end.
+    Hyperband took 0.86 of an unpruned sweep's compute to as good a value, this one 0.62
+    (`benchmarks/sweep.py`, median of ten seeds; rates were held for half of the epochs then).
     """
-    begin = max(_half(config) for config in plan.handmade().values())
-    return optuna.pruners.MedianPruner(n_startup_trials=FULL_TRIALS, n_warmup_steps=max(1, begin))
+    # Where no epoch has a discriminator, the remainder is 0.
+    starts = [each.generator_only_epochs % each.epochs for each in spec.presets().values()]
+    begin = max(1, (max(starts) + spec.epochs) // 2)
+    return optuna.pruners.MedianPruner(n_startup_trials=FULL_TRIALS, n_warmup_steps=begin)
 
 
-def _half(config):
-    start = config.generator_epochs if config.generator_epochs < config.epochs else 0
-    return (start + config.epochs) // 2
-
-
-def spent(study):
+def spent(study: optuna.Study) -> list[FrozenTrial]:
     """Return the trials that count: all that have begun but those that were retried."""
     trials = study.get_trials(deepcopy=False)
-    tried_again = {trial.user_attrs.get("retry_of") for trial in trials}
-    begun = [trial for trial in trials if trial.state != TrialState.WAITING]
-    return [trial for trial in begun if trial.number not in tried_again]
+    skipped = {trial.user_attrs.get("retry_of") for trial in trials}
+    skipped |= {trial.number for trial in trials if trial.state == TrialState.WAITING}
+    return [trial for trial in trials if trial.number not in skipped]
 
 
-def running(study):
+def running(study: optuna.Study) -> list[FrozenTrial]:
     """Return the trials that are being trained now, here or elsewhere."""
     return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 
 
-def best_trial(study):
-    """Return the best finished trial, or None: where all were pruned or failed."""
+def best_trial(study: optuna.Study) -> FrozenTrial | None:
+    """Return the best finished trial, or None if all were pruned or failed."""
     finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return study.best_trial if finished else None
 
 
-def retry(study, trial, died=False):
-    """Put the parameters of a trial that ended without its fault back into the queue.
+def on_stale_trial(study: optuna.Study, trial: FrozenTrial) -> None:
+    """Queue a trial again whose process has died."""
+    again = retry(study, trial, crashed=True)
+    outcome = "will be tried again" if again else "is given up, as were those that it repeated"
+    logger.warning("trial %d: its process has died; it %s", trial.number, outcome)
 
-    Args:
-        study: an Optuna study.
-        trial: that has ended.
-        died: whether its process did, which may be the parameters' doing.
 
-    Returns:
-        Whether it will be tried again.
+@unwarned()
+def retry(study: optuna.Study, trial: FrozenTrial, crashed: bool = False) -> bool:
+    """Queue a trial again that ended without its fault, as a copy; return whether it was.
+
+    The parameters may be what `crashed` its process: that happens `MAX_CRASHES` times at most.
     """
-    deaths = trial.user_attrs.get("deaths", 0) + died
-    if deaths > MAX_DEATHS:
-        return False
-    kept = {name: value for name, value in trial.user_attrs.items() if name == "handmade"}
-    # Those that it was to have, and had not drawn when it ended.
-    queued = trial.system_attrs.get("fixed_params", {})
-    study.enqueue_trial(
-        queued | trial.params, user_attrs=kept | {"retry_of": trial.number, "deaths": deaths}
-    )
+    kept = {name: value for name, value in trial.user_attrs.items() if name == "preset"}
+    trial.user_attrs = kept | {"retry_of": trial.number}
+    if crashed:
+        crashes = len(RetryHeartbeatStaleTrialCallback.retry_history(trial))
+        RetryHeartbeatStaleTrialCallback(max_retry=MAX_CRASHES)(study, trial)
+        return crashes < MAX_CRASHES
+    trial.state = TrialState.WAITING
+    trial.values = trial.datetime_start = trial.datetime_complete = None
+    trial.intermediate_values = {}
+    study.add_trial(trial)  # with the parameters that were queued and not yet drawn
     return True
 
 
-def state_of(trial):
-    """Return what became of a trial, in the words of its MLflow run's tag `state`."""
+def state_of(trial: FrozenTrial) -> str:
+    """Return a trial's outcome, in the words of its MLflow run's tag `state`."""
     if trial.state == TrialState.FAIL:
         return "failed" if "error" in trial.user_attrs else "killed"
     return {"COMPLETE": "finished"}.get(trial.state.name, trial.state.name.lower())

@@ -21,9 +21,9 @@ from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from colorization import color, evaluation, tracking
-from colorization.registry import promotion
+from colorization.registry import lookup, promotion
 from serve import pyfunc
-from serve.page.app import main
+from serve.page.__main__ import main
 from serve.page.champions import Champions
 from tests.conftest import ROOT, _wait_for
 
@@ -80,7 +80,7 @@ def versions(trained, tracking_server, tmp_path_factory):
     before = {family: champion_of(client, family) for family in FAMILIES}
     mlflow.set_tracking_uri(tracking_server)
     try:
-        naive, _ = promotion.register(promotion.find(run.info.run_id), force=True)
+        naive, _ = promotion.register(lookup.find(run.info.run_id), force=True)
         tints = [
             register_tint(offset, tmp_path_factory.mktemp("tint"))
             for offset in (LEFT_TO_RIGHT, BLUE)
@@ -94,7 +94,7 @@ def versions(trained, tracking_server, tmp_path_factory):
 
 def champion_of(client, family):
     with suppress(MlflowException):
-        return client.get_model_version_by_alias(promotion.model_name(family), "champion").version
+        return client.get_model_version_by_alias(lookup.model_name(family), "champion").version
 
 
 def register_tint(offset, folder):
@@ -115,12 +115,12 @@ def register_tint(offset, folder):
             signature=tracking.SIGNATURE,
             pip_requirements=[f"{name}=={version(name)}" for name in tracking.REQUIREMENTS],
         )
-    return mlflow.register_model(model.model_uri, promotion.model_name("pix2pix"))
+    return mlflow.register_model(model.model_uri, lookup.model_name("pix2pix"))
 
 
 def promote(client, family, number):
     """Make a version champion; None: no version is."""
-    name = promotion.model_name(family)
+    name = lookup.model_name(family)
     if number is None:
         with suppress(MlflowException):
             client.delete_registered_model_alias(name, "champion")
@@ -378,7 +378,7 @@ def test_each_model_s_run_is_a_link_into_the_ui(page, versions, tracking_server,
     link = page.get_by_role("link", name=run.info.run_id)
     address = f"{tracking_server}/#/experiments/0/runs/{run.info.run_id}"
     expect(link).to_have_attribute("href", address)
-    name = f"{promotion.model_name('naive')}, version {versions['naive'].version}"
+    name = f"{lookup.model_name('naive')}, version {versions['naive'].version}"
     expect(page.locator(".models")).to_contain_text(name)
 
 
@@ -419,7 +419,7 @@ def test_a_registry_that_does_not_answer_is_a_sentence_without_its_password(monk
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     mlflow.set_tracking_uri(f"http://bird:secret@127.0.0.1:{port}")
     try:
-        naive, pix2pix = Champions().places()
+        naive, pix2pix = Champions().slots()
     finally:
         mlflow.set_tracking_uri(None)
     sentence = f"The model registry at http://127.0.0.1:{port} cannot be read just now."

@@ -5,8 +5,9 @@ import dataclasses
 import mlflow
 import pytest
 
-from colorization import comparison, figures
+from colorization import figures
 from colorization.config import VARIANTS, every_head
+from colorization.registry import lookup
 
 
 def test_every_named_variant_is_compared_once_with_its_own_head_and_rgb():
@@ -43,7 +44,7 @@ def test_a_run_from_before_there_was_a_choice_of_precision_had_the_default(ready
     with mlflow.start_run() as run:
         mlflow.log_params(params)
         mlflow.set_tag("variant", config.variant)
-    assert comparison._config_of(mlflow.get_run(run.info.run_id)) == config
+    assert lookup.config_of(mlflow.get_run(run.info.run_id)) == config
 
 
 def test_curves_of_different_length_share_their_panels():
@@ -101,8 +102,9 @@ def test_a_killed_comparison_goes_on_where_it_stopped(colorization, paintings, t
 def _another_config_or_other_pictures_are_not_the_same(parent, finished):
     config = dataclasses.replace(VARIANTS["naive_basic"], epochs=2)
     digest = finished.data.tags["dataset_digest"]
-    with mlflow.start_run(experiment_id=parent.info.experiment_id):
-        assert comparison.find_finished(config, digest).info.run_id == finished.info.run_id
-        assert comparison.find_finished(config, "other") is None
-        longer = dataclasses.replace(config, epochs=3)
-        assert comparison.find_finished(longer, digest) is None
+    experiment = parent.info.experiment_id
+    found = lookup.find_finished(config, digest, experiment)
+    assert found.run.info.run_id == finished.info.run_id
+    assert lookup.find_finished(config, "other", experiment) is None
+    longer = dataclasses.replace(config, epochs=3)
+    assert lookup.find_finished(longer, digest, experiment) is None

@@ -12,6 +12,7 @@ import pytest
 
 from colorization.config import VARIANTS
 from colorization.data import pipeline
+from colorization.losses import GAN_LOSSES
 from colorization.models import build
 from colorization.training import train
 from tests.conftest import ROOT
@@ -34,11 +35,11 @@ tf.config.set_logical_device_configuration(processor, parts)
 from colorization.data import prepare, sources
 from tests import test_devices
 
-print("told:" + json.dumps(test_devices.tell(prepare.prepare(sources.fetch(sys.argv[1])))))
+print("report:" + json.dumps(test_devices.report(prepare.prepare(sources.fetch(sys.argv[1])))))
 """
 
 
-def tell(splits):
+def report(splits):
     """Return what this process's devices make of a few trainings."""
     replicas = [train.strategy_for(count).num_replicas_in_sync for count in (8, 3, 1)]
     if max(replicas) == 1:
@@ -73,7 +74,7 @@ def begun_once(training_pairs):
 
 
 def descend(variant, splits):
-    """Take three steps as long as the gradients, which Adam would not tell; return the weights."""
+    """Take three steps as long as the gradients, which Adam would not show; return the weights."""
     config = small(variant, depth=2, head="rgb")
     strategy = train.strategy_for(batch_size=4)
     keras.utils.set_random_seed(0)
@@ -82,7 +83,9 @@ def descend(variant, splits):
         if config.family == "naive":
             trainer.compile(keras.optimizers.SGD(1.0), "mean_absolute_error")
         else:
-            trainer.compile(keras.optimizers.SGD(0.01), keras.optimizers.SGD(1.0), 100, "bce")
+            trainer.compile(
+                keras.optimizers.SGD(0.01), keras.optimizers.SGD(1.0), 100, GAN_LOSSES["bce"]
+            )
     images = splits.train.images[:12, ::4, ::4]
     trainer.fit(
         pipeline.validation_pairs(images, config.gray_channels, 4), shuffle=False, verbose=0
@@ -101,14 +104,14 @@ def history(variant, splits, **changes):
 
 @pytest.mark.slow
 def test_two_devices_share_a_batch_and_train_as_one_does(paintings, splits):
-    def told(devices):
+    def reported(devices):
         command = [sys.executable, "-c", ON_DEVICES, paintings, str(devices)]
         environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1"}
         done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
         assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout.split("told:")[1])
+        return json.loads(done.stdout.split("report:")[1])
 
-    one, two = told(1), told(2)
+    one, two = reported(1), reported(2)
     assert (one["replicas"], two["replicas"]) == ([1, 1, 1], [2, 1, 1])
     for alone, shared in zip(one["descents"], two["descents"], strict=True):
         for expected, received in zip(alone, shared, strict=True):

@@ -1,4 +1,4 @@
-"""Judging models on unseen pictures; the trained one is a real run, evaluated by a real process."""
+"""Scoring models on a holdout; the trained one is a real run, evaluated by a real process."""
 
 import logging
 import os
@@ -16,8 +16,9 @@ from PIL import Image
 from colorization import evaluation
 from colorization.data import manifest, sources, splits
 from colorization.data.manifest import Row
-from colorization.registry.gate import Candidate
-from serve.evaluation import evaluate, holdout
+from colorization.registry.lookup import Candidate
+from serve.evaluation import __main__ as command
+from serve.evaluation import holdout, scoring
 from tests.conftest import ROOT, bird
 
 SCORES = ("psnr", "ssim", "delta_e", "colorfulness")
@@ -74,8 +75,8 @@ def evaluated(trained, paintings, cache, tmp_path_factory):
         timeout=300,
     )
     assert process.returncode == 0, process.stderr
-    (judged,) = client.search_runs(["0"], "tags.judged = 'naive_basic'")
-    return judged, process.stderr
+    (run,) = client.search_runs(["0"], "tags.evaluated = 'naive_basic'")
+    return run, process.stderr
 
 
 @pytest.fixture
@@ -89,30 +90,30 @@ def table(evaluated, trained, tmp_path):
 
 @pytest.mark.slow
 def test_on_its_own_data_a_model_scores_what_its_training_has_logged(evaluated, trained):
-    judged, test = evaluated[0].data.metrics, trained[1].data.metrics
+    scored, test = evaluated[0].data.metrics, trained[1].data.metrics
     for score in SCORES:
-        assert judged[f"{score}/naive_basic"] == pytest.approx(test[f"test_{score}"], rel=1e-12)
+        assert scored[f"{score}/naive_basic"] == pytest.approx(test[f"test_{score}"], rel=1e-12)
         for baseline in ("gray", "mean_chroma"):
             expected = pytest.approx(test[f"test_{score}_{baseline}"], rel=1e-9)
-            assert judged[f"{score}/{baseline}"] == expected
-    assert judged["delta_e/naive_basic_tta"] != judged["delta_e/naive_basic"]
+            assert scored[f"{score}/{baseline}"] == expected
+    assert scored["delta_e/naive_basic_tta"] != scored["delta_e/naive_basic"]
 
 
 @pytest.mark.slow
 def test_pictures_of_training_and_validation_are_left_out_and_counted(evaluated, table, splits):
     run, output = evaluated
     rows = table("data/manifest.csv").fillna("")
-    judged = rows[rows["split"] == "judged"]
-    assert sorted(judged["path"]) == sorted(splits.test.paths)
+    scored = rows[rows["split"] == "scored"]
+    assert sorted(scored["path"]) == sorted(splits.test.paths)
     reasons = rows[rows["split"] == ""].set_index("path")["reason"]
     assert {reasons[path] for path in splits.train.paths} == {"in the train split of naive_basic"}
     assert {reasons[path] for path in splits.val.paths} == {"in the val split of naive_basic"}
     note = run.data.tags["mlflow.note.content"]
-    for told in (note, output):
-        assert f"Judged {len(judged)} of 63 pictures; 2 only shown" in told
-        assert f"{len(splits.train.paths)} left out: in the train split of naive_basic" in told
-        assert f"{len(splits.train.paths)} pictures that the models were trained on" in told
-        assert "| naive_basic with TTA |" in told
+    for text in (note, output):
+        assert f"Scored {len(scored)} of 63 pictures; 2 only shown" in text
+        assert f"{len(splits.train.paths)} left out: in the train split of naive_basic" in text
+        assert f"{len(splits.train.paths)} pictures that the models were trained on" in text
+        assert "| naive_basic with TTA |" in text
     assert run.info.run_id in output
 
 
@@ -135,7 +136,7 @@ def test_tables_of_pictures_species_and_models_tell_the_same(evaluated, table):
     )
     names = ["naive_basic", "naive_basic_tta", "gray", "mean_chroma"]
     assert list(models["model"]) == names
-    assert len(pictures) == 4 * metrics["pictures_judged"]
+    assert len(pictures) == 4 * metrics["pictures_scored"]
     for name in names:
         mine = pictures[pictures["model"] == name]
         assert mine["delta_e"].mean() == pytest.approx(metrics[f"delta_e/{name}"], rel=1e-6)
@@ -153,14 +154,14 @@ def test_tta_is_the_mean_of_a_picture_and_its_mirror_image():
 
     red_to_the_left.channels = 1
     real = np.full((2, 16, 16, 3), 100, "uint8")
-    colored = evaluate.color_all({"a": red_to_the_left}, real)
+    colored = scoring.color_all({"a": red_to_the_left}, real)
     assert list(colored) == ["a", "a_tta"]
     assert (colored["a"][:, :, :8, 0] == 160).all() and (colored["a"][:, :, 8:, 0] == 100).all()
     assert (colored["a_tta"][..., 0] == 130).all() and (colored["a_tta"][..., 1:] == 100).all()
 
 
 def log_training(rows, tmp_path, trained=True, variant="pix2pix", **params):
-    """Log what a training tells of its pictures; `rows` is SHA-256 to split."""
+    """Log what a training logs of its pictures; `rows` is SHA-256 to split."""
     path = tmp_path / "manifest.csv"
     manifest.write(path, [Row(f"{sha}.jpg", sha, "", split, "") for sha, split in rows.items()])
     with mlflow.start_run() as run:
@@ -172,19 +173,19 @@ def log_training(rows, tmp_path, trained=True, variant="pix2pix", **params):
     return Candidate(mlflow.get_run(run.info.run_id), "models:/none")
 
 
-def judged_of(birds, **models):
+def scored_of(birds, **models):
     folder, _ = birds
     rows = holdout.collect(sources.fetch(str(folder)), models).rows
-    return {row.path.removesuffix(".png") for row in rows if row.split == "judged"}
+    return {row.path.removesuffix(".png") for row in rows if row.split == "scored"}
 
 
-def test_what_one_of_the_models_was_trained_on_judges_none(birds, store, tmp_path):
+def test_a_picture_that_one_of_the_models_was_trained_on_is_not_scored(birds, store, tmp_path):
     _, sha256 = birds
     one = log_training({sha256["Robin"]: "train", sha256["Wren"]: "test"}, tmp_path)
     two = log_training({sha256["Bluetit"]: "val"}, tmp_path)
-    assert judged_of(birds) == {"Robin", "Wren", "Bluetit"}
-    assert judged_of(birds, one=one) == {"Wren", "Bluetit"}
-    assert judged_of(birds, one=one, two=two) == {"Wren"}
+    assert scored_of(birds) == {"Robin", "Wren", "Bluetit"}
+    assert scored_of(birds, one=one) == {"Wren", "Bluetit"}
+    assert scored_of(birds, one=one, two=two) == {"Wren"}
 
 
 def test_near_duplicates_that_training_left_out_are_left_out_too(birds, store, tmp_path):
@@ -201,7 +202,7 @@ def test_near_duplicates_that_training_left_out_are_left_out_too(birds, store, t
 def test_training_goes_back_to_the_run_that_the_weights_came_from(birds, store, tmp_path):
     _, sha256 = birds
     first = log_training({sha256["Robin"]: "train"}, tmp_path)
-    # What was tested on there must not be judged here if it was trained on before.
+    # What was tested on there must not be scored here if it was trained on before.
     rows = {sha256["Robin"]: "test", sha256["Wren"]: "val"}
     quoted = f"'{first.run.info.run_id}'"  # as `mlflow run` logs it
     second = log_training(rows, tmp_path, start_from=quoted)
@@ -211,18 +212,18 @@ def test_training_goes_back_to_the_run_that_the_weights_came_from(birds, store, 
         trained=False,
         source=second.run.info.run_id,
     )
-    assert judged_of(birds, second=second) == {"Bluetit"}
-    assert judged_of(birds, imported=imported) == {"Bluetit"}
+    assert scored_of(birds, second=second) == {"Bluetit"}
+    assert scored_of(birds, imported=imported) == {"Bluetit"}
 
 
 def test_where_the_weights_come_from_elsewhere_the_report_says_so(birds, store, tmp_path):
     folder, sha256 = birds
     foreign = log_training({sha256["Robin"]: "train"}, tmp_path, trained=False, source="a.keras")
     pictures = holdout.collect(sources.fetch(str(folder)), {"foreign": foreign})
-    assert len(pictures.of("judged")) == 3
-    assert "What foreign was trained on is not known" in pictures.story()
+    assert len(pictures.of("scored")) == 3
+    assert "What foreign was trained on is not known" in pictures.summary()
     known = log_training({sha256["Robin"]: "train"}, tmp_path)
-    assert "not known" not in holdout.collect(sources.fetch(str(folder)), {"it": known}).story()
+    assert "not known" not in holdout.collect(sources.fetch(str(folder)), {"it": known}).summary()
 
 
 def test_mean_chroma_is_the_training_set_s_only_where_all_of_it_is_there(birds, store, tmp_path):
@@ -235,7 +236,7 @@ def test_mean_chroma_is_the_training_set_s_only_where_all_of_it_is_there(birds, 
     part = holdout.collect(source, {"a": log_training(rows, tmp_path)})
     others = [i for i, row in enumerate(part.rows) if row.path != "Robin.png"]
     np.testing.assert_allclose(part.chroma, evaluation.mean_chroma(part.images[others]), rtol=1e-5)
-    assert "judged pictures themselves" in part.chroma_source
+    assert "scored pictures themselves" in part.chroma_source
 
 
 @pytest.mark.parametrize("gray", [False, True])
@@ -244,12 +245,12 @@ def test_a_single_picture_is_enough(gray, tmp_path):
     (tmp_path / "one").mkdir()
     (picture.convert("L") if gray else picture).save(tmp_path / "one" / "bird.png")
     pictures = holdout.collect(sources.fetch(str(tmp_path / "one")), {})
-    assert pictures.of("shown" if gray else "judged") == [0]
+    assert pictures.of("shown" if gray else "scored") == [0]
     luma = np.asarray(picture.convert("L"), int)
     shown = np.asarray(Image.fromarray(pictures.images[0]).convert("L"), int)
     assert np.abs(shown - luma).max() <= 1
-    table = evaluate.judge({}, pictures)
-    assert list(evaluate.summarize(table)["model"] if len(table) else []) == (
+    table = scoring.score({}, pictures)
+    assert list(scoring.summarize(table)["model"] if len(table) else []) == (
         [] if gray else ["gray", "mean_chroma"]
     )
 
@@ -266,9 +267,9 @@ def test_labels_tell_models_of_one_variant_apart(store, tmp_path):
     known = {name: log_training({}, tmp_path, head=head) for name, head in heads.items()}
     known = {name: each._replace(model_uri=f"models:/{name}") for name, each in known.items()}
     a, b, c = known.values()
-    assert list(evaluate.label([a, c, a])) == ["pix2pix", "pix2pix_rgb"]
+    assert list(scoring.label([a, c, a])) == ["pix2pix", "pix2pix_rgb"]
     apart = [f"pix2pix_{each.run.info.run_id[:8]}" for each in (a, b)]
-    assert evaluate.label([a, b, c]) == dict(zip([*apart, "pix2pix_rgb"], (a, b, c), strict=True))
+    assert scoring.label([a, b, c]) == dict(zip([*apart, "pix2pix_rgb"], (a, b, c), strict=True))
 
 
 def test_labels_name_a_head_that_is_not_the_variant_s_own(store, tmp_path):
@@ -277,7 +278,7 @@ def test_labels_name_a_head_that_is_not_the_variant_s_own(store, tmp_path):
         for head in ("histogram", "chroma")
     )
     other = other._replace(model_uri="models:/other")
-    assert list(evaluate.label([own, other])) == ["naive_efficientnet", "naive_efficientnet_chroma"]
+    assert list(scoring.label([own, other])) == ["naive_efficientnet", "naive_efficientnet_chroma"]
 
 
 @pytest.mark.parametrize(
@@ -293,7 +294,7 @@ def test_a_bad_model_is_a_sentence(model, data, message, store, caplog):
     handler = signal.getsignal(signal.SIGTERM)
     try:
         with caplog.at_level(logging.ERROR, "serve"):
-            assert evaluate.main(["--model", model, "--data", data]) == 2
+            assert command.main(["--model", model, "--data", data]) == 2
     finally:
         signal.signal(signal.SIGTERM, handler)
     (line,) = caplog.messages

@@ -1,6 +1,6 @@
 import numpy as np
 
-from colorization import figures
+from colorization import figures, report
 
 RNG = np.random.default_rng(0)
 BATCH = RNG.integers(0, 256, (3, 16, 16, 3), "uint8")
@@ -36,7 +36,7 @@ def test_loss_curves_show_every_loss_and_the_kept_epoch():
 
 
 def test_a_sheet_has_a_row_a_picture_and_a_column_a_kind():
-    figure = figures.sheet({"gray": BATCH, "real": BATCH}, ["a", "b", "c"], "title")
+    figure = report.sheet(BATCH, {}, ["a", "b", "c"], "title")
     assert len(figure.axes) == 6
-    np.testing.assert_array_equal(figure.axes[2].images[0].get_array(), BATCH[1])
+    np.testing.assert_array_equal(figure.axes[3].images[0].get_array(), BATCH[1])
     assert [axes.texts[0].get_text() for axes in figure.axes[1::2]] == ["a", "b", "c"]

@@ -20,8 +20,9 @@ from PIL import ExifTags, Image, ImageCms
 from PIL.TiffImagePlugin import IFDRational
 
 from colorization import limits, tracking
-from colorization.registry import promotion
+from colorization.registry import lookup
 from serve import pyfunc
+from serve.batch import __main__ as command
 from serve.batch import folder, metadata, output
 from tests.conftest import ROOT
 
@@ -49,9 +50,9 @@ def store(tmp_path_factory):
             signature=tracking.SIGNATURE,
             pip_requirements=[],
         )
-    name = promotion.model_name("naive")
+    name = lookup.model_name("naive")
     version = mlflow.register_model(model.model_uri, name)
-    mlflow.MlflowClient().set_registered_model_alias(name, promotion.CHAMPION, version.version)
+    mlflow.MlflowClient().set_registered_model_alias(name, lookup.CHAMPION, version.version)
     mlflow.set_tracking_uri(None)
     return f"sqlite:///{place}/mlflow.db"
 
@@ -67,7 +68,7 @@ def color(store, monkeypatch, caplog):
         arguments = ["--model", model, "--input", str(source), "--output", str(target), *more]
         caplog.clear()
         with caplog.at_level(logging.INFO, "serve"):
-            return folder.main(arguments), "\n".join(caplog.messages)
+            return command.main(arguments), "\n".join(caplog.messages)
 
     yield call
     signal.signal(signal.SIGTERM, handler)
@@ -339,8 +340,8 @@ def test_names_do_not_steer_the_terminal_nor_forge_lines(store, tmp_path):
 
 def test_a_bad_word_of_the_command_line_is_not_repeated_as_it_is(capsys):
     with pytest.raises(SystemExit):
-        folder.parse(["--model", "m", "--input", "i", "--output", "o", "a\x1b[2J\nb"])
-    assert capsys.readouterr().err.endswith("error: unrecognized arguments: a\\x1b[2J\\nb\n")
+        command.parse(["--model", "m", "--input", "i", "--output", "o", "a\x1b[2J\nb"])
+    assert capsys.readouterr().err.endswith("Received: a\\x1b[2J\\nb\n")
 
 
 @pytest.mark.slow

@@ -17,9 +17,9 @@ import uvicorn
 from PIL import Image
 
 from colorization import limits
+from colorization.errors import InputError
 from serve.page import guard
 from serve.page.app import Page, mount, require_upload
-from serve.page.coloring import Refused
 from tests.conftest import ROOT, _wait_for
 
 SECRET = "the queen's diary"
@@ -289,9 +289,9 @@ def test_old_uploads_make_room_and_what_is_left_is_the_quota(tmp_path, monkeypat
     old.write_bytes(bytes(50_000))
     new.write_bytes(bytes(70_000))
     folders = (tmp_path / "aa").stat().st_size
-    assert guard.make_room(tmp_path) == 0
+    assert guard.free_space(tmp_path) == 0
     os.utime(old, (time.time() - limits.MAX_UPLOADS_SECONDS - 1,) * 2)
-    assert guard.make_room(tmp_path) == 30_000 - folders
+    assert guard.free_space(tmp_path) == 30_000 - folders
     assert not old.exists() and new.exists()
 
 
@@ -304,5 +304,5 @@ def test_an_upload_must_lie_in_the_folder_of_uploads(tmp_path):
     os.mkfifo(uploads / "pipe.png")
     require_upload(str(uploads / "bird.png"), uploads)
     for path in ("link.png", "pipe.png", "gone.png", "../diary.txt", "x" * 5000, "\0"):
-        with pytest.raises(Refused, match="is no longer here: choose it again"):
+        with pytest.raises(InputError, match="is no longer here: choose it again"):
             require_upload(str(uploads / path), uploads)

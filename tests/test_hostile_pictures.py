@@ -10,6 +10,7 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlflow
 import numpy as np
@@ -20,9 +21,12 @@ from PIL import Image
 
 from colorization import limits
 from colorization.data import inspection, photograph
+from colorization.errors import InputError
 from serve import pyfunc
 from serve.batch import metadata
-from tests.test_colorizer import color, encode, paint, refusal, save_colorizer, swapped_profile
+from serve.page.champions import Champion
+from serve.page.coloring import color_upload
+from tests.test_pyfunc import color, encode, paint, refusal, save_colorizer, swapped_profile
 
 ROOT = Path(__file__).parent.parent
 GIB = 2**30
@@ -227,6 +231,34 @@ def test_exif_too_long_or_broken_is_left_out_and_the_picture_is_colored(model, n
     assert len(image.getexif()) == 0 and image.format != "MPO"
     assert np.array_equal(pyfunc.turn_upright(image), Image.open(io.BytesIO(plain(data))))
     assert photograph.decode(data) == photograph.decode(plain(data))
+
+
+@pytest.fixture
+def colored(model, tmp_path):
+    """A function that colors a file as the page does, by one champion."""
+    version = SimpleNamespace(name="bird-colorizer-naive", version="1")
+    champion = Champion("naive", version, None, model)
+
+    def color(data):
+        (tmp_path / "upload").write_bytes(data)
+        return color_upload(tmp_path / "upload", [champion], tmp_path / "results")
+
+    return color
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_the_page_refuses_such_an_upload_with_a_sentence(colored, name):
+    data, reason = REFUSED[name]
+    with pytest.raises(InputError, match=f"^upload {reason}"):
+        colored(data)
+
+
+@pytest.mark.parametrize("name", LEFT_OUT)
+def test_the_page_parses_no_exif_of_an_upload_that_is_left_out(colored, name, monkeypatch):
+    parsed = []
+    monkeypatch.setattr(Image.Exif, "load", lambda self, block: parsed.append(block))
+    picture = colored(LEFT_OUT[name])
+    assert picture.original and not parsed
 
 
 def plain(data):

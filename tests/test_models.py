@@ -220,8 +220,8 @@ def test_a_discriminator_is_conditional():
     trainer = build.build(small("pix2pix"), 32).trainer
     gray, other = color.gray_input(RGB, 3), color.gray_input(RGB[::-1], 3)
     rgb = color.to_signed(RGB.astype("float32"))
-    judged = trainer.discriminator([gray, rgb])
-    assert not np.allclose(judged, trainer.discriminator([other, rgb]))
+    logits = trainer.discriminator([gray, rgb])
+    assert not np.allclose(logits, trainer.discriminator([other, rgb]))
 
 
 @pytest.mark.parametrize("gan_loss", ["bce", "lsgan"])

@@ -32,7 +32,7 @@ from colorization.config import HEADS, VARIANTS
 from colorization.models import build
 from colorization.training import train
 from colorization.weights import download, safe_keras
-from serve.importing import value_range as ranges
+from serve.importing import value_range
 from tests.conftest import ROOT, serve_mlflow
 
 DRIVE_ID = "1AbCdEfGhIjKlMnOpQrStUvWxYz012345"
@@ -146,9 +146,9 @@ def kept(cache):
     return sorted(each.name for each in cache.rglob("*") if each.name != ".lock")
 
 
-def tinting(value_range, channels, chroma=(0, 0)):
+def tinting(span, channels, chroma=(0, 0)):
     """A network of stock layers that keeps luma and adds one chroma, in any range."""
-    low, high = ranges.RANGES[value_range]
+    low, high = value_range.RANGES[span]
     tint = (np.array([0, *chroma]) @ color.YCBCR_TO_RGB) * (high - low) / 255
     gray = keras.Input((128, 128, channels))
     rgb = layers.Conv2D(3, 1, name="tint")(gray)
@@ -355,7 +355,7 @@ def test_a_file_of_keras_2_computes_what_it_did_there(tmp_path):
     """A U-Net of nested Sequentials, saved by tf_keras 2.21, which also gave the numbers."""
     packed = ROOT / "tests" / "keras2_unet.h5.gz"
     (tmp_path / "unet.h5").write_bytes(gzip.decompress(packed.read_bytes()))
-    network = ranges.require_shapes(safe_keras.load(tmp_path / "unet.h5"), 128, 3)
+    network = value_range.require_shapes(safe_keras.load(tmp_path / "unet.h5"), 128, 3)
     ramp = np.linspace(-1, 1, 128, dtype="float32")[:, None]
     rgb = np.asarray(network(np.broadcast_to(ramp, (1, 128, 128, 3))))
     expected = [[0.0315, 0.03123, -0.06954], [0.00311, 0.04611, -0.01381]]
@@ -529,12 +529,12 @@ def test_weights_that_a_file_lists_again_and_again_are_refused(tmp_path, naive_h
         safe_keras.load(tmp_path / "listed.h5")
 
 
-# Reading its numbers
+# Its value range
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("channels", "activation", "value_range"),
+    ("channels", "activation", "span"),
     [
         (1, "sigmoid", "0..1"),
         (1, "linear", "0..1"),
@@ -542,33 +542,31 @@ def test_weights_that_a_file_lists_again_and_again_are_refused(tmp_path, naive_h
         (1, "linear", "-1..1"),
     ],
 )
-def test_the_probe_finds_the_ranges_of_lightly_trained_networks(
-    channels, activation, value_range, splits
-):
+def test_the_probe_finds_the_ranges_of_lightly_trained_networks(channels, activation, span, splits):
     keras.utils.set_random_seed(0)
     hidden = [layers.Conv2D(8, 3, padding="same", activation="relu") for _ in range(2)]
     last = layers.Conv2D(3, 3, padding="same", activation=activation)
     network = keras.Sequential([keras.Input((128, 128, channels)), *hidden, last])
     network.compile(keras.optimizers.Adam(5e-3), "mae")
-    low, high = ranges.RANGES[value_range]
+    low, high = value_range.RANGES[span]
     real = splits.train.images[:24].astype("float32")
     gray = color.gray_input(real, channels)
     gray, real = (low + levels * (high - low) / 255 for levels in (gray, real))
     network.fit(gray, real, batch_size=4, epochs=20, verbose=0)
-    found = ranges.probe(network, splits.val.images)
-    assert (found.input, found.output) == (value_range, value_range)
+    found = value_range.probe(network, splits.val.images)
+    assert (found.input, found.output) == (span, span)
     assert 0.1 < found.luma_error < 25
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("value_range", ranges.RANGES)
-def test_a_network_of_any_range_is_wrapped_into_the_contract(channels, value_range, splits):
+@pytest.mark.parametrize("span", value_range.RANGES)
+def test_a_network_of_any_range_is_wrapped_into_the_contract(channels, span, splits):
     chroma = np.array([12, -7])
-    network = tinting(value_range, channels, chroma)
-    found = ranges.probe(network, splits.val.images)
-    assert (found.input, found.output) == (value_range, value_range)
+    network = tinting(span, channels, chroma)
+    found = value_range.probe(network, splits.val.images)
+    assert (found.input, found.output) == (span, span)
     gray = color.gray_input(splits.val.images, channels)
-    colored = ranges.as_colorizer(network, found)(gray)
+    colored = value_range.as_colorizer(network, found)(gray)
     expected = color.join(gray[..., :1], chroma)
     np.testing.assert_allclose(colored, expected, atol=0.51)
 
@@ -577,28 +575,28 @@ def test_a_network_of_any_range_is_wrapped_into_the_contract(channels, value_ran
 def test_our_own_networks_hold_their_levels(head):
     config = type(VARIANTS["naive_basic"])(variant="naive_basic", filters=4, head=head)
     colorizer = build.build_plain(config, 128)
-    far_out = ranges.FAR_OUT * np.linspace(-1, 1, 128 * 128).reshape(1, 128, 128, 1)
-    assert ranges._possible_outputs(ranges._run(colorizer, far_out)) == ["0..255"]
+    far_out = value_range.FAR_OUT * np.linspace(-1, 1, 128 * 128).reshape(1, 128, 128, 1)
+    assert value_range._possible_outputs(value_range._run(colorizer, far_out)) == ["0..255"]
 
 
 def test_a_network_that_does_not_follow_its_input_is_refused(splits):
     gray = keras.Input((128, 128, 1))
     even = keras.Model(gray, layers.Rescaling(0.0, offset=0.5)(layers.Concatenate()([gray] * 3)))
     with pytest.raises(ValueError, match="does not color pictures.*levels of difference"):
-        ranges.probe(even, splits.val.images)
+        value_range.probe(even, splits.val.images)
 
 
 @pytest.mark.parametrize(("size", "channels"), [(64, 1), (128, 3)])
 def test_another_shape_is_refused(size, channels):
     network = keras.Sequential([keras.Input((size, size, channels)), layers.Conv2D(3, 1)])
     with pytest.raises(ValueError, match=rf"Expected \(128, 128, 1\) in.*\({size}, {size}, "):
-        ranges.require_shapes(network, 128, 1)
+        value_range.require_shapes(network, 128, 1)
 
 
 def test_a_network_of_any_size_is_taken():
     network = keras.Sequential([keras.Input((None, None, 1)), layers.Conv2D(3, 1)])
-    fixed = ranges.as_colorizer(
-        ranges.require_shapes(network, 128, 1), ranges.Reading("0..1", "0..1", 0.0)
+    fixed = value_range.as_colorizer(
+        value_range.require_shapes(network, 128, 1), value_range.ValueRange("0..1", "0..1", 0.0)
     )
     assert (fixed.input_shape, fixed.output_shape) == ((None, 128, 128, 1), (None, 128, 128, 3))
 

@@ -13,22 +13,22 @@ from mlflow.projects import _project_spec
 import sweeps.__main__
 from colorization import __main__ as training
 from colorization.config import VARIANTS, tunable_fields
-from colorization.registry import promotion
-from serve.batch import folder
-from serve.evaluation import evaluate
-from serve.importing import import_model
-from serve.page import app
+from colorization.registry import __main__ as registering
+from serve.batch import __main__ as batch
+from serve.evaluation import __main__ as evaluation
+from serve.importing import __main__ as importing
+from serve.page import __main__ as page
 from tests.conftest import ROOT
 
 PROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
 PARSERS = {
     "main": training.parse,
     "sweep": sweeps.__main__.parse,
-    "pretrained": import_model.parse,
-    "evaluate": evaluate.parse,
-    "app": app.parse,
-    "colorize": folder.parse,
-    "register": promotion.parse,
+    "pretrained": importing.parse,
+    "evaluate": evaluation.parse,
+    "app": page.parse,
+    "colorize": batch.parse,
+    "register": registering.parse,
 } | dict.fromkeys(VARIANTS, training.parse)
 NEEDED = {
     "colorize": {"input": "album", "output": "colored"},

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from mlflow.exceptions import MlflowException
 
-from colorization import color, evaluation, tracking
+from colorization import color, evaluation, experiment, tracking
 from colorization.config import VARIANTS
 from colorization.data import prepare, sources
+from colorization.errors import GateError
 from colorization.models import build
-from colorization.registry import gate, promotion
-from colorization.training.train import Result
+from colorization.registry import lookup, promotion
 from tests.conftest import ROOT, unpack_birds
 
 NAME = "bird-colorizer-naive"
@@ -56,16 +56,15 @@ def log_candidate(splits, share):
     kernel, bias = colorizer.get_layer("chroma").get_weights()
     tint = share * evaluation.mean_chroma(splits.test.images) / 127.5
     colorizer.get_layer("chroma").set_weights([kernel, np.arctanh(tint).astype("float32")])
-    result = Result(colorizer, {"loss": [1.0], "val_loss": [1.0]}, best_epoch=0, seconds=1.0)
     with tracking.open_run("candidate") as run:
         tracking.log_config(config, data=splits.uri.removeprefix("file://"))
         tracking.log_data(splits)
-        tracking.log_result(config, result, splits)
-    return promotion.find(run.info.run_id)
+        experiment.log_colorizer(config, colorizer, splits, origin="")
+    return lookup.find(run.info.run_id)
 
 
 def served_run():
-    found = promotion.find_champion("naive")
+    found = lookup.find_champion("naive")
     return found and found[1].run.info.run_id
 
 
@@ -90,7 +89,7 @@ def test_the_first_model_better_than_gray_becomes_champion_with_its_story(photog
 def test_a_model_no_better_than_gray_is_refused_by_figure_and_not_registered(photographs):
     candidate = log_candidate(photographs, 0.0)
     gray = f"{candidate.score('_gray'):.4f}"
-    with pytest.raises(gate.Refusal, match=f"plain gray: test delta_e .* against {gray}"):
+    with pytest.raises(GateError, match=f"plain gray: test delta_e .* against {gray}"):
         promotion.register(candidate)
     assert mlflow.MlflowClient().search_registered_models() == []
 
@@ -177,10 +176,10 @@ def test_a_run_that_was_not_tested_by_today_s_criterion_is_to_be_trained_again(
 ):
     old = log_candidate(photographs, 1.0)
     upgrade()
-    with pytest.raises(gate.Refusal, match="did not test new_error: train it again"):
+    with pytest.raises(GateError, match="did not test new_error: train it again"):
         promotion.register(old)
-    with pytest.raises(gate.Refusal, match="No finished run was tested by new_error"):
-        promotion.find_best("naive")
+    with pytest.raises(GateError, match="No finished run was tested by new_error"):
+        lookup.find_best("naive")
 
 
 def test_a_champion_that_was_not_tested_by_today_s_criterion_is_tested_again(photographs, upgrade):
@@ -201,7 +200,7 @@ def test_best_compares_equal_pictures_only_and_photographs_first(
     log_candidate(photographs, 0.5)
     log_candidate(painted, 0.5)
     with caplog.at_level(logging.INFO, "serve"):
-        found = promotion.find_best("naive")
+        found = lookup.find_best("naive")
     assert found.run.info.run_id == best.run.info.run_id
     assert f"compared 3 finished runs on `{photographs.name}`" in caplog.text
     assert "left out 1 on others" in caplog.text
@@ -304,16 +303,16 @@ def test_deleted_runs_and_models_are_refused_and_passed_over(photographs):
     mlflow.MlflowClient().delete_logged_model(model_id)
     mlflow.delete_run(gone.run.info.run_id)
     for candidate in (best, gone):
-        with pytest.raises(gate.Refusal, match="cannot be served"):
-            promotion.find(candidate.run.info.run_id)
-    assert promotion.find_best("naive").run.info.run_id == other.run.info.run_id
+        with pytest.raises(GateError, match="cannot be served"):
+            lookup.find(candidate.run.info.run_id)
+    assert lookup.find_best("naive").run.info.run_id == other.run.info.run_id
 
 
 def test_a_run_of_another_project_is_refused():
     with mlflow.start_run() as run:
         mlflow.log_metric("loss", 1)
-    with pytest.raises(gate.Refusal, match="of this project"):
-        promotion.find(run.info.run_id)
+    with pytest.raises(GateError, match="of this project"):
+        lookup.find(run.info.run_id)
 
 
 def test_pictures_that_are_gone_are_a_refusal(photographs, other_photographs):
@@ -335,5 +334,5 @@ def test_a_loser_that_comes_back_is_the_same_version(photographs):
 def test_an_unfinished_run_is_refused(photographs):
     with tracking.open_run("unfinished") as run:
         tracking.log_data(photographs)
-        with pytest.raises(gate.Refusal, match="status=RUNNING"):
-            promotion.find(run.info.run_id)
+        with pytest.raises(GateError, match="status=RUNNING"):
+            lookup.find(run.info.run_id)

@@ -1,18 +1,22 @@
-"""The spaces: valid configs only, the hand-made variants among them."""
+"""The spaces: valid configs only, the presets among them."""
 
 import optuna
 import pytest
 
 from colorization.config import VARIANTS
 from sweeps import space
+from sweeps.spec import Spec
 
-FLAGS = {"epochs": 3, "seed": 1}
+
+def spec(family, fix=(), epochs=3):
+    return Spec(family, "delta_e", dict(fix), epochs=epochs, seed=1)
 
 
 def lies_in(part, value):
-    if isinstance(part, space.Choice):
-        return value in part.options
-    return part.low <= value <= part.high and not (part.step and (value - part.low) % part.step)
+    if isinstance(part.drawn, space.Choice):
+        return value in part.drawn.choices
+    low, high, step = part.drawn.low, part.drawn.high, part.drawn.step
+    return low <= value <= high and not (step and (value - low) % step)
 
 
 @pytest.mark.parametrize("family", space.SPACES)
@@ -20,9 +24,10 @@ def test_every_bound_and_name_is_a_valid_config_of_the_family(family):
     (name, first), *_ = space.of_family(family).items()
     middle = {field: getattr(first, field) for field in space.SPACES[family]}
     for field, part in space.SPACES[family].items():
-        ends = part.options if isinstance(part, space.Choice) else (part.low, part.high)
+        drawn = part.drawn
+        ends = drawn.choices if isinstance(drawn, space.Choice) else (drawn.low, drawn.high)
         for value in ends:
-            config = space.config_of(middle | {field: value}, family, {}, **FLAGS)
+            config = spec(family).config_of(middle | {field: value})
             assert getattr(config, field) == value
             assert (config.family, config.epochs, config.seed) == (family, 3, 1)
     assert all(part.reason for part in space.SPACES[family].values())
@@ -31,11 +36,11 @@ def test_every_bound_and_name_is_a_valid_config_of_the_family(family):
 @pytest.mark.parametrize(
     "name", [name for family in space.SPACES for name in space.of_family(family)]
 )
-def test_every_hand_made_variant_lies_in_its_space_and_is_the_same_network_there(name):
+def test_every_preset_lies_in_its_space_and_is_the_same_network_there(name):
     variant = VARIANTS[name]
-    params = space.params_of(variant, {})
+    params = spec(variant.family).params_of(variant)
     assert all(lies_in(space.SPACES[variant.family][field], each) for field, each in params.items())
-    again = space.config_of(params, variant.family, {}, epochs=variant.epochs, seed=0)
+    again = spec(variant.family, epochs=variant.epochs).config_of(params)
     same = {field: getattr(variant, field) for field in params if field != "variant"}
     assert {field: getattr(again, field) for field in same} == same
     assert again.variant == {"naive_basic": "naive_dropout"}.get(name, name)
@@ -46,8 +51,9 @@ def test_what_optuna_draws_lies_in_the_space(family):
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(50):
-        trial = study.ask()
-        config = space.draw(trial, family, {"batch_size": 2}, **FLAGS)
+        pinned = spec(family, {"batch_size": 2})
+        trial = study.ask(pinned.distributions)
+        config = pinned.config_of(trial.params)
         assert config.batch_size == 2
         assert set(trial.params) == set(space.SPACES[family])
         parts = space.SPACES[family].items()
@@ -56,37 +62,37 @@ def test_what_optuna_draws_lies_in_the_space(family):
 
 def test_an_encoder_is_not_asked_for_more_stages_than_it_has():
     deep = {"variant": "pix2pix_efficientnet", "depth": 7}
-    assert space.config_of(deep, "pix2pix", {}, **FLAGS).depth == 5
-    depths = {name: each.depth for name, each in space.handmade("pix2pix", {"depth": 6}).items()}
+    assert spec("pix2pix").config_of(deep).depth == 5
+    depths = {name: each.depth for name, each in spec("pix2pix", {"depth": 6}).presets().items()}
     assert depths == {"pix2pix": 6, "pix2pix_efficientnet": 5}
 
 
 def test_a_fix_is_typed_and_not_searched():
     fix = space.parse_fix("naive", "variant=naive_deep, filters=16,learning_rate=2e-3")
     assert fix == {"variant": "naive_deep", "filters": 16, "learning_rate": 0.002}
-    assert set(space.searched("naive", fix)) == {"depth", "dropout"}
-    (config,) = space.handmade("naive", fix, **FLAGS).values()
+    assert set(spec("naive", fix).searched) == {"depth", "dropout"}
+    (config,) = spec("naive", fix).presets().values()
     assert (config.variant, config.filters, config.depth) == ("naive_deep", 16, 4)
 
 
 def test_a_field_of_one_variant_alone_may_be_pinned_with_it():
     fix = space.parse_fix("naive", "variant=naive_efficientnet,frozen_stages=2")
-    (config,) = space.handmade("naive", fix, **FLAGS).values()
+    (config,) = spec("naive", fix).presets().values()
     assert (config.variant, config.frozen_stages) == ("naive_efficientnet", 2)
     with pytest.raises(ValueError, match="frozen_stages"):
         space.parse_fix("naive", "frozen_stages=2")
 
 
-def test_hand_made_variants_that_a_fix_makes_the_same_network_are_tried_once():
+def test_presets_that_a_fix_makes_the_same_network_are_tried_once():
     networks = ["naive_basic", "naive_deep", "naive_efficientnet"]
-    assert list(space.handmade("naive", {"dropout": 0.1}, **FLAGS)) == networks
+    assert list(spec("naive", {"dropout": 0.1}).presets()) == networks
     fix = {"variant": "naive_dropout", "dropout": 0.1}
-    assert list(space.handmade("naive", fix, **FLAGS)) == ["naive_dropout"]
+    assert list(spec("naive", fix).presets()) == ["naive_dropout"]
 
 
 def test_without_a_fix_everything_is_searched_and_every_variant_is_tried():
     assert space.parse_fix("naive", "") == {}
-    assert list(space.handmade("naive", {}, **FLAGS)) == list(space.of_family("naive"))
+    assert list(spec("naive").presets()) == list(space.of_family("naive"))
 
 
 @pytest.mark.parametrize(
@@ -118,4 +124,4 @@ def test_a_wrong_fix_is_refused_in_a_sentence(fix, message):
     ],
 )
 def test_a_full_training_is_as_long_as_the_longest_variant_that_may_win(family, fix, longest):
-    assert space.full_epochs(family, space.parse_fix(family, fix)) == VARIANTS[longest].epochs
+    assert spec(family, space.parse_fix(family, fix)).full_epochs == VARIANTS[longest].epochs

@@ -22,11 +22,12 @@ from optuna.trial import TrialState
 
 from colorization.config import VARIANTS
 from sweeps import space
-from sweeps.spec import Plan
+from sweeps.spec import Spec
 from sweeps.storage import Storage
-from sweeps.study import MAX_DEATHS, open_study, pruner, retry, sampler
+from sweeps.study import MAX_CRASHES, on_stale_trial, open_study, pruner, retry, sampler
 from tests.conftest import ROOT, serve_mlflow
 
+LONG = 10  # epochs of a trial in which something happens to its process
 SMALL = {"fix": "variant=naive_dropout,filters=4,depth=2", "epochs": 2, "final_epochs": 0}
 
 
@@ -152,7 +153,7 @@ def mid_trial(workers, storage, name, epochs, seconds=600):
     raise AssertionError([worker.communicate()[0] for worker in ended])
 
 
-def told(store, study):
+def logged(store, study):
     """Return the parent's run of a study, and those of its trials by number."""
     client = mlflow.MlflowClient(store)
     (parent,) = client.search_runs(["0"], f"tags.study = '{study}' and tags.sweep = 'study'")
@@ -175,9 +176,9 @@ def counted(study):
 def test_a_killed_worker_s_trial_is_tried_again_by_the_other_one_on_postgresql(
     sweep, tracking_server, postgres
 ):
-    flags = {"study": "killed", "storage": postgres.url, "trials": 4, "epochs": 16}
+    flags = {"study": "killed", "storage": postgres.url, "trials": 2, "epochs": LONG}
     workers = [sweep(tracking_server, **flags) for _ in range(2)]
-    victim = mid_trial(workers, postgres.url, "killed", 16)
+    victim = mid_trial(workers, postgres.url, "killed", LONG)
     pid = int(victim.user_attrs["worker"].split(":")[1])
     (killed,) = [worker for worker in workers if worker.pid == pid]
     (living,) = [worker for worker in workers if worker.pid != pid]
@@ -188,8 +189,8 @@ def test_a_killed_worker_s_trial_is_tried_again_by_the_other_one_on_postgresql(
     assert study.trials[victim.number].state == TrialState.FAIL
     assert again.params == victim.params
     assert again.state in (TrialState.COMPLETE, TrialState.PRUNED)
-    assert len(counted(study)) == 4 and "FAIL" not in counted(study)
-    parent, runs = told(tracking_server, "killed")
+    assert len(counted(study)) == 2 and "FAIL" not in counted(study)
+    parent, runs = logged(tracking_server, "killed")
     assert parent.info.status == "FINISHED"
     assert states(runs)[victim.number] == ("KILLED", "killed")
     assert {run.info.status for run in runs.values()} <= {"FINISHED", "KILLED"}
@@ -201,9 +202,9 @@ def test_a_killed_worker_s_trial_is_tried_again_by_the_other_one_on_postgresql(
 def test_a_database_that_is_away_for_a_while_costs_the_trial_that_it_interrupted(
     sweep, tracking_server, postgres
 ):
-    flags = {"study": "away", "storage": postgres.url, "trials": 2, "epochs": 16}
+    flags = {"study": "away", "storage": postgres.url, "trials": 2, "epochs": LONG}
     process = sweep(tracking_server, **flags)
-    victim = mid_trial([process], postgres.url, "away", 16)
+    victim = mid_trial([process], postgres.url, "away", LONG)
     postgres.stop()
     time.sleep(6)  # longer than a heartbeat
     postgres.start()
@@ -212,7 +213,7 @@ def test_a_database_that_is_away_for_a_while_costs_the_trial_that_it_interrupted
     (again,) = [t for t in study.trials if t.user_attrs.get("retry_of") == victim.number]
     assert again.params == victim.params and again.state == TrialState.COMPLETE
     assert len(counted(study)) == 2
-    parent, runs = told(tracking_server, "away")
+    parent, runs = logged(tracking_server, "away")
     assert parent.info.status == "FINISHED"
     assert {run.info.status for run in runs.values()} <= {"FINISHED", "FAILED", "KILLED"}
     assert "the storage was away" in output
@@ -224,15 +225,15 @@ def test_a_tracking_server_that_goes_away_ends_the_worker_and_the_study_goes_on_
 ):
     storage = f"sqlite:///{tmp_path}/sweeps.db"
     impatient = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
-    flags = {"study": "alone", "trials": 1, "epochs": 16, "env": impatient}
+    flags = {"study": "alone", "trials": 1, "epochs": LONG, "env": impatient}
     with serve_mlflow(tmp_path) as server:
         process = sweep(server, **flags)
-        mid_trial([process], storage, "alone", 16)
+        mid_trial([process], storage, "alone", LONG)
     output = finish(process, status=2)
     assert "Mend that, and start again: the study goes on." in output
     with serve_mlflow(tmp_path, port=server.rpartition(":")[2]):
         finish(sweep(server, **flags))
-        parent, runs = told(server, "alone")
+        parent, runs = logged(server, "alone")
         assert parent.info.status == "FINISHED" and "error" not in parent.data.tags
         assert states(runs) == {0: ("KILLED", "killed"), 1: ("FINISHED", "finished")}
         assert runs[1].data.tags["retry_of"] == "0"
@@ -243,9 +244,9 @@ def test_a_worker_that_slept_too_long_gives_its_trial_up_and_goes_on(
     sweep, tracking_server, tmp_path
 ):
     storage = f"sqlite:///{tmp_path}/sweeps.db"
-    flags = {"study": "asleep", "trials": 3, "epochs": 16}
+    flags = {"study": "asleep", "trials": 2, "epochs": LONG}
     workers = [sweep(tracking_server, **flags) for _ in range(2)]
-    victim = mid_trial(workers, storage, "asleep", 16)
+    victim = mid_trial(workers, storage, "asleep", LONG)
     pid = int(victim.user_attrs["worker"].split(":")[1])
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -258,28 +259,32 @@ def test_a_worker_that_slept_too_long_gives_its_trial_up_and_goes_on(
     outputs = {worker.pid: finish(worker) for worker in workers}
     assert f"trial {victim.number}: another process took this one for dead" in outputs[pid]
     study = load(storage, "asleep")
-    assert len(counted(study)) == 3 and "FAIL" not in counted(study)
+    assert len(counted(study)) == 2 and "FAIL" not in counted(study)
     (again,) = [t for t in study.trials if t.user_attrs.get("retry_of") == victim.number]
     assert again.params == victim.params
-    parent, runs = told(tracking_server, "asleep")
+    parent, runs = logged(tracking_server, "asleep")
     assert parent.info.status == "FINISHED"
     assert states(runs)[victim.number] == ("KILLED", "killed")
 
 
 @pytest.mark.slow
 def test_ctrl_c_while_the_database_is_away_ends_in_a_sentence(sweep, tracking_server, postgres):
-    flags = {"study": "gone", "storage": postgres.url, "trials": 2, "epochs": 16}
+    flags = {"study": "gone", "storage": postgres.url, "trials": 2, "epochs": LONG}
     process = sweep(tracking_server, **flags)
-    mid_trial([process], postgres.url, "gone", 16)
+    mid_trial([process], postgres.url, "gone", LONG)
     postgres.stop()
     try:
-        time.sleep(20)  # it has noticed, and waits for the database
+        deadline = time.monotonic() + 120
+        noticed = {0: ("FAILED", "killed")}  # then it waits for the database
+        while states(logged(tracking_server, "gone")[1]) != noticed:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
         process.send_signal(signal.SIGINT)
         output = finish(process, status=130)
         assert "started again, the study goes on" in output
-        parent, runs = told(tracking_server, "gone")
+        parent, runs = logged(tracking_server, "gone")
         assert parent.info.status == "KILLED"
-        assert states(runs) == {0: ("FAILED", "killed")}
+        assert states(runs) == noticed
     finally:
         postgres.start()
 
@@ -295,13 +300,13 @@ def test_two_workers_share_a_fresh_sqlite_file_and_one_trains_the_winner(
     assert set(counted(study)) <= {"COMPLETE", "PRUNED"} and len(counted(study)) == 4
     assert len({trial.user_attrs["worker"] for trial in study.trials}) == 2
     assert all("serve it: mlflow models serve -m models:/" in output for output in outputs), outputs
-    parent, runs = told(tracking_server, "two")
+    parent, runs = logged(tracking_server, "two")
     assert parent.info.status == "FINISHED"
     assert set(runs) == {trial.number for trial in study.trials}
     client = mlflow.MlflowClient(tracking_server)
     query = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
     roles = [run.data.tags["sweep"] for run in client.search_runs(["0"], query)]
-    assert roles.count("winner") + roles.count("handmade") <= 2  # found by the second worker
+    assert roles.count("winner") + roles.count("preset") <= 2  # found by the second worker
     check_the_story(client, parent, runs, study)
 
 
@@ -338,31 +343,34 @@ def check_the_story(client, parent, runs, study):
 
 
 @pytest.mark.slow
-def test_a_sweep_goes_on_where_ctrl_c_stopped_it_and_repeats_nothing(
+def test_a_sweep_goes_on_where_ctrl_c_or_sigterm_stopped_it_and_repeats_nothing(
     sweep, tracking_server, tmp_path
 ):
     storage = f"sqlite:///{tmp_path}/own.db"
-    flags = {"study": "stopped", "storage": storage, "trials": 2, "epochs": 16}
-    process = sweep(tracking_server, **flags)
-    while (stopped := mid_trial([process], storage, "stopped", 16)).number == 0:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    finish(process, status=130)
-    parent, runs = told(tracking_server, "stopped")
-    assert parent.info.status == "KILLED"
-    assert states(runs) == {0: ("FINISHED", "finished"), 1: ("KILLED", "killed")}
+    flags = {"study": "stopped", "storage": storage, "trials": 2, "epochs": LONG}
+    expected = {0: ("FINISHED", "finished")}
+    for number, stop, status in ((1, signal.SIGINT, 130), (2, signal.SIGTERM, 143)):
+        process = sweep(tracking_server, **flags)
+        while (stopped := mid_trial([process], storage, "stopped", LONG)).number < number:
+            time.sleep(0.1)
+        process.send_signal(stop)
+        finish(process, status=status)
+        parent, runs = logged(tracking_server, "stopped")
+        assert parent.info.status == "KILLED"
+        expected[number] = ("KILLED", "killed")
+        assert states(runs) == expected
     finish(sweep(tracking_server, **flags))
-    resumed, runs = told(tracking_server, "stopped")
+    resumed, runs = logged(tracking_server, "stopped")
     assert resumed.info.run_id == parent.info.run_id
     assert resumed.info.status == "FINISHED"
     study = load(storage, "stopped")
-    assert [trial.number for trial in study.trials] == [0, 1, 2]
-    assert study.trials[2].params == stopped.params
-    assert study.trials[2].state in (TrialState.COMPLETE, TrialState.PRUNED)
-    assert len(runs) == 3
+    assert [trial.number for trial in study.trials] == [0, 1, 2, 3]
+    assert study.trials[3].params == study.trials[1].params == stopped.params
+    assert study.trials[3].state in (TrialState.COMPLETE, TrialState.PRUNED)
+    assert len(runs) == 4
     output = finish(sweep(tracking_server, **flags | {"objective": "psnr"}), status=2)
     assert "There is another study of this name" in output and "objective=psnr" in output
-    assert told(tracking_server, "stopped")[0].info.status == "FINISHED"
+    assert logged(tracking_server, "stopped")[0].info.status == "FINISHED"
 
 
 def test_draws_depend_on_seed_and_number_and_not_on_the_process(tmp_path):
@@ -374,7 +382,7 @@ def test_draws_depend_on_seed_and_number_and_not_on_the_process(tmp_path):
                 load_if_exists=True,
             )
             for _ in range(12 // processes):
-                study.sampler = sampler(plan(seed=seed), len(study.trials))
+                study.sampler = sampler(spec(seed=seed), len(study.trials))
                 study.optimize(lambda trial: trial.suggest_float("x", 0, 1) ** 2, n_trials=1)
         return [trial.params["x"] for trial in study.trials]
 
@@ -384,9 +392,9 @@ def test_draws_depend_on_seed_and_number_and_not_on_the_process(tmp_path):
     assert len(set(values(2, processes=1))) == 12
 
 
-def plan(digest="", seed=0, objective="delta_e"):
-    fix = space.parse_fix("naive", SMALL["fix"])
-    return Plan("naive", objective, fix, epochs=SMALL["epochs"], seed=seed, digest=digest)
+def spec(digest="", seed=0, objective="delta_e", fix=SMALL["fix"]):
+    fix = space.parse_fix("naive", fix)
+    return Spec("naive", objective, fix, epochs=SMALL["epochs"], seed=seed, digest=digest)
 
 
 @pytest.mark.parametrize(
@@ -401,7 +409,7 @@ def plan(digest="", seed=0, objective="delta_e"):
     ],
 )
 def test_pruning_begins_with_half_of_the_epochs_or_of_the_adversarial_ones(family, fix, begin):
-    judged = Plan(family, "delta_e", space.parse_fix(family, fix), epochs=8, seed=0, digest="")
+    judged = Spec(family, "delta_e", space.parse_fix(family, fix), epochs=8, seed=0, digest="")
     trials = optuna.create_study(pruner=pruner(judged))
     good = optuna.trial.create_trial(value=0, intermediate_values=dict.fromkeys(range(1, 9), 0))
     trials.add_trials([good] * 10)
@@ -414,37 +422,67 @@ def test_pruning_begins_with_half_of_the_epochs_or_of_the_adversarial_ones(famil
 
 
 @pytest.fixture
-def prepared(tmp_path, splits):
-    """A function that creates a study as the first process would, in the default storage."""
+def opened(tmp_path, splits):
+    """A function that opens a study as a process would, in the default storage."""
 
-    def create(name, **flags):
+    def open_as_a_process(name, **flags):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        storage = Storage(f"sqlite:///{tmp_path}/sweeps.db", on_dead_trial=None)
-        return open_study(storage, name, plan(splits.digest, **flags))
+        storage = Storage(f"sqlite:///{tmp_path}/sweeps.db", on_stale_trial)
+        return open_study(storage, name, spec(splits.digest, **flags))
 
-    return create
+    return open_as_a_process
 
 
-def test_a_study_of_other_hand_made_variants_is_another_one(prepared, monkeypatch):
-    prepared("june")
-    prepared("june")
-    others = {"naive_basic": dataclasses.replace(VARIANTS["naive_basic"], ema_momentum=0.9)}
-    monkeypatch.setattr(space, "VARIANTS", VARIANTS | others)
-    with pytest.raises(ValueError, match="another study of this name.*recipe="):
-        prepared("june")
+@pytest.fixture
+def prepared(opened):
+    """A function that creates a study as the first process would, in the default storage."""
+    return lambda name, **flags: opened(name, **flags)[0]
+
+
+def draw(study, spec):
+    return spec.config_of(study.ask(spec.distributions).params)
+
+
+def test_a_study_goes_on_with_its_own_variants_when_another_one_was_added(opened, monkeypatch):
+    study, before = opened("june", fix="")
+    presets = len(study.trials)
+    drawn = draw(study, before)
+    added = dataclasses.replace(VARIANTS["naive_deep"], variant="naive_new", epochs=99)
+    monkeypatch.setitem(VARIANTS, "naive_new", added)
+    study, after = opened("june", fix="")
+    assert (after, after.presets()) == (before, before.presets())
+    assert after.full_epochs == VARIANTS["naive_efficientnet"].epochs
+    assert len(study.trials) == presets
+    study.sampler = optuna.samplers.RandomSampler(seed=0)
+    configs = [drawn] + [draw(study, after) for _ in range(presets + 20)]
+    assert {config.variant for config in configs} == set(before.searched["variant"].drawn.choices)
+    assert "naive_new" in opened("july", fix="")[1].variants
+
+
+def test_a_study_whose_variant_has_changed_or_gone_is_another_one(opened, monkeypatch):
+    opened("june", fix="")
+    changed = dataclasses.replace(VARIANTS["naive_deep"], ema_momentum=0.9)
+    with monkeypatch.context() as patch:
+        patch.setitem(VARIANTS, "naive_deep", changed)
+        with pytest.raises(ValueError, match="another study of this name.*naive_deep="):
+            opened("june", fix="")
+        patch.delitem(VARIANTS, "naive_deep")
+        with pytest.raises(ValueError, match="another study of this name.*naive_deep=none"):
+            opened("june", fix="")
+    opened("june", fix="")
 
 
 def test_a_trial_whose_process_dies_is_tried_again_but_not_forever(prepared):
-    study = prepared("deaths")
+    study = prepared("crashes")
     again = study.ask()
-    for _ in range(MAX_DEATHS):
+    for _ in range(MAX_CRASHES):
         assert retry(study, study.trials[again.number])  # stopped by Ctrl-C
-        assert retry(study, study.trials[study.ask().number], died=True)
+        assert retry(study, study.trials[study.ask().number], crashed=True)
         again = study.ask()
-        assert study.trials[again.number].user_attrs["handmade"] == "naive_dropout"
+        assert study.trials[again.number].user_attrs["preset"] == "naive_dropout"
     again.suggest_float("dropout", 0, 1)
     assert again.params == {"dropout": 0.2}  # though no trial before had drawn it
-    assert not retry(study, study.trials[again.number], died=True)
+    assert not retry(study, study.trials[again.number], crashed=True)
     assert not study.get_trials(states=(TrialState.WAITING,))
 
 
@@ -463,7 +501,7 @@ def test_by_psnr_a_trial_far_below_the_others_is_pruned_and_the_highest_wins(
     assert (own.state, pruned.state) == (TrialState.COMPLETE, TrialState.PRUNED)
     assert list(pruned.intermediate_values) == [1]
     assert f"trial 1: pruned after epoch 1, psnr {pruned.value:.4f}; best {own.value:.4f}" in output
-    parent, runs = told(tracking_server, "psnr")
+    parent, runs = logged(tracking_server, "psnr")
     client = mlflow.MlflowClient(tracking_server)
     assert states(runs) == {0: ("FINISHED", "finished"), 1: ("KILLED", "pruned")}
     assert parent.data.metrics["best_value"] == pytest.approx(own.value)
@@ -480,7 +518,7 @@ def test_after_its_time_a_worker_begins_no_other_trial_and_concludes(
     finish(sweep(tracking_server, study="timeout", trials=50, timeout=1))
     study = load(f"sqlite:///{tmp_path}/sweeps.db", "timeout")
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"]
-    parent, _ = told(tracking_server, "timeout")
+    parent, _ = logged(tracking_server, "timeout")
     assert parent.info.status == "FINISHED"
 
 
@@ -494,7 +532,7 @@ def test_a_failing_trial_is_told_with_its_error_and_the_next_one_begins(
     output = finish(sweep(tracking_server, study="failing", trials=3))
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL", "COMPLETE"]
     assert "trial 1: failed (ValueError: Bad value for `dropout`" in output
-    _, runs = told(tracking_server, "failing")
+    _, runs = logged(tracking_server, "failing")
     assert states(runs)[1] == ("FAILED", "failed")
     assert "dropout" in runs[1].data.tags["error"]
 
@@ -505,7 +543,7 @@ def test_no_secret_of_a_storage_s_address_is_logged_or_stored(sweep, store, post
     secrets = "options=-c%20application_name%3Dp4ssword&sslpassword=p4ssword"
     flags = {"study": "secrets", "storage": f"{address}?{secrets}", "trials": 1, "epochs": 1}
     output = finish(sweep(store, **flags))
-    parent, _ = told(store, "secrets")
+    parent, _ = logged(store, "secrets")
     expected = postgres.url.replace("birds@", "")
     assert parent.data.params["storage"] == expected and expected in output
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -520,10 +558,10 @@ def test_a_study_in_which_all_were_pruned_ends_in_a_sentence(sweep, tracking_ser
     def give_up(trial):
         raise optuna.TrialPruned
 
-    study.optimize(give_up, n_trials=1)  # the hand-made variant, which no sweep would prune
+    study.optimize(give_up, n_trials=1)  # the preset, which no sweep would prune
     output = finish(sweep(tracking_server, study="pruned", trials=1), status=2)
     assert "No trial has finished, so that there is no winner: 1 pruned" in output
-    parent, _ = told(tracking_server, "pruned")
+    parent, _ = logged(tracking_server, "pruned")
     assert parent.info.status == "FAILED"
     assert "No trial has finished" in parent.data.tags["error"]
 
@@ -582,7 +620,7 @@ def test_under_mlflow_run_the_launched_run_is_the_parent_and_a_second_one_only_h
     command, environment, _ = launch(store, paintings, cache, tmp_path, trials=1)
     for _ in range(2):
         subprocess.run(command, env=environment, check=True, timeout=600)
-    parent, runs = told(store, "launched")
+    parent, runs = logged(store, "launched")
     assert parent.data.tags["mlflow.project.entryPoint"] == "sweep"
     assert parent.info.status == "FINISHED"
     assert states(runs) == {0: ("FINISHED", "finished")}
@@ -594,14 +632,14 @@ def test_under_mlflow_run_the_launched_run_is_the_parent_and_a_second_one_only_h
 
 @pytest.mark.slow
 def test_ctrl_c_on_mlflow_run_leaves_no_run_running(store, paintings, cache, tmp_path):
-    command, environment, storage = launch(store, paintings, cache, tmp_path, trials=1, epochs=16)
+    command, environment, storage = launch(store, paintings, cache, tmp_path, trials=1, epochs=LONG)
     process = subprocess.Popen(command, env=environment, start_new_session=True)
-    mid_trial([process], storage, "launched", 16)
+    mid_trial([process], storage, "launched", LONG)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: all of its processes hear it
     process.wait(60)
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and "RUNNING" in str(states(told(store, "launched")[1])):
+    while time.monotonic() < deadline and "RUNNING" in str(states(logged(store, "launched")[1])):
         time.sleep(0.5)  # the launcher does not wait for the end of what it has launched
-    parent, runs = told(store, "launched")
+    parent, runs = logged(store, "launched")
     assert states(runs) == {0: ("KILLED", "killed")}
     assert parent.info.status in ("FAILED", "KILLED")  # MLflow's own word comes last

@@ -257,14 +257,14 @@ class Broken:
 
 REPRODUCE = """
 import dataclasses, json, sys
-from colorization import training
 from colorization.config import VARIANTS
 from colorization.data import prepare, sources
+from colorization.training import train
 
 config = dataclasses.replace(
     VARIANTS[sys.argv[2]], filters=4, epochs=3, dropout=0.5, seed=int(sys.argv[3])
 )
-history = training.train(config, prepare.prepare(sources.fetch(sys.argv[1]))).history
+history = train.train(config, prepare.prepare(sources.fetch(sys.argv[1]))).history
 del history["images_per_second"]
 print("history:" + json.dumps(history))
 """

@@ -1,1 +1,1 @@
-"""Where pictures come from, and how they become pairs for training."""
+"""Where pictures come from, and how they become training pairs."""

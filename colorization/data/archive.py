@@ -1,4 +1,4 @@
-"""Unpack the pictures of a .zip that nobody vouches for."""
+"""Unpacks the pictures of an untrusted .zip."""
 
 import io
 import re
@@ -15,7 +15,7 @@ from colorization.data.listing import choose
 
 
 class _Archive(io.BufferedReader):
-    """A file for `zipfile`, which reads the list of all entries at one go, whatever its length."""
+    """A file for `zipfile`, which reads the whole list of entries at once, whatever its length."""
 
     def __init__(self, path: Path):
         super().__init__(io.FileIO(str(path)))
@@ -31,9 +31,9 @@ def unpack(archive: Path, folder: Path) -> None:
     """Unpack the pictures of a .zip into an existing, empty folder.
 
     Raises:
-        ValueError: If the archive is damaged or encrypted, holds no pictures, or an entry is a
-            link, would land outside the folder, or is of an absurd size or depth.
-        OSError: If the disk has no room for it.
+        ValueError: the archive is damaged or encrypted, or holds no pictures; or an entry is a
+            link, would land outside the folder, or is far too large or too deeply nested.
+        OSError: the disk has no room for it.
     """
     try:
         with _Archive(archive) as file, zipfile.ZipFile(file) as opened:
@@ -61,7 +61,7 @@ def _pictures(entries: list[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
 def _check_sizes(archive: Path, entries: list[zipfile.ZipInfo]) -> None:
     if len(entries) > limits.MAX_ENTRIES:
         raise _refusal(archive, f"Expected at most {limits.MAX_ENTRIES} entries", f"{len(entries)}")
-    total = sum(entry.file_size for entry in entries)  # more than that is never written
+    total = sum(entry.file_size for entry in entries)  # `zipfile` unpacks no more
     if total > limits.MAX_ARCHIVE_BYTES:
         raise _refusal(
             archive, f"Expected at most {limits.MAX_ARCHIVE_BYTES} bytes unpacked", f"{total}"
@@ -69,7 +69,7 @@ def _check_sizes(archive: Path, entries: list[zipfile.ZipInfo]) -> None:
 
 
 def _check_entry(archive: Path, entry: zipfile.ZipInfo) -> None:
-    """Refuse an entry that no honest archive of photographs has."""
+    """Refuse path traversal, links, encryption and zip bombs."""
     name = entry.orig_filename.replace("\\", "/")
     if name.startswith("/") or re.match(r"[A-Za-z]:", name) or ".." in name.split("/"):
         raise _refusal(archive, "Expected entries that stay inside the archive's folder", name)
@@ -80,7 +80,7 @@ def _check_entry(archive: Path, entry: zipfile.ZipInfo) -> None:
         raise _refusal(archive, f"Expected at most {limits.MAX_DEPTH} folders in each other", name)
     if entry.flag_bits & 0x1:
         raise _refusal(archive, "Expected an archive without a password", name)
-    # The others may take gigabytes of memory for what they keep in view.
+    # Other methods (LZMA) may take gigabytes of memory for their dictionaries.
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise _refusal(archive, "Expected entries that are stored or deflated", name)
     if entry.file_size > max(limits.SMALL_ENTRY_BYTES, limits.MAX_RATIO * entry.compress_size):
@@ -89,7 +89,7 @@ def _check_entry(archive: Path, entry: zipfile.ZipInfo) -> None:
 
 
 def _check_total(archive: Path, pictures: list[zipfile.ZipInfo]) -> None:
-    """Refuse many small entries that together are a bomb, and entries that share their bytes."""
+    """Refuse a zip bomb of many small entries, or of entries that overlap (Fifield 2019)."""
     size, total = archive.stat().st_size, sum(entry.file_size for entry in pictures)
     if total > max(limits.SMALL_ARCHIVE_BYTES, limits.MAX_RATIO * size):
         expected = f"Expected pictures compressed to 1/{limits.MAX_RATIO} at the most, all together"

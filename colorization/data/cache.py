@@ -1,4 +1,4 @@
-"""Where downloads and prepared pictures are kept, and how they get there whole."""
+"""The cache of downloads and prepared pictures; what is in it is complete."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ from platformdirs import user_cache_path
 
 
 def cache_folder() -> Path:
-    """Return where downloads and prepared pictures are kept; COLORIZATION_CACHE moves it."""
+    """Return the cache's folder; COLORIZATION_CACHE moves it."""
     moved = os.environ.get("COLORIZATION_CACHE")
     if moved:
         return Path(moved).expanduser().absolute()
@@ -21,10 +21,10 @@ def cache_folder() -> Path:
 def build_once(
     folder: Path, build: Callable[[Path], None], is_whole: Callable[[Path], bool] = Path.is_dir
 ) -> Path:
-    """Return `folder`, made by `build` unless it is there already: whole, or not at all.
+    """Return `folder`, built unless it is there already: completely or not at all.
 
-    `build` fills an empty folder beside it that is renamed at the end, so that what a killed
-    process leaves is never taken for whole. A second process waits for the first.
+    `build` fills an empty folder beside it, which is renamed at the end. So what a killed process
+    leaves is never taken for complete. A second process waits for the first.
     """
     parent = folder.parent
     parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ def build_once(
 
 
 def _delete(folder: Path) -> None:
-    """Delete a folder, or what can be: `shutil.rmtree` calls itself for each level of folders."""
+    """Delete a folder as far as possible; `shutil.rmtree` recurses and breaks on deep ones."""
     found = [] if folder.is_symlink() else [str(folder)]
     for each in found:  # grows meanwhile
         with contextlib.suppress(OSError), os.scandir(each) as entries:

@@ -1,10 +1,11 @@
-"""Download the photographs of twenty British garden birds from Kaggle."""
+"""Downloads the photographs of twenty British garden birds from Kaggle."""
 
 import contextlib
 import io
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 import requests
 from filelock import FileLock
@@ -27,9 +28,8 @@ def download(cache: Path) -> Path:
     An interrupted download is continued by the next call; the archive is deleted once unpacked.
 
     Raises:
-        PermissionError: If there are no credentials for Kaggle, or it refuses them.
-        ConnectionError: If the download does not end whole, is too large, or hardly comes.
-        ValueError: If what was downloaded is not a .zip of photographs.
+        PermissionError: there are no credentials for Kaggle, or it refuses them.
+        ConnectionError: the download is incomplete, damaged, too large or too slow.
     """
     folder = cache / "kaggle" / DATASET.replace("/", "-")
     if folder.is_dir():
@@ -56,7 +56,7 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 def _download_archive(folder: Path) -> Path:
-    """Download the archive into `folder`, or continue to; return its path."""
+    """Download the archive into `folder`, or continue a download; return its path."""
     api = _authenticated()
     archive = folder / f"{DATASET.split('/')[1]}.zip"
     logger.info("Downloading %s from Kaggle into %s", DATASET, folder)
@@ -91,10 +91,10 @@ def _interrupted(received: object) -> ConnectionError:
     )
 
 
-def _authenticated():
-    """Return a client for Kaggle that has credentials.
+def _authenticated() -> Any:
+    """Return Kaggle's client with credentials.
 
-    The client looks for them on import already, prints what it misses and calls `exit`.
+    The package looks for them on import, prints what is missing and calls `exit`.
     """
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):

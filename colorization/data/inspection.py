@@ -20,7 +20,7 @@ from colorization.limits import (
 )
 
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+")  # Pillow's
-# Types of TIFF tags. Of numbers each becomes an object; bytes and text stay together.
+# Types of TIFF tags. Each number becomes an object; bytes and text stay together.
 _INTEGERS = {3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
 _OTHERS = {5: 8, 10: 8, 11: 4, 12: 8}  # rational and float, and their bytes
 _BYTES = {1: 1, 2: 1, 7: 1}
@@ -31,24 +31,24 @@ _LAYOUT = (_WIDTH, _HEIGHT, _ROWS, _TILE_WIDTH, _TILE_HEIGHT)
 _STRIPS, _TILES = 273, 324
 _MOST_PLANES = 6  # of a TIFF that Pillow decodes
 
-# JPEG markers before a segment, and the end of the picture; the others have nothing behind them.
+# JPEG markers with a segment, and the end of the picture; the others stand alone.
 _SEGMENT = re.compile(rb"\xff[\xc0-\xc7\xc9-\xcf\xd9-\xef\xfe]")
 _END, _SCAN, _APP1, _APP2 = 0xD9, 0xDA, 0xE1, 0xE2
 _AVIF_EXIF = re.compile(rb"infe(?:\x02.{7}|\x03.{9})Exif", re.DOTALL)
-_EXIF_HEADS = re.compile(rb"(?:Exif\0\0)*")
+_EXIF_HEADS = re.compile(rb"\A(?:Exif\0\0)*")
 _PNG_TEXTS, _RAW_PROFILE = (b"tEXt", b"zTXt", b"iTXt"), b"Raw profile type exif\0"
 _UNKNOWN = b"skIp"  # a name that no reader of any format looks for
 
 
 def inspect_picture(data: bytes, max_pixels: int) -> bytes:
-    """Check an encoded picture, of any format, for what no honest file holds.
+    """Refuse an encoded picture that would take far more memory or time than honest ones.
 
     Args:
-        data: the file; what is no picture passes, for the decoder to refuse.
+        data: the file; what is not a picture passes, and the decoder refuses it.
         max_pixels: the most that a TIFF's tile may have.
 
     Returns:
-        The same bytes, in which EXIF too long or broken has another name, so that none reads it.
+        The same bytes; EXIF that is too long or broken is renamed, so that no decoder reads it.
 
     Raises:
         ValueError: too many scans, or TIFF tags that ask for too much; completes "the picture".
@@ -58,7 +58,7 @@ def inspect_picture(data: bytes, max_pixels: int) -> bytes:
         for big in {data[2] == 43, 43 in data[2:4]}:
             for layout in _walk_directories(data, big):
                 _check_layout(layout, max_pixels)
-    # The two bytes of a scan stand by chance in other places too: only many are worth a walk.
+    # The two bytes of a scan also occur by chance: only many of them are worth a walk.
     if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > MAX_SCANS:
         if sum(marker == _SCAN for marker, _, _ in _walk_segments(data)) > MAX_SCANS:
             raise ValueError(f"has more than {MAX_SCANS} scans, the limit of a JPEG")
@@ -76,10 +76,10 @@ def inspect_picture(data: bytes, max_pixels: int) -> bytes:
 
 
 def _walk_directories(data: bytes, big: bool) -> Iterator[dict[int, int]]:
-    """Yield of each directory what lays out its pixels; the count of offsets for the offsets.
+    """Yield the tags of each TIFF directory that lay out its pixels; of offsets, their number.
 
-    Each place is visited once, and overlapping directories add up to no more than the limit:
-    the walk takes time in proportion to the file, whatever it says.
+    Each directory is visited once, and overlapping ones add up to the limit: the walk takes time
+    in proportion to the size of the file, whatever its tags say.
     """
     order = "<" if data[:2] == b"II" else ">"
     pointer, counter = (struct.Struct(order + "IQ"[big]), struct.Struct(order + "HQ"[big]))
@@ -93,7 +93,7 @@ def _walk_directories(data: bytes, big: bool) -> Iterator[dict[int, int]]:
             first = start + counter.size
             last = first + min(count, (len(data) - first) // entry.size) * entry.size
             total = _within(total + last - start + pointer.size, data)
-            layout = defaultdict(int)
+            layout: dict[int, int] = defaultdict(int)
             for tag, kind, number, value in entry.iter_unpack(memoryview(data)[first:last]):
                 total = _within(total + number * _SIZES.get(kind, 0), data)
                 if number > MAX_TAG_NUMBERS and kind in _SIZES and kind not in _BYTES:
@@ -103,8 +103,8 @@ def _walk_directories(data: bytes, big: bool) -> Iterator[dict[int, int]]:
                 elif tag in _DIRECTORIES + _LAYOUT and kind in _INTEGERS:
                     numbers = struct.Struct(f"{order}{number}{_INTEGERS[kind]}")
                     inside = numbers.size <= pointer.size
-                    place = (value, 0) if inside else (data, *pointer.unpack(value))
-                    values = _unpack(numbers, *place)
+                    source = (value, 0) if inside else (data, *pointer.unpack(value))
+                    values = _unpack(numbers, *source)
                     if tag in _DIRECTORIES:
                         pending += values
                     else:
@@ -114,7 +114,7 @@ def _walk_directories(data: bytes, big: bool) -> Iterator[dict[int, int]]:
 
 
 def _unpack(form: struct.Struct, data: bytes, start: int) -> tuple[int, ...]:
-    """Unpack what stands at a place, which may lie outside."""
+    """Unpack numbers at an offset; none if that lies outside."""
     return form.unpack_from(data, start) if 0 <= start <= len(data) - form.size else ()
 
 
@@ -128,7 +128,7 @@ def _within(total: int, data: bytes) -> int:
 
 
 def _check_layout(layout: dict[int, int], max_pixels: int) -> None:
-    """Refuse too large a tile, and more parts than fit: decoded one over the other they take hours.
+    """Refuse too large a tile, and more strips or tiles than fit: to decode them takes hours.
 
     A strip is never larger than the picture, whose pixels are counted.
     """
@@ -159,9 +159,10 @@ def _walk_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _find_exif(data: bytes) -> Iterator[tuple[list[int], Callable[[], bytes | None]]]:
-    """Yield of each EXIF block where its names stand, and what reads it; None: not to be trusted.
+    """Yield each EXIF block: the offsets of its names, and a function that reads it.
 
-    Also MPF, the list of a JPEG's further pictures, which is built alike.
+    The function returns None if the block is not to be trusted. MPF, a JPEG's list of further
+    pictures, has the structure of EXIF.
     """
     if data.startswith(b"\xff\xd8"):
         parts = []
@@ -169,7 +170,7 @@ def _find_exif(data: bytes) -> Iterator[tuple[list[int], Callable[[], bytes | No
             if marker == _SCAN:
                 break
             if marker == _APP2 and data.startswith(b"MPF\0", start):
-                yield [start], partial(data.__getitem__, slice(start + 4, end))
+                yield [start], memoryview(data)[start + 4 : end].tobytes
             if marker == _APP1 and data.startswith(b"Exif\0\0", start):
                 parts.append(slice(start, end))
         if parts:  # Pillow takes them for one
@@ -182,7 +183,7 @@ def _find_exif(data: bytes) -> Iterator[tuple[list[int], Callable[[], bytes | No
         while at + 8 <= len(data):
             kind, end = data[at + 4 : at + 8], at + 8 + int.from_bytes(data[at : at + 4])
             if kind == b"eXIf":
-                yield [at + 4], partial(data.__getitem__, slice(at + 8, end))
+                yield [at + 4], memoryview(data)[at + 8 : end].tobytes
             elif kind in _PNG_TEXTS and data.startswith((b"exif\0", _RAW_PROFILE), at + 8):
                 yield [at + 4], partial(_read_profile, kind, data, at + 8, end)
             at = end + 4
@@ -191,15 +192,15 @@ def _find_exif(data: bytes) -> Iterator[tuple[list[int], Callable[[], bytes | No
         while at + 8 <= len(data):
             end = at + 8 + int.from_bytes(data[at + 4 : at + 8], "little")
             if data.startswith(b"EXIF", at):
-                yield [at], partial(data.__getitem__, slice(at + 8, end))
+                yield [at], memoryview(data)[at + 8 : end].tobytes
             at = end + end % 2
-    elif data[4:8] == b"ftyp":  # Pillow turns by other boxes, and needs no EXIF for that
+    elif data[4:8] == b"ftyp":  # AVIF: Pillow reads the orientation from other boxes
         for match in _AVIF_EXIF.finditer(data):
             yield [match.end() - 4], lambda: None
 
 
 def _read_profile(kind: bytes, data: bytes, start: int, end: int) -> bytes | None:
-    """Decode what ImageMagick wrote before PNG knew EXIF: hexadecimal lines below three of text."""
+    """Decode EXIF as ImageMagick wrote it into PNG text: hexadecimal, below three other lines."""
     longest = 3 * MAX_EXIF_BYTES  # two digits a byte, and newlines
     text = data[start + len(_RAW_PROFILE) : min(end, start + longest)]
     if kind == b"iTXt" or not data.startswith(_RAW_PROFILE, start):
@@ -215,9 +216,8 @@ def _read_profile(kind: bytes, data: bytes, start: int, end: int) -> bytes | Non
 def _is_harmless(block: bytes | None) -> bool:
     if block is None or len(block) > MAX_EXIF_BYTES:
         return False
-    block = block[_EXIF_HEADS.match(block).end() :]
     try:
-        for _ in _walk_directories(block, big=False):
+        for _ in _walk_directories(_EXIF_HEADS.sub(b"", block, count=1), big=False):
             pass
     except ValueError:
         return False

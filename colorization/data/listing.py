@@ -1,4 +1,4 @@
-"""Which files of a folder or an archive are pictures to look at."""
+"""Which files of a folder or an archive are pictures."""
 
 import os
 from collections.abc import Collection, Iterator
@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from colorization.limits import MAX_DEPTH
 
-# Pictures that Pillow cannot decode are looked at too: they are listed as left out.
+# Also formats that Pillow cannot decode: the manifest lists such files as left out.
 SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .avif .heic .heif".split()
 )
@@ -18,28 +18,28 @@ def list_images(folder: Path) -> list[Path]:
     """List the pictures below a folder at any depth, sorted; links to folders are followed.
 
     Raises:
-        ValueError: If folders are nested deeper than `MAX_DEPTH`.
+        ValueError: folders are nested deeper than `MAX_DEPTH`.
     """
     return [folder / name for name in choose(list(walk(folder, follow=True)))]
 
 
 def walk(folder: Path, follow: bool) -> Iterator[str]:
-    """List all files below a folder, and whatever else is no folder: pipes, links to nowhere.
+    """List everything below a folder that is no folder: files, pipes, dangling links.
 
     Args:
         folder: to begin at.
-        follow: whether to walk into folders that are links, each once.
+        follow: whether to walk into linked folders, each once.
 
     Yields:
         Paths relative to `folder`, with forward slashes.
 
     Raises:
-        ValueError: If folders are nested deeper than `MAX_DEPTH`.
+        ValueError: folders are nested deeper than `MAX_DEPTH`.
     """
     visited = {os.path.realpath(folder)}
     for parent, folders, files in os.walk(folder, followlinks=follow):
         below = Path(parent).relative_to(folder)
-        if len(below.parts) > MAX_DEPTH:  # os.walk, and much else, calls itself for each of them
+        if len(below.parts) > MAX_DEPTH:  # os.walk recurses, as much else does
             raise ValueError(
                 f"Folders are nested too deeply. Expected at most {MAX_DEPTH} in each other: move "
                 f"the pictures up, or take the folder out. Received: folder={parent!r}"
@@ -52,8 +52,8 @@ def walk(folder: Path, follow: bool) -> Iterator[str]:
 def choose(names: Collection[str]) -> list[str]:
     """Choose and sort the pictures among files, given by relative paths with forward slashes.
 
-    Where a folder named `withBackground` exists only pictures below one are taken. Hidden files
-    are not.
+    Where a folder named `withBackground` exists, only pictures below one are chosen. Hidden files
+    never are.
     """
     pictures = sorted({name for name in names if _is_picture(PurePosixPath(name))})
     only = [name for name in pictures if _ONLY_FOLDER in PurePosixPath(name).parts[:-1]]
@@ -66,7 +66,7 @@ def _is_picture(path: PurePosixPath) -> bool:
 
 
 def _is_new(folder: str, visited: set[str]) -> bool:
-    """Tell whether to walk into a folder: none twice, however it is linked."""
+    """Return whether a folder was not visited yet, by whatever link."""
     real = os.path.realpath(folder)
     if real in visited:
         return False

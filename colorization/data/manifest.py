@@ -6,11 +6,12 @@ import logging
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
 # File names need not be UTF-8, and lines must be the same bytes on every system.
-_TEXT = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+_TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def write(path: Path, rows: Sequence[Row]) -> None:
     with path.open("w", **_TEXT) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(field.name for field in fields(Row))
-        # The csv module writes a bare \r without quotes, and refuses to read it back.
+        # The csv module writes a bare \r without quotes and then cannot read it back.
         quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
         for row in rows:
             (quoting if "\r" in row.path else writer).writerow(astuple(row))
@@ -47,7 +48,7 @@ def read(path: Path) -> list[Row]:
     """Read what `write` wrote.
 
     Raises:
-        ValueError: If the file is damaged.
+        ValueError: the file is damaged.
     """
     try:
         with path.open("r", **_TEXT) as file:

@@ -1,4 +1,4 @@
-"""One picture file: opened upright, its black bars trimmed, stretched to the square."""
+"""Reads one picture file: upright, black bars trimmed, stretched to a square."""
 
 import hashlib
 import io
@@ -17,14 +17,14 @@ from colorization.limits import MAX_PICTURE_BYTES, MAX_PIXELS, MAX_SIDE
 IMAGE_SIZE = 128
 """Side of the prepared pictures, in pixels."""
 
-# What pictures of the listed names hold. Pillow would open any of fifty formats under each name,
-# of which some run other programs, and some read EXIF that was not inspected.
+# The formats of the listed suffixes. Pillow would open any of fifty formats under each suffix;
+# some run other programs (EPS: Ghostscript), some read EXIF that was not inspected.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
 
 # Decoding at twice the final side leaves enough for the Lanczos filter and for trimmed bars.
 _DECODED_SIDE = 2 * IMAGE_SIZE
 
-_STRIPE_PIXELS = 1 << 22  # laid on white at a time: three copies of 4 bytes a pixel
+_STRIPE_PIXELS = 1 << 22  # laid on white at once, in three copies of 4 bytes a pixel
 
 # Padding is black up to JPEG noise: in the bars of 531 photographs, measured at 256 pixels, rows
 # have means up to 6.5 and few pixels above 16.
@@ -48,12 +48,12 @@ _GRAY_MODES = {"1", "L", "LA", "La", "I", "F"}  # and "I;16" in its byte orders
 
 
 class LeftOut(ValueError):
-    """A picture that cannot be used; its message is the reason, the same on every machine."""
+    """A picture cannot be used; the message is the reason, the same on every machine."""
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """What is known of one picture file once it was read.
+    """What is known of a picture file after reading it.
 
     Attributes:
         sha256: of the file, in hex; empty if the file could not be read at all.
@@ -70,7 +70,7 @@ def read(path: Path, out: np.ndarray) -> Photograph:
     """Read one file into `out`, uint8 (128, 128, 3) RGB, untouched if the picture is left out."""
     sha256 = ""
     try:
-        str(path).encode()  # MLflow's tables hold no other names: training would end in an error
+        str(path).encode()  # MLflow's tables hold no other names, and logging them would fail
         content = read_regular(path, MAX_PICTURE_BYTES)
         sha256 = hashlib.sha256(content).hexdigest()
         image = decode(content)
@@ -79,7 +79,7 @@ def read(path: Path, out: np.ndarray) -> Photograph:
         out[:] = np.asarray(image)
     except LeftOut as left_out:
         reason = str(left_out)
-    except OSError as error:  # the file itself: gone, no regular one, or not ours to read
+    except OSError as error:  # the file is gone, not regular, or not readable
         reason = f"unreadable: {error.strerror or type(error).__name__}"
     except UnicodeEncodeError:
         reason = "unreadable: its name is not UTF-8"
@@ -94,7 +94,7 @@ def decode(content: bytes) -> Image.Image:
     """Decode an image file into an upright RGB picture of 128 by 128 pixels without black bars.
 
     Raises:
-        LeftOut: If no picture can be decoded from `content`, or a too large one.
+        LeftOut: `content` cannot be decoded, or is too large.
     """
     try:
         rgb = _decode(content)
@@ -108,7 +108,7 @@ def decode(content: bytes) -> Image.Image:
         raise LeftOut(f"too large: more than {2 * MAX_PIXELS} pixels") from None
     except MemoryError:
         raise LeftOut("too large: it does not fit into memory") from None
-    except Exception as error:  # Pillow's decoders raise what the damage makes them raise
+    except Exception as error:  # damage makes Pillow's decoders raise anything
         raise LeftOut(f"unreadable: {type(error).__name__} while decoding") from None
 
 
@@ -146,8 +146,8 @@ def _rgb(image: Image.Image) -> Image.Image:
 def picture_box(image: Image.Image) -> tuple[int, int, int, int]:
     """Return the box (left, top, right, bottom) of an RGB picture inside black padding.
 
-    The whole picture where there is no padding: a bar is black across the picture and ends at a
-    straight edge, so that dark photographs keep their dark borders.
+    A bar is black across the picture and ends at a straight edge; so dark photographs keep their
+    dark borders.
     """
     width, height = image.size
     rows = (0, 0, width, 1), (0, height - 1, width, height)
@@ -158,7 +158,7 @@ def picture_box(image: Image.Image) -> tuple[int, int, int, int]:
     red, green, blue = image.split()
     brightest = np.asarray(ImageChops.lighter(ImageChops.lighter(red, green), blue))  # (H, W)
     bright = brightest > _BLACK
-    # The bars of one direction must not hide the edges of those of the other.
+    # Bars in one direction must not hide the edges of bars in the other.
     upright, lying = brightest[:, bright.any(axis=0)], brightest.T[:, bright.any(axis=1)]
     if upright.size == 0:
         return 0, 0, width, height
@@ -170,7 +170,7 @@ def picture_box(image: Image.Image) -> tuple[int, int, int, int]:
 
 
 def _bar(rows: np.ndarray) -> int:
-    """Count the rows from the first on that are padding, with the blended row at its edge."""
+    """Count the first rows that are padding, including the blended row at their edge."""
     bar = int(np.argmin(_is_black(rows)))  # the first row that is not black
     if bar == 0:
         return 0
@@ -185,7 +185,7 @@ def _is_black(rows: np.ndarray) -> np.ndarray:
 
 
 def is_gray(image: Image.Image) -> bool:
-    """Tell whether an RGB picture holds almost no chroma."""
+    """Return whether an RGB picture holds almost no chroma."""
     chroma = np.asarray(image.convert("YCbCr"))[::2, ::2, 1:].astype(np.int16) - 128  # (64, 64, 2)
     colored = np.square(chroma).sum(axis=2) >= _GRAY_CHROMA**2
     return bool(colored.mean() < _COLORED_SHARE)
@@ -194,8 +194,8 @@ def is_gray(image: Image.Image) -> bool:
 def perceptual_hashes(image: Image.Image) -> np.ndarray:
     """Hash what a picture looks like: uint64 (2, 2), the picture's and its mirror image's.
 
-    128 bits each: gradients (dhash) and the lowest cosine frequencies (phash). Either alone took
-    strangers for twins before it had found the last of the real ones.
+    Each has 128 bits: gradients (dhash) and the lowest cosine frequencies (phash). Either alone
+    matches different scenes at a threshold that still misses real twins.
     """
     gray = image.convert("L")
     bits = [

@@ -1,6 +1,7 @@
-"""From prepared pictures to what a network is fed: `tf.data` pairs, augmented in training only."""
+"""From prepared pictures to `tf.data` pairs for a network, augmented in training only."""
 
 import os
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -8,19 +9,21 @@ import tensorflow as tf
 from colorization import color
 
 
-def training_pairs(images, channels, batch_size, seed, crop):
-    """Return one epoch's worth of shuffled, flipped and jittered pairs; every epoch differs.
+def training_pairs(
+    images: np.ndarray, channels: int, batch_size: int, seed: int, crop: float
+) -> tf.data.Dataset:
+    """Return an epoch of shuffled, flipped and jittered pairs; every epoch differs.
 
     Args:
-        images: uint8 (N, S, S, 3), memory-mapped or not; pictures are read as they are needed.
+        images: uint8 (N, S, S, 3); memory-mapped ones are read as needed.
         channels: 1 for gray, 3 for gray as RGB.
         batch_size: pictures per step; an incomplete last batch is left to another epoch.
         seed: of order, flip and jitter.
         crop: see `augment`.
 
     Returns:
-        A `tf.data.Dataset` of (gray, real): float32 (B, S, S, channels), levels 0..255, and
-        float32 (B, S, S, 3) in [-1, 1].
+        Pairs of gray, float32 (B, S, S, channels), levels 0..255, and real, float32 (B, S, S, 3),
+        in [-1, 1].
     """
     batch_size = min(batch_size, len(images))
     order = tf.data.Dataset.range(len(images)).shuffle(len(images), seed=seed)
@@ -28,24 +31,23 @@ def training_pairs(images, channels, batch_size, seed, crop):
     batches = tf.data.Dataset.zip(order.batch(batch_size, drop_remainder=True), draws)
     size = images.shape[1]
 
-    def pair(indices, draw):
+    def pair(indices: tf.Tensor, draw: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         rgb = augment(_read(images, indices, batch_size), draw, crop)
         return _pair(tf.ensure_shape(rgb, (batch_size, size, size, 3)), channels)
 
     return _ahead(batches, pair)
 
 
-def validation_pairs(images, channels, batch_size):
-    """Return the pictures as they are, in order, in pairs as `training_pairs` gives them."""
+def validation_pairs(images: np.ndarray, channels: int, batch_size: int) -> tf.data.Dataset:
+    """Return pairs as `training_pairs` does, unchanged and in order."""
     batches = tf.data.Dataset.range(len(images)).batch(batch_size)
     return _ahead(batches, lambda indices: _pair(_read(images, indices, None), channels))
 
 
-def _ahead(batches, pair):
-    """Make pairs of batches in other threads, as many at a time as there are cores.
+def _ahead(batches: tf.data.Dataset, pair: Callable) -> tf.data.Dataset:
+    """Make pairs in other threads, as many at a time as there are cores.
 
-    Untuned: TensorFlow's tuner sleeps in a thread of its own, for which the end of an epoch
-    sometimes waits until five seconds after its beginning.
+    Autotuning is off: an epoch's end would wait for its thread, which sleeps up to five seconds.
     """
     options = tf.data.Options()
     options.autotune.enabled = False
@@ -53,15 +55,15 @@ def _ahead(batches, pair):
     return batches.map(pair, cores, deterministic=True).prefetch(cores).with_options(options)
 
 
-def augment(rgb, draw, crop):
-    """Flip half of the pictures and jitter all: resize up, crop at random, in a single resampling.
+def augment(rgb: tf.Tensor, draw: tf.Tensor, crop: float) -> tf.Tensor:
+    """Flip half of the pictures and jitter all: enlarge and crop at random, in one resampling.
 
-    Isola et al. 2017 crop 256 of 286 pixels; here the sizes differ as well.
+    Isola et al. 2017 crop 256 of 286 pixels; here the share varies.
 
     Args:
         rgb: float32 (B, S, S, 3).
         draw: int64 (2,), the seed; the same draw gives the same crops.
-        crop: the smallest share of a side that is left, the largest being 1.
+        crop: the smallest share of a side that is kept; the largest is 1.
 
     Returns:
         float32 (B, S, S, 3).
@@ -77,14 +79,14 @@ def augment(rgb, draw, crop):
     return tf.image.crop_and_resize(rgb, boxes, tf.range(count), (size, size))
 
 
-def _read(images, indices, count):
-    def gather(chosen):
+def _read(images: np.ndarray, indices: tf.Tensor, count: int | None) -> tf.Tensor:
+    def gather(chosen: np.ndarray) -> np.ndarray:
         return np.asarray(images[chosen], "float32")
 
     rgb = tf.numpy_function(gather, [indices], tf.float32, stateful=False)
     return tf.ensure_shape(rgb, (count, *images.shape[1:]))
 
 
-def _pair(rgb, channels):
+def _pair(rgb: tf.Tensor, channels: int) -> tuple[tf.Tensor, tf.Tensor]:
     gray = tf.round(tf.tensordot(rgb, color.LUMA, 1))[..., None]
     return tf.repeat(gray, channels, axis=-1), color.to_signed(rgb)

@@ -5,7 +5,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +23,12 @@ from colorization.data.sources import Source
 logger = logging.getLogger(__name__)
 
 MIN_IMAGES = 10
-"""Fewer usable pictures than this are refused: there would be nothing to learn or to test."""
+"""Fewer usable pictures than this are an error: too few to train and test on."""
 
-# Raise it whenever the same files would give other pixels or other splits.
+# Increase it whenever the same files would give other pixels or other splits.
 PREPARE_VERSION = 2
 
-_NAMED = 20  # pictures left out are named in the log up to this many
+_NAMED = 20  # the log names this many of the pictures left out
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Splits:
         name: of the source: "sample", "kaggle", or the folder's or archive's own name.
         kind: "painted" or "photographs".
         uri: where the pictures came from.
-        digest: 32 hex digits over the manifest: the same wherever and whenever it was made.
+        digest: 32 hex digits of the manifest, the same on every machine.
         manifest: CSV file with the columns path, sha256, species, split, reason; a picture left
             out has a reason and no split.
         train: about 80 in 100 pictures.
@@ -78,8 +78,8 @@ def prepare(source: Source) -> Splits:
     """Trim, stretch and split the pictures of a source, once; later calls map the cached arrays.
 
     Raises:
-        FileNotFoundError: If there are no pictures in the source.
-        ValueError: If fewer than `MIN_IMAGES` are usable, or a split would be empty.
+        FileNotFoundError: there are no pictures in the source.
+        ValueError: fewer than `MIN_IMAGES` are usable, or a split would be empty.
     """
     images = list_images(source.folder)
     if not images:
@@ -106,19 +106,19 @@ def prepare(source: Source) -> Splits:
 
 
 def _key(source: Source) -> str:
-    """Name a source's place in the cache."""
+    """Return the name of a source's folder in the cache."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", source.name)[:40]
     return f"{name}-{hashlib.sha256(source.uri.encode()).hexdigest()[:12]}-v{PREPARE_VERSION}"
 
 
 def _fingerprint(folder: Path, images: Sequence[Path]) -> str:
-    """Hash the paths, sizes and times of the pictures, without opening any."""
+    """Hash the pictures' paths, sizes and times, without opening any."""
     digest = hashlib.sha256()
     for image in images:
         try:
             status = image.stat()
             size, time = status.st_size, status.st_mtime_ns
-        except OSError:  # a link to nowhere: will be listed as unreadable
+        except OSError:  # a dangling link, listed as unreadable later
             size, time = -1, 0
         digest.update(_relative(image, folder).encode("utf-8", "surrogateescape"))
         digest.update(f"\0{size}\0{time}\n".encode())
@@ -149,10 +149,10 @@ def _write(source: Source, images: Sequence[Path], known: dict[str, str], folder
 
 
 def _read_all(images: Sequence[Path], out: np.ndarray) -> list[Photograph]:
-    """Read pictures on all cores: Pillow and hashlib let other threads run while they work.
+    """Read pictures on all cores, in threads: Pillow and hashlib release the GIL.
 
-    Threads instead of processes: forking after TensorFlow has started can deadlock, and spawned
-    processes would import the caller's main module, TensorFlow included, once more each.
+    Forking after TensorFlow has started can deadlock, and each spawned process would import the
+    caller's main module again, TensorFlow included.
     """
     pool = ThreadPoolExecutor(_cores(), "photograph")
     try:
@@ -163,10 +163,9 @@ def _read_all(images: Sequence[Path], out: np.ndarray) -> list[Photograph]:
 
 
 def _cores() -> int:
-    """Count the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Count the cores that this process may use; macOS knows no affinity."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _split(
@@ -174,19 +173,16 @@ def _split(
 ) -> list[Row]:
     """Give each picture its split; the rows are in the order of `images`."""
     usable = [index for index, photograph in enumerate(photographs) if not photograph.reason]
-    names: Iterable[str] = []
-    if usable:
-        hashes = np.stack([photographs[index].hashes for index in usable])
-        sha256s = [photographs[index].sha256 for index in usable]
-        species = [_species(images[index], folder) for index in usable]
-        names = splits.assign(sha256s, species, hashes, known)
-    split_of = dict(zip(usable, names, strict=True))
+    sha256s = [photographs[index].sha256 for index in usable]
+    species = [_species(images[index], folder) for index in usable]
+    hashes = np.stack([photograph.hashes for photograph in photographs])[usable]
+    split_of = dict(zip(usable, splits.assign(sha256s, species, hashes, known), strict=True))
     rows = []
     for index, (image, photograph) in enumerate(zip(images, photographs, strict=True)):
         split = split_of.get(index, "")
         reason = photograph.reason or ("" if split else splits.STRADDLES)
-        path, species = _relative(image, folder), _species(image, folder)
-        rows.append(Row(path, photograph.sha256, species, split, reason))
+        path = _relative(image, folder)
+        rows.append(Row(path, photograph.sha256, _species(image, folder), split, reason))
     return rows
 
 
@@ -195,7 +191,7 @@ def _species(image: Path, folder: Path) -> str:
 
 
 def _check(rows: Sequence[Row], source: Source) -> None:
-    """Log what is left out, and refuse a set that cannot be trained and tested on."""
+    """Log what is left out; raise a ValueError if the rest cannot be trained and tested on."""
     left_out = [row for row in rows if row.reason]
     if left_out:
         named = "; ".join(f"{row.path} ({row.reason})" for row in left_out[:_NAMED])
@@ -221,7 +217,7 @@ def _check(rows: Sequence[Row], source: Source) -> None:
 
 
 def _load(source: Source, entry: Path) -> Splits | None:
-    """Map a prepared source; None if it is not there, or damaged."""
+    """Map a prepared source; return None if it is missing or damaged."""
     if not entry.exists():
         return None
     try:

@@ -1,4 +1,4 @@
-"""Reading a file that nobody vouches for: a regular one, of bounded size, without waiting."""
+"""Reads an untrusted file: only a regular one, of bounded size, without blocking."""
 
 import errno
 import os
@@ -9,14 +9,14 @@ from pathlib import Path
 def read_regular(path: Path, limit: int) -> bytes:
     """Read a whole regular file, or the one that a link leads to.
 
-    The open file is asked what it is, not its name: nobody can put another one there in between.
+    The open file is checked, not its name, so that nobody can swap it in between.
 
     Args:
         path: of the file.
         limit: bytes that it may have at most.
 
     Raises:
-        OSError: It is a pipe, a device or a folder, is too large, or cannot be read; `strerror`
+        OSError: it is a pipe, a device or a folder, is too large, or cannot be read; `strerror`
             says which, the same on every machine.
     """
     with open(path, "rb", opener=_open_at_once) as file:
@@ -26,11 +26,11 @@ def read_regular(path: Path, limit: int) -> bytes:
         if status.st_size > limit:
             raise OSError(errno.EFBIG, f"larger than {limit} bytes", str(path))
         try:
-            return file.read(status.st_size)  # and not what is still being added
+            return file.read(status.st_size)  # not what is still being appended
         except MemoryError:
             raise OSError(errno.ENOMEM, "too large for the memory left", str(path)) from None
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    """Open without waiting for a pipe's other end, and take no terminal over."""
+    """Open without waiting for a pipe's other end, or becoming a terminal's process."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))

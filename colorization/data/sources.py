@@ -1,4 +1,4 @@
-"""Where pictures come from: the sample, Kaggle, a folder or an archive."""
+"""The sources of pictures: the sample, Kaggle, a folder or an archive."""
 
 import hashlib
 from dataclasses import dataclass
@@ -31,17 +31,17 @@ class Source:
 
 
 def fetch(data: str) -> Source:
-    """Bring the pictures that `data` names onto this disk, from the cache where it has them.
+    """Return the pictures that `data` names, downloaded or unpacked unless they are cached.
 
     Args:
         data: "sample", "kaggle", or the path of a folder or a .zip. Relative paths start from the
             current directory; a folder called "sample" is reached as "./sample".
 
     Raises:
-        FileNotFoundError: If there is no such folder or archive.
-        ValueError: If it is neither a folder nor a .zip, or the archive is not to be trusted.
-        PermissionError: If Kaggle asks for credentials.
-        ConnectionError: If the download from Kaggle does not end whole.
+        FileNotFoundError: there is no such folder or archive.
+        ValueError: it is neither a folder nor a .zip, or the archive is unsafe or damaged.
+        PermissionError: Kaggle asks for credentials.
+        ConnectionError: the download from Kaggle is incomplete.
     """
     if data == "sample":
         return _sample()
@@ -58,7 +58,7 @@ def fetch(data: str) -> Source:
     path = path.resolve()
     if path.is_dir():
         return Source(path.name, "photographs", path.as_uri(), path)
-    if path.suffix.lower() != ".zip" or not path.is_file():  # a pipe would be waited for
+    if path.suffix.lower() != ".zip" or not path.is_file():  # reading a pipe would block
         raise ValueError(
             f"This file cannot be used as data. Expected `sample`, `kaggle`, a folder with "
             f"photographs, or a .zip of one: put the pictures into a folder and give its path. "
@@ -68,7 +68,7 @@ def fetch(data: str) -> Source:
 
 
 def _sample() -> Source:
-    """Unpack the sample once for all checkouts: its content names it, not where it lies."""
+    """Unpack the sample, once for all checkouts: its content names the folder, not its path."""
     sha256 = hashlib.sha256(SAMPLE.read_bytes()).hexdigest()[:16]
     folder = build_once(
         cache_folder() / "archives" / f"sample-{sha256}", lambda partial: unpack(SAMPLE, partial)

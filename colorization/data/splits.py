@@ -1,4 +1,4 @@
-"""Which picture is for training, which for validation, which for the test."""
+"""Assigns pictures to training, validation and test; near-duplicates never straddle them."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +8,7 @@ SPLITS = ("train", "val", "test")
 SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
 
 SPECIES_SIZE = 10
-"""A species of at least so many pictures has one of each split."""
+"""A species with at least this many pictures has one in each split."""
 
 STRADDLES = "near-duplicate of pictures in different splits"
 """Reason to leave a picture out, see `assign`."""
@@ -19,11 +19,11 @@ _TWIN_BITS = 21
 
 
 def by_content(sha256: str) -> str:
-    """Return the split that a picture's own SHA-256 (hex) gives it, whatever else there is."""
-    place = int(sha256[:16], 16) / 2**64
-    if place < SHARES["train"]:
+    """Return the split that a picture's SHA-256 (hex) alone gives it."""
+    share = int(sha256[:16], 16) / 2**64
+    if share < SHARES["train"]:
         return "train"
-    return "val" if place < SHARES["train"] + SHARES["val"] else "test"
+    return "val" if share < SHARES["train"] + SHARES["val"] else "test"
 
 
 def twins(hashes: np.ndarray) -> list[np.ndarray]:
@@ -49,14 +49,14 @@ def assign(
     hashes: np.ndarray,
     known: Mapping[str, str],
 ) -> list[str]:
-    """Give every picture its split, or "" where its near-duplicates are in different ones.
+    """Return the split of each picture, or "" where its near-duplicates are in different ones.
 
-    A picture's own content decides, so that adding pictures moves no other, with two exceptions.
-    A near-duplicate follows the one that came before it: those known from an earlier manifest
-    come first and keep their split, the others follow in the order of their SHA-256. And where
-    validation or test would be empty, or without a species of at least `SPECIES_SIZE` pictures,
-    the training picture (with its near-duplicates) whose hash comes nearest moves there. What was
-    moved so stays when pictures are added, as long as the earlier manifest is in the cache.
+    A picture's content decides, so adding pictures moves no other, with two exceptions. First, a
+    near-duplicate follows the one before it: pictures of an earlier manifest come first and keep
+    their split, the others follow in the order of their SHA-256. Second, where validation or test
+    would be empty, or lack a species of at least `SPECIES_SIZE` pictures, the training picture with
+    the highest SHA-256 moves there, with its near-duplicates. It stays there when pictures are
+    added, as long as the earlier manifest is cached.
 
     Args:
         sha256s: of the pictures' files, hex.
@@ -88,7 +88,7 @@ def _fill(
     sha256s: Sequence[str],
     near: list[np.ndarray],
 ) -> None:
-    """Let no split be without `members`: move the training picture with the highest hash."""
+    """Give each split one of `members`: move the training picture with the highest hash."""
     for empty in ("test", "val"):
         if empty in {splits[index] for index in members}:
             continue
@@ -102,7 +102,7 @@ def _fill(
 
 
 def _alike(first: int, splits: Sequence[str], near: list[np.ndarray]) -> set[int]:
-    """Return a picture and all of its split that look like it, directly or over others."""
+    """Return a picture and its near-duplicates in the same split, direct and transitive."""
     group, waiting = {first}, [first]
     while waiting:
         fresh = {int(i) for i in near[waiting.pop()] if splits[i] == splits[first]} - group

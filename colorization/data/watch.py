@@ -1,4 +1,4 @@
-"""Watching what another library downloads: how much comes, and that it comes at all."""
+"""Watches another library's download: its size and its progress."""
 
 import contextlib
 import os
@@ -13,26 +13,26 @@ _SECONDS = 0.2  # between two looks
 
 
 class TooLargeError(ValueError):
-    """More bytes came than anything expected there has."""
+    """What was downloaded or would be unpacked is larger than anything expected."""
 
 
 class _Stop(BaseException):
-    """Passes through whatever the library would catch, and try again after."""
+    """A BaseException, since a library catches others and tries again."""
 
 
 @contextlib.contextmanager
 def watch(folder: Path, most: int) -> Iterator[None]:
-    """Stop a download into `folder` that takes too much, or hardly comes.
+    """Stop a download into `folder` that is too large or too slow.
 
-    A timer's signal interrupts it wherever it waits: in the main thread only, which downloads.
+    SIGALRM interrupts it wherever it waits; so it has to run in the main thread.
 
     Args:
-        folder: what comes is written into files of it.
-        most: bytes that all its files may have together.
+        folder: to which the library writes.
+        most: bytes that all files in it may have together.
 
     Raises:
-        TooLargeError: The files have more than `most` bytes.
-        TimeoutError: Fewer than `MIN_PROGRESS_BYTES` came within `PROGRESS_SECONDS`.
+        TooLargeError: the files have more than `most` bytes.
+        TimeoutError: fewer than `MIN_PROGRESS_BYTES` came within `PROGRESS_SECONDS`.
     """
     mark, since = _size(folder), time.monotonic()
 
@@ -41,7 +41,7 @@ def watch(folder: Path, most: int) -> Iterator[None]:
         size, now = _size(folder), time.monotonic()
         if size > most:
             raise _Stop(TooLargeError(f"more than {most} bytes"))
-        if abs(size - mark) >= limits.MIN_PROGRESS_BYTES:  # begun anew, there are fewer
+        if abs(size - mark) >= limits.MIN_PROGRESS_BYTES:  # fewer after a restart
             mark, since = size, now
         elif now - since > limits.PROGRESS_SECONDS:
             least, seconds = limits.MIN_PROGRESS_BYTES, limits.PROGRESS_SECONDS

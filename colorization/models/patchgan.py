@@ -8,19 +8,21 @@ from colorization.models.precision import computing_in
 from colorization.models.unet import LEAK, convolve, initial_weights, normalize
 
 
-def build_patchgan(size, filters, halved=False, normalized=True):
+def build_patchgan(
+    size: int, filters: int, halved: bool = False, normalized: bool = True
+) -> keras.Model:
     """Build the conditional PatchGAN: each logit is of a 70x70 patch of gray and color together.
 
     Args:
         size: width and height of the pictures, in pixels.
         filters: channels of the first stage (the paper: 64).
-        halved: see the pictures at half the size, with a stage less. Patches are 68x68 pixels, at a
-            quarter of the work, where chroma is coarser still.
+        halved: look at the pictures at half the size, with one stage less. Patches are then 68x68
+            pixels, at a quarter of the work. Meant for chroma that is coarser still.
         normalized: by the batch, as in the paper. Real and generated pictures are batches of their
-            own, so that this hides from the discriminator that all of one are duller.
+            own, so normalization hides it where all generated ones are duller.
 
     Returns:
-        A `keras.Model`: [gray levels (N, size, size, 3), signed RGB (N, size, size, 3)] to logits
+        A model from [gray levels (N, size, size, 3), signed RGB (N, size, size, 3)] to logits
         (N, size / 8, size / 8, 1), float32.
     """
     gray = keras.Input((size, size, 3), name="gray")

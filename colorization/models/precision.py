@@ -1,13 +1,14 @@
 """In which precision layers compute; their weights, ranges, luma and losses stay float32."""
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import keras
 
 
 @contextmanager
-def computing_in(precision):
-    """Let the layers that are created inside compute in `precision`; a decorator as well.
+def computing_in(precision: str) -> Iterator[None]:
+    """Let layers created inside compute in `precision`; also a decorator.
 
     Args:
         precision: `float32`, or `mixed_bfloat16`: activations in bfloat16, weights in float32.

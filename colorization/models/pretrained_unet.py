@@ -1,13 +1,15 @@
-"""U-Nets whose encoder has learnt to see from ImageNet: less is left to learn from few birds."""
+"""U-Nets whose encoder was pretrained on ImageNet: few birds have less left to teach."""
 
 from pathlib import Path
+from typing import Any
 
 import keras
 from keras import layers
 
-from colorization.config import ENCODER_STAGES
+from colorization.config import ENCODER_STAGES, PretrainedEncoder
 from colorization.models.efficientnet import efficientnet_features, load_imagenet
-from colorization.models.heads import add_head, scale_in
+from colorization.models.heads import Generator, add_head, first_stage, scale_in
+from colorization.models.lookup import lookup
 from colorization.models.upsampling import resize, resize_and_convolve
 
 MOBILENET_FEATURES = (  # at 1/2, 1/4, ... 1/32 of the size: the widest layers, and the last one
@@ -16,94 +18,77 @@ MOBILENET_FEATURES = (  # at 1/2, 1/4, ... 1/32 of the size: the widest layers, 
     "block_6_expand_relu",
     "block_13_expand_relu",
     "block_16_project_BN",
-    "out_relu",  # at 1/32 as well: of its mean, ImageNet's classes are told
+    "out_relu",  # at 1/32 as well; its mean is what ImageNet's classifier reads
 )
 MOMENTUM = 0.9  # of running means; the encoders' own are for trainings of days
-# Chroma of a quarter of the size: photographs with theirs shrunk so and enlarged again are 36.9 dB
-# from themselves, far above what any network guesses, and a decoder's finest stages cost most.
+# Chroma at a quarter of the size: photographs whose chroma is shrunk so and enlarged again are
+# 36.9 dB from themselves, far above any network, and a decoder's finest stages cost most.
 CHROMA_STAGE = 2
-# The encoders have learnt from pictures of 224 pixels: enlarged, ours show things of such a size.
+# The encoders were trained on pictures of 224 pixels: enlarged, ours show things of such a size.
 ENLARGED = 1.5
-SUMMARY = 32  # channels: few, and often dropped, or pictures are known by heart
+SUMMARY = 32  # channels; more, or with less dropout, memorize the training pictures
 SUMMARY_DROPOUT = 0.5
 
 
-def build_transfer_unet(
-    encoder,
-    channels,
-    size,
-    filters,
-    depth,
-    dropout,
-    head,
-    encoder_weights,
-    frozen_stages,
-    fused=True,
-):
-    """Build a U-Net around a known encoder, whose weights expect signed pictures as ours are.
+def build_pretrained_unet(config: PretrainedEncoder, size: int, fused: bool = True) -> Generator:
+    """Build a U-Net around a pretrained encoder, which reads RGB in [-1, 1].
 
-    Args:
-        encoder: `mobilenet` (V2, Sandler et al. 2018) or `efficientnet` (Lite0, see there).
-        channels: of the gray input: 1, or 3 for gray as RGB.
-        size: width and height of the pictures, in pixels; divisible by 2**depth.
-        filters: channels of the decoder's last stage; doubled with each smaller size.
-        depth: stages of the encoder that the decoder begins behind, 2 to 5; with 2, chroma is read
-            from the encoder at once.
-        dropout: share of channels dropped in the decoder.
-        head: `histogram`, `chroma` or `rgb`, see `heads`.
-        encoder_weights: `imagenet`, which Keras downloads for MobileNetV2 and a package holds for
-            EfficientNet; `none`; or a .weights.h5 file of the encoder.
-        frozen_stages: of the encoder, that keep the weights as they were loaded; normalizations
-            do in all stages.
-        fused: see `resizing`.
-
-    Returns:
-        A `keras.Model`: gray levels (N, size, size, channels) to signed RGB (N, size, size, 3);
-        and a list of those of its layers that shall learn only while fine-tuning.
+    The decoder has `depth` stages; with 2, chroma is predicted from the encoder's features at once.
+    Frozen stages keep the weights that were loaded, and the normalizations of all stages do.
 
     Raises:
         ValueError: the weights cannot be loaded.
     """
-    gray = keras.Input((size, size, channels), name="gray")
+    depth, filters, dropout = config.depth, config.filters, config.dropout
+    gray = keras.Input((size, size, config.gray_channels), name="gray")
     signed = scale_in(gray)
-    rgb = signed if channels == 3 else layers.Concatenate(name="gray_as_rgb")([signed] * 3)
-    rgb = resize(rgb, round(ENLARGED * size))
-    try:
-        *features, top = ENCODERS[encoder](gray, rgb, encoder_weights)
-    except Exception as error:  # Keras raises a bare one where a download fails
-        reason = (str(error) or repr(error)).splitlines()[0].rstrip(".")
-        raise ValueError(
-            f"The encoder's weights cannot be loaded: {reason}. Expected those of {encoder}; "
-            "`none` learns them from nothing, `imagenet` needs its download or package. "
-            f"Received: encoder_weights={encoder_weights!r}"
-        ) from error
-    known = keras.Model(gray, [*features, top])
-    for layer in known.layers:
-        if isinstance(layer, layers.BatchNormalization):
-            layer.momentum = MOMENTUM
-    finetuned = _freeze(known, frozen_stages) if encoder_weights != "none" else []
+    rgb = signed
+    if config.gray_channels == 1:
+        rgb = layers.Concatenate(name="gray_as_rgb")([signed] * 3)
+    encoder = _build_encoder(config, gray, resize(rgb, round(ENLARGED * size)))
+    finetuned = _freeze(encoder, config.frozen_stages) if config.encoder_weights != "none" else []
+    *features, top = encoder.outputs
     *skips, x = [
         resize(each, size // 2**stage) for stage, each in enumerate(features[:depth], start=1)
     ]
     x = layers.Concatenate()([x, _summary(top, x.shape[1])])
-    last = 0 if head == "rgb" else CHROMA_STAGE
-    for stage in reversed(range(last, depth)):
+    for stage in reversed(range(first_stage(config.head, CHROMA_STAGE), depth)):
         x = resize_and_convolve(x, filters * 2 ** max(stage - 1, 0), fused, use_bias=False)
         x = layers.ReLU()(layers.BatchNormalization(momentum=MOMENTUM)(x))
         if stage > 0:
             x = layers.Concatenate()([x, skips[stage - 1]])
         x = layers.SpatialDropout2D(dropout)(x) if dropout else x
     x = layers.Conv2D(filters, 3, padding="same", activation="relu")(x)
-    return keras.Model(gray, add_head(head, x, signed), name=f"{encoder}_unet"), finetuned
+    colors = add_head(config.head, x, signed)
+    return keras.Model(gray, colors, name=f"{config.encoder}_unet"), finetuned
 
 
-def _freeze(encoder, stages):
-    """Freeze an encoder's first stages, and all normalizations; return the layers that are left.
+def _build_encoder(config: PretrainedEncoder, gray: Any, rgb: Any) -> keras.Model:
+    """Return a model from gray to features at 1/2 to 1/32 of the size, and those of the top."""
+    build_features = lookup(ENCODERS, "encoder", config.encoder)
+    try:
+        features = build_features(gray, rgb, config.encoder_weights)
+    except Exception as error:  # Keras raises a bare one where a download fails
+        reason = (str(error) or repr(error)).splitlines()[0].rstrip(".")
+        raise ValueError(
+            f"The encoder's weights cannot be loaded: {reason}. Expected those of "
+            f"{config.encoder}; `none` trains it from scratch, `imagenet` needs its download or "
+            f"package. Received: encoder_weights={config.encoder_weights!r}"
+        ) from error
+    encoder = keras.Model(gray, features)
+    for layer in encoder.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.momentum = MOMENTUM
+    return encoder
 
-    With statistics of batches of eight instead of ImageNet's, pictures get worse: 24.1 dB instead
-    of 25.0 after nine epochs.
+
+def _freeze(encoder: keras.Model, stages: int) -> list[layers.Layer]:
+    """Freeze an encoder's first stages and all normalizations; return the layers that are left.
+
+    Statistics of batches of eight in place of ImageNet's cost 0.9 dB: 24.1 instead of 25.0 after
+    nine epochs.
     """
-    # With its last stage all of it, what tells classes from there too.
+    # The top goes with the last stage: it has no stage of its own.
     ends = encoder.outputs if stages == ENCODER_STAGES else encoder.outputs[:stages]
     frozen = keras.Model(encoder.input, ends).layers if ends else []
     left = []
@@ -115,11 +100,11 @@ def _freeze(encoder, stages):
     return left
 
 
-def _summary(top, size):
+def _summary(top: Any, size: int) -> Any:
     """Return what the whole picture shows, the same at each place, (N, size, size, SUMMARY).
 
-    A sky is blue, and so is what lies behind a twig before it (Iizuka et al. 2016, in whose network
-    global features are also added to those of each place).
+    A sky is blue, and so is the sky between twigs (Iizuka et al. 2016 also add global features to
+    local ones).
     """
     x = layers.GlobalAveragePooling2D(keepdims=True)(top)
     x = layers.Dropout(SUMMARY_DROPOUT)(x)
@@ -127,24 +112,28 @@ def _summary(top, size):
     return layers.UpSampling2D(size)(x)
 
 
-def _mobilenet(gray, rgb, encoder_weights):
+def _mobilenet(gray: Any, rgb: Any, weights: str) -> list:
+    """MobileNetV2 (Sandler et al. 2018); Keras downloads its ImageNet weights."""
     network = keras.applications.MobileNetV2(
         input_shape=rgb.shape[1:],  # ImageNet's weights are those for pictures of this size
         input_tensor=rgb,
         include_top=False,
-        weights=None if encoder_weights == "none" else encoder_weights,
+        weights=None if weights == "none" else weights,
     )
     return [network.get_layer(name).output for name in MOBILENET_FEATURES]
 
 
-def _efficientnet(gray, rgb, encoder_weights):
+def _efficientnet(gray: Any, rgb: Any, weights: str) -> list:
+    """EfficientNet-Lite0; a package holds its ImageNet weights."""
     features = efficientnet_features(rgb)
     network = keras.Model(gray, features)
-    if encoder_weights == "imagenet":
+    if weights == "imagenet":
         load_imagenet(network)
-    elif encoder_weights != "none":
-        network.load_weights(Path(encoder_weights))
+    elif weights != "none":
+        network.load_weights(Path(weights))
     return features
 
 
 ENCODERS = {"mobilenet": _mobilenet, "efficientnet": _efficientnet}
+"""By the names that `config.ENCODERS` offers: functions of the gray input, of signed RGB made of
+it, and of weights: `imagenet`, `none` or the path of a .weights.h5 file."""

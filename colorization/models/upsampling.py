@@ -1,28 +1,30 @@
-"""Resize, then convolve: what the decoders grow by, since transposed ones leave checkerboards."""
+"""Resize, then convolve: transposed convolutions would leave checkerboards (Odena et al. 2016)."""
+
+from typing import Any
 
 from keras import layers, ops
 
 KERNEL = 3
 
 
-def resize(x, size):
+def resize(x: Any, size: int) -> Any:
     """Resize (N, H, W, C) to (N, size, size, C), bilinearly.
 
-    By an operation: Keras's layer for it tells all behind it, normalizations too, that this is
-    training, wherever the network is called without saying so (Keras 3.15).
+    An operation, since `keras.layers.Resizing` sets `training` to True for the layers after it,
+    normalizations too, where the network is called without that argument (Keras 3.15).
     """
     return ops.image.resize(x, (size, size), interpolation="bilinear")
 
 
-def resize_and_convolve(x, filters, fused, **options):
+def resize_and_convolve(x: Any, filters: int, fused: bool, **options: Any) -> Any:
     """Double width and height by nearest neighbors, and convolve 3x3.
 
     Args:
         x: (N, H, W, C).
         filters: channels out.
-        fused: by one layer that trains twice as fast, or by two of Keras's own. Both have the same
-            weights, and give the same but for rounding.
-        **options: of `keras.layers.Conv2D`, but for its size, strides and padding.
+        fused: whether one layer does both, and trains twice as fast, or two of Keras's own do. The
+            weights are the same, and so is the result up to rounding.
+        **options: of `keras.layers.Conv2D`.
 
     Returns:
         (N, 2 H, 2 W, filters).
@@ -34,26 +36,26 @@ def resize_and_convolve(x, filters, fused, **options):
 
 
 class ResizedConv2D(layers.Conv2D):
-    """Both in one: a transposed convolution with stride 2, whose kernel is made of the 3x3 one.
+    """Both steps as a transposed convolution with stride 2, whose kernel is made of the 3x3 one.
 
-    Repeating pixels is a transposed convolution by ones (2x2); that and the one by 3x3 after it
-    are one by 4x4. So a pixel in costs 16 multiplications for each channel out instead of 36, and
-    no large copy of the input is written.
+    Repeating pixels is a transposed convolution with 2x2 ones. Followed by one with 3x3 it equals
+    a single one with 4x4. An input pixel costs 16 multiplications per output channel instead of 36,
+    and no enlarged copy of the input is written.
     """
 
-    def __init__(self, filters, **options):
+    def __init__(self, filters: int, **options: Any) -> None:
         super().__init__(filters, KERNEL, padding="same", **options)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         """Return the shape out: twice as wide and high, `filters` channels."""
         count, height, width, _ = input_shape
         return (count, 2 * height, 2 * width, self.filters)
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         """Return (N, 2 H, 2 W, filters) for (N, H, W, C)."""
-        kernel = ops.transpose(self.kernel[::-1, ::-1], (0, 1, 3, 2))  # mirrored, as is the way
+        kernel = ops.transpose(self.kernel[::-1, ::-1], (0, 1, 3, 2))
         kernel = ops.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0)))
-        for axis in (0, 1):  # each tap meets two pixels of one value
+        for axis in (0, 1):  # each tap meets two equal pixels
             kernel = kernel + ops.roll(kernel, 1, axis)
         x = ops.conv_transpose(inputs, kernel, strides=2, padding="same")
         return self.activation(x + self.bias if self.use_bias else x)

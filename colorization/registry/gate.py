@@ -2,7 +2,6 @@
 
 import io
 import logging
-from typing import NamedTuple
 
 import mlflow
 import numpy as np
@@ -14,6 +13,8 @@ from PIL import Image
 
 from colorization import color, evaluation
 from colorization.data import prepare, sources
+from colorization.errors import GateError
+from colorization.registry.lookup import Candidate, load_colorizer
 
 LEAST_GAIN = 1e-6  # MLflow asks for a change above zero
 LUMA_TOLERANCE = 2  # levels of 255
@@ -21,56 +22,16 @@ LUMA_TOLERANCE = 2  # levels of 255
 logger = logging.getLogger(__name__)
 
 
-class Refusal(ValueError):
-    """A run may not be served; the message says which figure failed against which."""
-
-
-class Candidate(NamedTuple):
-    """A training run and the model that it logged."""
-
-    run: mlflow.entities.Run
-    model_uri: str
-
-    @property
-    def family(self):
-        """`naive` or `pix2pix`."""
-        return self.run.data.tags["family"]
-
-    @property
-    def criterion(self):
-        """The metric that decides in this family."""
-        return evaluation.CRITERIA[self.family]
-
-    @property
-    def digest(self):
-        """Of the pictures that it was trained and tested on."""
-        return self.run.data.tags["dataset_digest"]
-
-    @property
-    def painted(self):
-        """Whether it was tested on painted birds, and trained on them if it was trained here."""
-        return self.run.data.tags["data_kind"] == "painted"
-
-    def score(self, baseline=""):
-        """Return the criterion on the test pictures, of the model or of `_gray`."""
-        return self.run.data.metrics[f"test_{self.criterion.metric}{baseline}"]
-
-    @property
-    def is_scored(self):
-        """Whether it was tested by today's criterion, which runs of earlier releases were not."""
-        return f"test_{self.criterion.metric}" in self.run.data.metrics
-
-
-def require_answers(candidate):
+def require_answers(candidate: Candidate) -> None:
     """Load the real pyfunc and let it color pictures of several kinds.
 
     Raises:
-        Refusal: it fails on one, or returns another size, or another luma than the picture's own.
+        GateError: it fails on one, or returns another size, or another luma than the picture's own.
     """
     try:
         model = mlflow.pyfunc.load_model(candidate.model_uri)
     except Exception as error:
-        raise Refusal(f"The model cannot be loaded: {error}") from error
+        raise GateError(f"The model cannot be loaded: {error}") from error
     noise = np.random.default_rng(0).integers(0, 256, (40, 60, 4), "uint8")
     for mode in ("L", "RGB", "RGBA", "1", "CMYK"):
         picture = Image.fromarray(noise).convert(mode).resize((90, 150))
@@ -81,47 +42,47 @@ def require_answers(candidate):
             answer = Image.open(io.BytesIO(colored))
             luma = np.asarray(answer.convert("L"), int)
         except Exception as error:
-            raise Refusal(f"The model cannot color a picture of mode {mode}: {error}") from error
+            raise GateError(f"The model cannot color a picture of mode {mode}: {error}") from error
         expected = np.asarray(picture.convert("RGB").convert("L"), int)
         if luma.shape != expected.shape or np.abs(luma - expected).max() > LUMA_TOLERANCE:
-            raise Refusal(f"The model does not keep size and luma of a picture of mode {mode}.")
+            raise GateError(f"The model does not keep size and luma of a picture of mode {mode}.")
 
 
-def require_better_than_gray(candidate):
-    """Raise a Refusal unless the model beats plain gray on its test pictures."""
+def require_better_than_gray(candidate: Candidate) -> None:
+    """Raise a `GateError` unless the model beats plain gray on its test pictures."""
     _require_scored(candidate)
     _require_better(candidate, candidate.score(), candidate.score("_gray"), "plain gray")
 
 
-def require_better_than(champion, candidate):
-    """Raise a Refusal unless the candidate beats the champion on the candidate's test pictures.
+def require_better_than(champion: Candidate, candidate: Candidate) -> None:
+    """Raise a `GateError` unless the candidate beats the champion on the candidate's test pictures.
 
-    Logged scores are compared where both were tested on the same pictures; the champion is tested
-    again where they were not, or it was by another criterion. Paintings never beat photographs.
+    Logged scores are compared if both were tested on the same pictures by today's criterion;
+    otherwise the champion is tested again. Paintings never beat photographs.
     """
     _require_scored(candidate)
     if candidate.painted and not champion.painted:
-        raise Refusal(
+        raise GateError(
             "A model tested on painted birds does not replace one tested on photographs "
             f"(run {champion.run.info.run_id})."
         )
     if champion.painted and not candidate.painted:
-        return  # nor does it stand in the way of one
+        return  # a painted champion always gives way
     same = champion.digest == candidate.digest and champion.is_scored
     score = champion.score() if same else _score_again(champion, candidate)
     name = f"the champion of run {champion.run.info.run_id}"
     _require_better(candidate, candidate.score(), score, name)
 
 
-def _require_scored(candidate):
+def _require_scored(candidate: Candidate) -> None:
     if not candidate.is_scored:
-        raise Refusal(
+        raise GateError(
             f"The run is of an earlier release, which did not test {candidate.criterion.metric}: "
             "train it again."
         )
 
 
-def _require_better(candidate, score, other, name):
+def _require_better(candidate: Candidate, score: float, other: float, name: str) -> None:
     metric = candidate.criterion.metric
     threshold = MetricThreshold(
         min_absolute_change=LEAST_GAIN, greater_is_better=candidate.criterion.higher_is_better
@@ -130,26 +91,24 @@ def _require_better(candidate, score, other, name):
         candidate_result, baseline = (EvaluationResult({metric: n}, {}) for n in (score, other))
         mlflow.validate_evaluation_results({metric: threshold}, candidate_result, baseline)
     except ModelValidationFailedException as error:
-        raise Refusal(
+        raise GateError(
             f"No better than {name}: test {metric} {score:.4f} against {other:.4f}, on "
             f"`{candidate.run.data.tags['data']}` (digest {candidate.digest[:8]})."
         ) from error
     logger.info("gate: test %s %.4f against %.4f of %s", metric, score, other, name)
 
 
-def _score_again(champion, candidate):
+def _score_again(champion: Candidate, candidate: Candidate) -> float:
     """Return the champion's criterion on the candidate's test pictures."""
-    from colorization.tracking import load_colorizer  # brings Keras: only where it is needed
-
     try:
         splits = prepare.prepare(sources.fetch(candidate.run.data.tags["data_source"]))
     except (ValueError, OSError) as error:
-        raise Refusal(
+        raise GateError(
             "The champion is to be tested again, on the run's pictures, and these cannot be read: "
             f"{error}"
         ) from error
     if splits.digest != candidate.digest:
-        raise Refusal(
+        raise GateError(
             f"The pictures have changed since the run. Expected digest {candidate.digest}: train "
             f"again. Received: digest={splits.digest}, data={splits.uri}"
         )

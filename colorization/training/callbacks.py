@@ -2,12 +2,14 @@
 
 import math
 import time
+from collections.abc import Callable, Mapping
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from colorization import color, evaluation
+from colorization.config import Config
 from colorization.training.schedule import optimizer_of
 
 SCORED_PICTURES = 64  # CIEDE2000 costs 28 ms a picture: each epoch is scored on a fixed few
@@ -15,20 +17,19 @@ SCORING_BATCH = 16
 
 
 class WeightAveraging(keras.callbacks.Callback):
-    """Gives a network the moving average of another's weights, which is steadier than they are.
+    """Keeps a moving average of a network's weights, which is steadier than they are.
 
-    Exponential, over about a tenth of the steps so far, so that untrained weights are soon
-    forgotten, and at most over the config's; Keras's own average, of an optimizer, is of one
-    length, and knows neither the running means of normalizations nor two optimizers.
+    It is exponential. Its momentum grows, so that it first reaches back over a tenth of the steps
+    so far and untrained weights are soon forgotten. `keras.optimizers` have an average too, but of
+    constant length, for one optimizer, and without the running means of normalizations.
 
     Args:
-        config: with `ema_momentum`: averages reach back 1 / (1 - momentum) steps; 0 keeps the last
-            weights instead.
+        config: with `ema_momentum`, the final momentum; 0 keeps the last weights instead.
         in_training: whose weights are averaged after each step.
-        colorizer: which gets the average; its weights are of the same shapes and order.
+        colorizer: receives the average; its weights have the same shapes and order.
     """
 
-    def __init__(self, config, in_training, colorizer):
+    def __init__(self, config: Config, in_training: keras.Model, colorizer: keras.Model) -> None:
         super().__init__()
         changing = [layer for layer in in_training.layers if layer.trainable]
         known = {id(weight) for layer in changing for weight in layer.weights}
@@ -37,30 +38,29 @@ class WeightAveraging(keras.callbacks.Callback):
         self.momentum = config.ema_momentum
         self.step = 0
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Move the average towards the weights."""
         self.step += 1
         momentum = min(self.momentum, self.step / (self.step + 10))
         self._move(tf.constant(1 - momentum, "float32"))
 
     @tf.function
-    def _move(self, share):
+    def _move(self, share: tf.Tensor) -> None:
         for mine, theirs in self.pairs:
             mine.value.assign_add(share * (theirs.value - mine.value))
 
 
 class Scoring(keras.callbacks.Callback):
-    """Scores the colorizer after each epoch and keeps the weights of the best one.
-
-    What is scored is what will be kept: a plain network with the average of the trained weights.
-
-    The losses in the logs are those of the network in training.
+    """Scores the colorizer, which holds averaged weights, after each epoch; keeps the best.
 
     Adds what `evaluation.measure` returns as `val_psnr`, `val_delta_e` and so on, the learning
-    rates and `images_per_second` to the logs that the callbacks after this one receive.
+    rates and `images_per_second` to the logs that the callbacks after this one receive. The losses
+    in the logs are those of the network in training.
     """
 
-    def __init__(self, config, colorizer, images, pictures_per_epoch):
+    def __init__(
+        self, config: Config, colorizer: keras.Model, images: np.ndarray, pictures_per_epoch: int
+    ) -> None:
         super().__init__()
         self.config = config
         self.criterion = evaluation.CRITERIA[config.family]
@@ -69,47 +69,47 @@ class Scoring(keras.callbacks.Callback):
         self.real = np.asarray(images[:SCORED_PICTURES])
         self.gray = color.gray_input(self.real, config.gray_channels)
         self.pictures_per_epoch = pictures_per_epoch
-        self.best_score = self.best_epoch = self.best_weights = None
+        self.best_score, self.best_epoch = math.nan, 0
+        self.best_weights: list[np.ndarray] = []
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Start the epoch's clock."""
         self.started = self.stopped = time.perf_counter()
 
-    def on_train_batch_end(self, batch, logs=None):
-        """Note the time, so that neither validation nor scoring counts as training."""
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Note the time: neither validation nor scoring counts as training."""
         self.stopped = time.perf_counter()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict) -> None:
         """Add the scores to `logs`; raise FloatingPointError if a loss is no longer finite."""
         _require_finite(logs, epoch)
-        predicted = color.to_uint8(self.colorize(self.gray))
-        means = evaluation.measure(self.real, predicted)
+        means = evaluation.measure(self.real, color.to_uint8(self.colorize(self.gray)))
         logs.update({f"val_{name}": value for name, value in means.items()})
         for name in self.config.learning_rates:
             logs[name] = float(optimizer_of(self.model, name).learning_rate.numpy())
         logs["images_per_second"] = self.pictures_per_epoch / (self.stopped - self.started)
         score = means[self.criterion.metric]
-        if self.best_epoch is None or self.criterion.better(score, self.best_score):
+        if not self.best_weights or self.criterion.better(score, self.best_score):
             self.best_score, self.best_epoch = score, epoch
             self.best_weights = self.colorizer.get_weights()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict | None = None) -> None:
         """Give the colorizer its best weights."""
         self.colorizer.set_weights(self.best_weights)
 
 
-def as_function(colorizer):
-    """Return a Keras colorizer as a function of arrays, taken in batches of bounded size."""
+def as_function(colorizer: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a Keras colorizer as a function of arrays, which works in batches."""
     step = tf.function(lambda batch: colorizer(batch, training=False), reduce_retracing=True)
 
-    def colorize(grays):
+    def colorize(grays: np.ndarray) -> np.ndarray:
         starts = range(0, len(grays), SCORING_BATCH)
         return np.concatenate([step(grays[start : start + SCORING_BATCH]) for start in starts])
 
     return colorize
 
 
-def _require_finite(logs, epoch):
+def _require_finite(logs: Mapping[str, float], epoch: int) -> None:
     for name, value in logs.items():
         if not math.isfinite(value):
             raise FloatingPointError(

@@ -1,4 +1,4 @@
-"""Trains a variant on prepared pictures, on all GPUs; knows nothing of who watches."""
+"""Trains a variant on prepared pictures, on all GPUs; callbacks connect it to whoever watches."""
 
 import contextlib
 import functools
@@ -6,13 +6,16 @@ import itertools
 import logging
 import math
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from colorization.config import Config
 from colorization.data import pipeline
+from colorization.data.prepare import Splits
 from colorization.models import build
 from colorization.training.callbacks import (
     SCORED_PICTURES,
@@ -22,7 +25,7 @@ from colorization.training.callbacks import (
 )
 from colorization.training.schedule import CosineSchedule
 
-SHAPING = ("head", "filters", "depth")  # the fields on which the shapes of the weights depend
+SHAPING = ("head", "filters", "depth")  # the fields that set the shapes of the weights
 
 logger = logging.getLogger(__name__)
 
@@ -31,32 +34,36 @@ class Result(NamedTuple):
     """What a training leaves behind.
 
     Attributes:
-        colorizer: `keras.Model` with the weights of the best epoch: gray to RGB, both 0..255; in
-            float32 and on one device, however it was trained.
-        history: metric name to its values, one an epoch.
+        colorizer: gray to RGB, both 0..255, with the weights of the best epoch; in float32 and for
+            one device, however it was trained.
+        history: the values of each metric, one per epoch.
         best_epoch: counted from 0.
-        seconds: that all epochs took, with their scoring and their callbacks.
+        seconds: that all epochs took, scoring and callbacks included.
     """
 
     colorizer: keras.Model
-    history: dict
+    history: dict[str, list[float]]
     best_epoch: int
     seconds: float
 
 
-def train(config, splits, callbacks=(), start_from=None):
+def train(
+    config: Config,
+    splits: Splits,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    start_from: Sequence[np.ndarray] | None = None,
+) -> Result:
     """Train the variant that `config` describes and keep its best epoch.
 
-    Args:
-        config: a `NaiveConfig` or `Pix2PixConfig`.
-        splits: with `train` and `val`, whose `images` are uint8 (N, S, S, 3).
-        callbacks: Keras callbacks; their logs hold everything that `Result.history` does. Each is
-            given what the logs' scores are of, as its `colorizer`.
-        start_from: weights that the colorizer begins with, as `get_weights` of one of the same
-            shapes gives them; a discriminator begins anew all the same.
+    The same config, pictures and machine give the same result.
 
-    Returns:
-        A `Result`. The same config, pictures and machine give the same one.
+    Args:
+        config: of the variant.
+        splits: of which `train` and `val` are used.
+        callbacks: their logs hold everything that `Result.history` does. Each gets the network that
+            the scores are of as its attribute `colorizer`.
+        start_from: initial weights of the colorizer, as `get_weights` returns them; a discriminator
+            is trained from scratch all the same.
 
     Raises:
         ValueError: the config asks for an impossible network, or `start_from` is of another one.
@@ -65,52 +72,56 @@ def train(config, splits, callbacks=(), start_from=None):
     forget_trainings()
     keras.utils.set_random_seed(config.seed)
     tf.config.experimental.enable_op_determinism()
-    train_images, val_images = splits.train.images, splits.val.images
-    batch_size = min(config.batch_size, len(train_images))
+    images, val_images = splits.train.images, splits.val.images
+    channels, batch_size = config.gray_channels, min(config.batch_size, len(images))
     strategy = strategy_for(batch_size)
     replicas = strategy.num_replicas_in_sync
     with strategy.scope():
-        trainer, in_training, finetuned = build.build(config, train_images.shape[1], replicas > 1)
-    colorizer = build.build_plain(config, train_images.shape[1])
+        trainer, in_training, finetuned = build.build(config, images.shape[1], replicas > 1)
+    colorizer = _build_kept(config, in_training, images.shape[1], start_from)
+    for callback in callbacks:
+        callback.colorizer = colorizer
+    pairs = pipeline.training_pairs(images, channels, batch_size, config.seed, config.crop)
+    steps = int(pairs.cardinality())
+    scoring = Scoring(config, colorizer, val_images, steps * batch_size)
+    own = [
+        CosineSchedule(config, steps, finetuned),
+        WeightAveraging(config, in_training, colorizer),
+        scoring,
+    ]
+    validated = whole_shares(val_images[:SCORED_PICTURES], replicas)
+    started = time.perf_counter()
+    fitted = trainer.fit(
+        pairs,
+        epochs=config.epochs,
+        validation_data=pipeline.validation_pairs(validated, channels, SCORING_BATCH * replicas),
+        callbacks=[*own, *callbacks],
+        shuffle=False,  # the pipeline does
+        verbose=2,
+    )
+    return Result(
+        colorizer, fitted.history, scoring.best_epoch, seconds=time.perf_counter() - started
+    )
+
+
+def _build_kept(
+    config: Config, in_training: keras.Model, size: int, start_from: Sequence[np.ndarray] | None
+) -> keras.Model:
+    """Build the colorizer to keep, and let it and the one in training begin with equal weights."""
+    colorizer = build.build_plain(config, size)
     logger.info("%s: %s weights", config.variant, f"{colorizer.count_params():,}")
     if start_from is not None:
         require_same_shapes(config, colorizer, start_from)
         in_training.set_weights(start_from)
     colorizer.set_weights(in_training.get_weights())
-    pairs = pipeline.training_pairs(
-        train_images, config.gray_channels, batch_size, config.seed, config.crop
-    )
-    steps = int(pairs.cardinality())
-    scoring = Scoring(config, colorizer, val_images, steps * batch_size)
-    for callback in callbacks:
-        callback.colorizer = colorizer
-    started = time.perf_counter()
-    history = trainer.fit(
-        pairs,
-        epochs=config.epochs,
-        validation_data=pipeline.validation_pairs(
-            whole_shares(val_images[:SCORED_PICTURES], replicas),
-            config.gray_channels,
-            SCORING_BATCH * replicas,
-        ),
-        callbacks=[
-            CosineSchedule(config, steps, finetuned),
-            WeightAveraging(config, in_training, colorizer),
-            scoring,
-            *callbacks,
-        ],
-        shuffle=False,  # the pipeline does
-        verbose=2,
-    )
-    seconds = time.perf_counter() - started
-    return Result(colorizer, history.history, scoring.best_epoch, seconds)
+    return colorizer
 
 
-def forget_trainings():
-    """Free what trainings before have left in this process: memory, and the names of layers."""
+def forget_trainings() -> None:
+    """Free what earlier trainings left in this process: memory, and the names of layers."""
     # TensorFlow keeps the gradient of each `tf.custom_gradient` ever traced, and with it the whole
     # graph of the training step: https://github.com/tensorflow/tensorflow/issues/80895
-    # The registry is private: where an upgrade has moved it, trainings keep their memory.
+    # The registry is private: if an upgrade moves it, only the memory is not freed.
     with contextlib.suppress(ImportError, AttributeError, TypeError):
         from tensorflow.python.framework import ops
 
@@ -120,13 +131,11 @@ def forget_trainings():
     keras.utils.clear_session()
 
 
-def strategy_for(batch_size):
-    """Return how a step is shared: evenly among TensorFlow's GPUs, or without any its CPU devices.
+def strategy_for(batch_size: int) -> tf.distribute.Strategy:
+    """Return the strategy that shares a step among GPUs, or among CPU devices where there are none.
 
-    A batch of eight takes two of three GPUs: replicas count alike, whatever their part's size.
-
-    Returns:
-        A `tf.distribute.MirroredStrategy`, or for a single device TensorFlow's default.
+    Replicas have equal weight whatever the size of their part, so parts are equal: a batch of eight
+    takes two of three GPUs. A single device has TensorFlow's default strategy.
     """
     found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     used = max(n for n in range(1, len(found) + 1) if batch_size % n == 0)
@@ -135,17 +144,19 @@ def strategy_for(batch_size):
     return _mirrored(*(device.name for device in found[:used]))
 
 
-@functools.cache  # two strategies over the same devices number their exchanges alike, and clash
-def _mirrored(*names):
+@functools.cache  # two over the same devices would use the same collective keys, and clash
+def _mirrored(*names: str) -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy(names) if len(names) > 1 else tf.distribute.get_strategy()
 
 
-def whole_shares(images, replicas):
-    """Return the pictures, the first ones again where the last batch would not divide evenly."""
+def whole_shares(images: np.ndarray, replicas: int) -> np.ndarray:
+    """Return the pictures, and the first ones again until they divide evenly among replicas."""
     return images[np.arange(math.ceil(len(images) / replicas) * replicas) % len(images)]
 
 
-def require_same_shapes(config, colorizer, start_from):
+def require_same_shapes(
+    config: Config, colorizer: keras.Model, start_from: Sequence[np.ndarray]
+) -> None:
     """Raise a ValueError that names both unless the weights have the colorizer's shapes."""
     own, given = ([each.shape for each in arrays] for arrays in (colorizer.weights, start_from))
     if own == given:

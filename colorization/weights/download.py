@@ -1,11 +1,13 @@
-"""Where weights come from: a file, an earlier run, a URL or Google Drive; downloads are kept."""
+"""Fetches weights: from a file, an earlier run, a URL or Google Drive. Downloads are cached."""
 
 import hashlib
 import logging
 import re
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import gdown
 import h5py
@@ -26,25 +28,24 @@ FILE = "weights"  # in a folder of its own in the cache
 KERAS_ARTIFACT = "keras/generator.keras"  # of every training
 TIMEOUT = 30  # seconds without a byte
 RETRIES = 2
-HEAD_BYTES = 65536  # of a page that came instead of a file
+HEAD_BYTES = 65536  # read of a page that came instead of a file
 
 logger = logging.getLogger(__name__)
 
 
-def fetch(reference, sha256=""):
-    """Return the file that `reference` names, downloaded unless the cache has it.
+def fetch(reference: str, sha256: str = "") -> Path:
+    """Return the file that `reference` names, downloaded unless it is cached.
 
     Args:
         reference: path of a file, id of a run of this project, http(s) URL, or id or URL of
             Google Drive.
-        sha256: that the file must have, in hex; what the cache has with another one is
-            downloaded again.
+        sha256: that the file must have, in hex; a cached file with another one is replaced.
 
     Raises:
         FileNotFoundError: there is no such file, or the server has none.
-        PermissionError: Google Drive or the server does not give it out.
+        PermissionError: Google Drive or the server denies access.
         ConnectionError: the download broke off, or a quota is used up.
-        ValueError: it is no Keras file or not the expected one; or there is no such run.
+        ValueError: it is not a Keras file or not the expected one, or there is no such run.
     """
     expected = sha256.strip().lower()
     if expected and not re.fullmatch("[0-9a-f]{64}", expected):
@@ -55,32 +56,32 @@ def fetch(reference, sha256=""):
         return path
     key, bring = _origin(reference)
 
-    def is_whole(folder):
+    def is_whole(folder: Path) -> bool:
         file = folder / FILE
         return file.is_file() and expected in ("", digest(file))
 
-    def build(folder):
+    def build(folder: Path) -> None:
         bring(folder)
         _require_sound(folder / FILE, shown(reference), expected)
 
     return build_once(cache_folder() / "weights" / key, build, is_whole) / FILE
 
 
-def digest(path):
+def digest(path: Path) -> str:
     """Return the SHA-256 of a file, in hex."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def format_of(path):
-    """Return `.keras` or `.h5` by what a file holds, whatever its name; "" if it is neither."""
+def format_of(path: Path) -> str:
+    """Return `.keras` or `.h5` by a file's content, not its name; "" if it is neither."""
     if zipfile.is_zipfile(path):
         return ".keras"
     return ".h5" if h5py.is_hdf5(path) else ""
 
 
-def _origin(reference):
-    """Return the key of a reference in the cache, and the function that brings it to a folder."""
+def _origin(reference: str) -> tuple[str, Callable[[Path], None]]:
+    """Return the cache key of a reference, and a function that downloads it to a folder."""
     if re.fullmatch("[0-9a-f]{32}", reference):
         return f"run-{reference}", lambda folder: _bring_from_run(folder, reference)
     if re.match("https?://", reference):
@@ -90,7 +91,7 @@ def _origin(reference):
             raise ValueError(
                 f"This is no address. Expected an http(s) URL. Received: {shown(reference)!r}"
             ) from None
-        # What stands there in a Drive address is anyone's text, and becomes the name of a folder.
+        # The id becomes the name of a folder: `../` in an address must not lead out of the cache.
         if not drive_id or not re.fullmatch(r"[-\w]{10,}", drive_id):
             key = hashlib.sha256(reference.encode()).hexdigest()[:16]
             return f"url-{key}", lambda folder: _bring_from_web(folder, reference, url=reference)
@@ -100,19 +101,19 @@ def _origin(reference):
         raise FileNotFoundError(
             "There are no such weights. Expected the path of a .keras or .h5 file, an http(s) URL, "
             "an id or URL of Google Drive, or the id of a run of this project. "
-            f"Received: {_told(reference)!r}"
+            f"Received: {_redacted(reference)!r}"
         )
     return f"drive-{drive_id}", lambda folder: _bring_from_web(folder, reference, id=drive_id)
 
 
-def _told(reference):
-    """Return what is shown of a text that may be an address without `https://`."""
+def _redacted(reference: str) -> str:
+    """Redact the credentials of a text that may be an address without `https://`."""
     if not re.search("[@?]", reference):
         return reference
     return shown(f"https://{reference}").removeprefix("https://")
 
 
-def _bring_from_run(folder, run_id):
+def _bring_from_run(folder: Path, run_id: str) -> None:
     try:
         file = mlflow.artifacts.download_artifacts(
             run_id=run_id, artifact_path=KERAS_ARTIFACT, dst_path=str(folder)
@@ -126,26 +127,14 @@ def _bring_from_run(folder, run_id):
     Path(file).rename(folder / FILE)
 
 
-def _bring_from_web(folder, reference, **address):
-    """Download with gdown, and tell in words how it failed."""
+def _bring_from_web(folder: Path, reference: str, **address: Any) -> None:
+    """Download with gdown; raise an error that explains how it failed."""
     source = shown(reference)
     logger.info("downloading %s", source)
     try:
-        with (
-            watch(folder, limits.MAX_WEIGHTS_BYTES),
-            tqdm(unit="B", unit_scale=True, disable=None) as bar,
-        ):
-            gdown.download(
-                **address,
-                output=str(folder / FILE),
-                quiet=True,  # it would print the address
-                progress=lambda come, _: bar.update(come - bar.n),
-                use_cookies=False,  # neither read nor written: the home folder is none of ours
-                timeout=TIMEOUT,
-                retries=RETRIES,
-            )
+        _download(folder / FILE, **address)
     except FileURLRetrievalError as error:
-        if _tells_of_quota(str(error)):
+        if _is_about_quota(str(error)):
             raise _quota(source) from error
         raise PermissionError(
             "Google Drive does not give the file out: the id is wrong, the file is not shared, or "
@@ -153,7 +142,8 @@ def _bring_from_web(folder, reference, **address):
             f"check that the link opens in a private window of a browser. Received: {source!r}"
         ) from error
     except requests.HTTPError as error:
-        raise _refused(source, error.response.status_code) from error
+        status = error.response.status_code if error.response is not None else None
+        raise _denied(source, status) from error
     except TooLargeError as error:
         raise ConnectionError(
             "What the server sent is no network's weights, and was deleted. Expected at most "
@@ -167,23 +157,40 @@ def _bring_from_web(folder, reference, **address):
         ) from error
 
 
-def _refused(source, status):
+def _download(file: Path, **address: Any) -> None:
+    with (
+        watch(file.parent, limits.MAX_WEIGHTS_BYTES),
+        tqdm(unit="B", unit_scale=True, disable=None) as bar,
+    ):
+        gdown.download(
+            **address,
+            output=str(file),
+            quiet=True,  # it would print the address
+            progress=lambda come, _: bar.update(come - bar.n),
+            use_cookies=False,  # which gdown keeps in the home folder
+            timeout=TIMEOUT,
+            retries=RETRIES,
+        )
+
+
+def _denied(source: str, status: int | None) -> OSError:
     """Return the error for an HTTP status: of the address, of rights, or of the server."""
+    received = f"Received: status {status} for {source!r}"
     if status in (404, 410):
-        kind, told = FileNotFoundError, "The server has no such file. Expected an address of one"
-    elif status in (401, 403):
-        kind, told = PermissionError, "The server does not give the file out. Expected a public one"
-    else:
-        kind, told = ConnectionError, "The server fails. Expected a file: try again later"
-    return kind(f"{told}. Received: status {status} for {source!r}")
+        return FileNotFoundError(f"The server has no such file. Expected a file's URL. {received}")
+    if status in (401, 403):
+        return PermissionError(
+            f"The server does not give the file out. Expected a public one. {received}"
+        )
+    return ConnectionError(f"The server fails. Expected a file: try again later. {received}")
 
 
-def _require_sound(file, source, sha256):
+def _require_sound(file: Path, source: str, sha256: str) -> None:
     """Raise a ConnectionError or ValueError unless it is a Keras file, and the expected one."""
     if not format_of(file):
         with open(file, "rb") as opened:
             head = opened.read(HEAD_BYTES).decode("utf-8", "replace").lstrip("\ufeff \r\n\t")
-        if head.startswith("<") and _tells_of_quota(head):
+        if head.startswith("<") and _is_about_quota(head):
             raise _quota(source)
         received = "a web page instead of a file" if head.startswith("<") else "something else"
         raise ValueError(
@@ -200,14 +207,14 @@ def _require_sound(file, source, sha256):
         )
 
 
-def _require_whole(file, source):
-    """Raise a ValueError if a zip unfolds to too much, or its own checksums say it is damaged."""
+def _require_whole(file: Path, source: str) -> None:
+    """Raise a ValueError if a zip is too large unpacked, or its checksums show damage."""
     try:
         file_size.require_small_zip(file)
         with zipfile.ZipFile(file) as archive:
             damaged = archive.testzip()
     except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError) as error:
-        damaged = str(error)  # a RuntimeError: it is encrypted
+        damaged = str(error)  # RuntimeError: encrypted
     if damaged:
         raise ValueError(
             "The file is damaged. Expected a .keras file as `model.save` writes it: bring it here "
@@ -215,11 +222,11 @@ def _require_whole(file, source):
         )
 
 
-def _tells_of_quota(text):
+def _is_about_quota(text: str) -> bool:
     return bool(re.search("too many users|quota exceeded", text, re.IGNORECASE))
 
 
-def _quota(source):
+def _quota(source: str) -> ConnectionError:
     return ConnectionError(
         "Google Drive sent its quota page instead of the file: too many people have downloaded it "
         "lately. Expected the file: try again in a day, or download it in a browser and give its "

@@ -1,26 +1,27 @@
-"""How much a network of others takes, found out while it has neither weights nor pictures."""
+"""How much a foreign network computes, checked before it has weights or pictures."""
 
 import math
+from typing import Any
 
+import keras
 import tensorflow as tf
 
 from colorization import limits
 from colorization.data.photograph import IMAGE_SIZE
-from colorization.weights.file_size import TooLarge
+from colorization.data.watch import TooLargeError
 
 
-def require_few_layers(config):
-    """Raise a TooLarge if a model's config stands for more calls of layers than a network has."""
+def require_few_layers(config: dict) -> None:
+    """Raise a TooLargeError if a model's config calls more layers than a network does."""
     calls = _calls(config)
     if calls > limits.MAX_LAYERS:
-        raise TooLarge(
-            "The network has too many layers. Expected at most "
-            f"{limits.MAX_LAYERS}, those of a network within it as often as it is called. "
-            f"Received: {calls}"
+        raise TooLargeError(
+            f"The network has too many layers. Expected at most {limits.MAX_LAYERS}, those of a "
+            f"network within it as often as it is called. Received: {calls}"
         )
 
 
-def _calls(node):
+def _calls(node: Any) -> int:
     if isinstance(node, list):
         return sum(map(_calls, node))
     if not isinstance(node, dict):
@@ -30,45 +31,45 @@ def _calls(node):
     return times * (is_layer + sum(map(_calls, node.values())))
 
 
-def require_small(network, stored):
-    """Raise a TooLarge if a model would need more memory than its file and its use justify.
+def require_small(network: keras.Model, stored: int) -> None:
+    """Raise a TooLargeError if a model needs more memory than its file and its use justify.
 
     Args:
-        network: `keras.Model`; its variables need no values.
+        network: its variables need no values.
         stored: how many numbers its file holds for them.
     """
     held = sum(math.prod(weight.shape) for weight in network.weights)
     if held > stored:
         largest = max(network.weights, key=lambda weight: math.prod(weight.shape))
-        raise TooLarge(
+        raise TooLargeError(
             f"The network has more weights than its file. Expected at most the {stored} that are "
             f"stored. Received: {held}, of them {math.prod(largest.shape)} in {largest.path!r}"
         )
     values = _values(network)
     if sum(values.values()) > limits.MAX_VALUES:
-        name = max(values, key=values.get)
-        raise TooLarge(
+        name = max(values, key=lambda each: values[each])
+        raise TooLargeError(
             f"The network computes too much. Expected at most {limits.MAX_VALUES} values for a "
             f"picture, in all layers together. Received: {sum(values.values())}, of them "
             f"{values[name]} in {name!r}"
         )
 
 
-def _values(network):
-    """Return how many values each operation computes from one picture, what is inside layers too.
+def _values(network: keras.Model) -> dict[str, float]:
+    """Return how many values each operation, also inside layers, computes from one picture.
 
-    TensorFlow draws up the graph of the whole, and computes nothing.
+    TensorFlow traces the graph and computes nothing.
     """
     inputs = getattr(network, "inputs", None) or []
     shapes = [[1, *(IMAGE_SIZE if n is None else n for n in each.shape[1:])] for each in inputs]
 
-    def call(*tensors):
+    def call(*tensors: tf.Tensor) -> Any:
         return network(tensors[0] if len(tensors) == 1 else list(tensors), training=False)
 
     specs = [tf.TensorSpec(shape, each.dtype) for shape, each in zip(shapes, inputs, strict=True)]
     graph = tf.function(call).get_concrete_function(*specs).graph
     reached = {each.op.name for each in graph.inputs[: len(specs)]}
-    values = {}
+    values: dict[str, float] = {}
     for operation in graph.get_operations():  # each after those that it depends on
         if any(each.op.name in reached for each in operation.inputs):
             reached.add(operation.name)

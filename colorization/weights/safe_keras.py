@@ -1,4 +1,7 @@
-"""Keras files of others: built from what was inspected, so that none of their code runs."""
+"""Foreign Keras files: rebuilt from an inspected config, so that none of their code runs.
+
+Keras's own `safe_mode` is not enough: it is ignored for `.h5` files (CVE-2025-9905).
+"""
 
 import importlib
 import json
@@ -7,10 +10,12 @@ import shutil
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import h5py
 import keras
 
+from colorization.data.watch import TooLargeError
 from colorization.weights import file_size, footprint
 from colorization.weights.download import format_of
 
@@ -35,10 +40,14 @@ _FUNCTIONAL = {
     "registered_name": "Functional",
 }
 _SEQUENTIAL = {"module": "keras", "class_name": "Sequential", "registered_name": None}
-MODELS = {"Functional": _FUNCTIONAL, "Model": _FUNCTIONAL, "Sequential": _SEQUENTIAL}
-OPERATIONS = r"keras\.src\.ops\.(numpy|nn|image)"  # of `x * 2` and the like between layers
+MODELS: dict[str, dict] = {
+    "Functional": _FUNCTIONAL,
+    "Model": _FUNCTIONAL,
+    "Sequential": _SEQUENTIAL,
+}
+OPERATIONS = r"keras\.src\.ops\.(numpy|nn|image)"  # `x * 2` and the like between layers
 VALUES = frozenset("__keras_tensor__ __tensor__ __numpy__ __slice__ __ellipsis__ __tuple__".split())
-# Of no use without training; initial values are overwritten.
+# Of no use for inference.
 TRAINING_ONLY = re.compile("(_initializer|_regularizer|_constraint|compile_config)$")
 UNREADABLE = (
     *(KeyError, TypeError, AttributeError, RecursionError, OSError),
@@ -47,23 +56,19 @@ UNREADABLE = (
 WITHOUT_GROUPS = ("Conv2DTranspose", "DepthwiseConv2D", "SeparableConv2D")
 
 
-def load(path):
-    """Load a whole Keras model that is made of stock layers, for inference.
+def load(path: Path) -> keras.Model:
+    """Load a whole Keras model of stock layers for inference, not compiled.
 
-    The file's config is inspected against a list of what is allowed. The model is built from that,
-    in safe mode besides, without memory for its weights until it is known how large it is.
+    The file's config may hold only what is on a list. The model is built from it in safe mode, and
+    its weights get no memory until the model's size is known.
 
     Args:
         path: a `.keras` or legacy `.h5` file, of Keras 2 or 3, whatever its name.
-
-    Returns:
-        A `keras.Model`, not compiled.
 
     Raises:
         ValueError: it is no whole model, or not of stock layers alone, or too large, or Keras
             cannot read it.
     """
-    path = Path(path)
     suffix = format_of(path)
     try:
         config = stock(_read_config(path, suffix), path)
@@ -78,36 +83,32 @@ def load(path):
             network = _build(config, file_size.count_weights(weights, whole=path))
             network.load_weights(weights)
             return network
-        except file_size.TooLarge:
+        except TooLargeError:
             raise
-        except Exception as error:  # Keras has no class of its own for what it cannot read
+        except Exception as error:  # Keras raises errors of many classes for what it cannot read
             raise ValueError(
                 "Keras cannot read the network, although its layers are known. Expected a file "
                 f"that Keras {keras.__version__} reads. Received: {path}: {_first_line(error)}"
             ) from error
 
 
-def stock(config, path):
-    """Return a model's config with nothing in it but stock Keras, as Keras 3 writes it.
-
-    Raises:
-        ValueError: a layer, a function or an object in it is not stock Keras.
-    """
+def stock(config: dict, path: Path) -> dict:
+    """Return a model's config as Keras 3 writes it, of stock Keras only, or raise a ValueError."""
     if config.get("class_name") not in MODELS:
         raise _foreign(config, path)
     return _stock(config, path)
 
 
-def _stock(node, path):
+def _stock(node: Any, path: Path) -> Any:
     if isinstance(node, list):
         return [_stock(each, path) for each in node]
     if not isinstance(node, dict):
         return node
     identity = _identity(node, path) if "class_name" in node else {}
-    kept = {}
+    kept: dict[str, Any] = {}
     for key, value in node.items():
         if key == "dtype" and isinstance(value, dict):
-            kept[key] = "float32"  # a policy of mixed precision, of use on GPUs
+            kept[key] = "float32"  # instead of a policy of mixed precision
         elif not TRAINING_ONLY.search(key):
             kept[key] = _stock(value, path)
     if identity and isinstance(kept.get("config"), dict):
@@ -115,8 +116,8 @@ def _stock(node, path):
     return kept | identity
 
 
-def _modernize(layer, config):
-    """Change, in place, what Keras 2 wrote and Keras 3 no longer takes."""
+def _modernize(layer: str, config: dict) -> None:
+    """Change in place what Keras 2 wrote and Keras 3 does not accept."""
     if layer in WITHOUT_GROUPS and config.get("groups") == 1:
         del config["groups"]
     if layer == "BatchNormalization" and isinstance(config.get("axis"), list):
@@ -130,13 +131,13 @@ def _modernize(layer, config):
         config["output_layers"] = _renumbered(config["output_layers"], nested)
 
 
-def _of_keras_2(config):
+def _of_keras_2(config: dict) -> bool:
     calls = [call for each in config["layers"] for call in each.get("inbound_nodes", ())]
     return any(isinstance(call, list) for call in calls)
 
 
-def _renumbered(node, nested):
-    """Count the calls of nested Sequentials from 0: in Keras 2, building one was a call."""
+def _renumbered(node: Any, nested: set[str]) -> Any:
+    """Count calls of nested Sequentials from 0: in Keras 2, building one counted as a call."""
     if not isinstance(node, list):
         return node
     if len(node) >= 3 and isinstance(node[0], str) and node[0] in nested:
@@ -144,8 +145,8 @@ def _renumbered(node, nested):
     return [_renumbered(each, nested) for each in node]
 
 
-def _identity(node, path):
-    """Return the names by which Keras 3 finds the class of a node, if it is one of its own."""
+def _identity(node: dict, path: Path) -> dict:
+    """Return the entries by which Keras 3 finds a node's class; raise if it is not stock Keras."""
     name, module = node["class_name"], node.get("module") or "keras"
     registered = node.get("registered_name")
     if not isinstance(name, str) or registered not in (None, name):
@@ -164,7 +165,7 @@ def _identity(node, path):
     raise _foreign(node, path)
 
 
-def _foreign(node, path):
+def _foreign(node: dict, path: Path) -> ValueError:
     config = node.get("config")
     name = config.get("name") if isinstance(config, dict) else config
     return ValueError(
@@ -175,7 +176,7 @@ def _foreign(node, path):
     )
 
 
-def _read_config(path, suffix):
+def _read_config(path: Path, suffix: str) -> dict:
     if suffix == ".keras":
         file_size.require_small_zip(path)
         with zipfile.ZipFile(path) as archive:
@@ -186,19 +187,19 @@ def _read_config(path, suffix):
     return json.loads(file_size.require_short(config))
 
 
-def _copy_weights(path, suffix, folder):
-    """Write the weights to a file of their own, named as Keras wants it; return its path."""
+def _copy_weights(path: Path, suffix: str, folder: str) -> Path:
+    """Copy the weights to a file with the name that Keras expects; return its path."""
     if suffix == ".h5":
         return shutil.copyfile(path, Path(folder, "network.h5"))
     with zipfile.ZipFile(path) as archive:
-        return archive.extract(file_size.WEIGHTS, folder)
+        return Path(archive.extract(file_size.WEIGHTS, folder))
 
 
-def _build(config, stored):
+def _build(config: dict, stored: int) -> keras.Model:
     """Build a model from an inspected config whose file holds `stored` numbers."""
     footprint.require_few_layers(config)
     try:
-        # In it, variables have shapes but no values: those come at its end, if it ends well.
+        # Inside, variables have shapes but no values; they get them at its end, unless it raises.
         with keras.StatelessScope(initialize_variables=False) as scope:
             network = keras.saving.deserialize_keras_object(config, safe_mode=True)
             footprint.require_small(network, stored)
@@ -209,5 +210,5 @@ def _build(config, stored):
     return network
 
 
-def _first_line(error):
+def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0][:300]

@@ -1,7 +1,88 @@
-"""The command line: `python -m serve.batch --help`."""
+"""Color a folder of pictures: `python -m serve.batch --input album --output colored`.
 
+JPEG, PNG and WebP keep their format and name; other formats become PNG. Pictures that are colored
+already are skipped, so a stopped run can be started again. `mlflow run . -e colorize` calls it.
+"""
+
+import argparse
+import logging
+import os
 import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-from serve.batch.folder import main
+import mlflow
+from tqdm import tqdm
 
-sys.exit(main())
+from colorization import process
+from colorization.registry import lookup
+from serve.batch import output
+from serve.batch.folder import Job, Uncolored, color, plan
+from serve.pyfunc import read_options
+
+logger = logging.getLogger("serve.batch")
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = process.Parser(prog="python -m serve.batch", description=__doc__)
+    parser.add_argument(
+        "--model",
+        default="pix2pix",
+        help="models:/..., the id of a training run, or naive or pix2pix: the family's champion",
+    )
+    parser.add_argument("--input", required=True, help="folder of pictures, of any depth")
+    parser.add_argument("--output", required=True, help="folder for the colored ones")
+    parser.add_argument(
+        "--overwrite", choices=("yes", "no"), default="no", help="yes: color existing ones again"
+    )
+    parser.add_argument(
+        "--tta", choices=("yes", "no"), default="no", help="yes: average over the mirror image too"
+    )
+    parser.add_argument(
+        "--saturation", type=float, default=1.0, help="0 (gray) to 2 (default: 1, as predicted)"
+    )
+    return parser.parse_args(argv)
+
+
+@process.entry_point(parse, stopped="stopped; the same command goes on from here")
+def main(arguments: argparse.Namespace) -> int:
+    """Color a folder.
+
+    Returns:
+        0: all pictures are there; 1: some could not be colored.
+    """
+    params = {"tta": arguments.tta == "yes", "saturation": arguments.saturation}
+    read_options(params)
+    folder = Path(arguments.output).expanduser()
+    jobs, uncolored = plan(Path(arguments.input).expanduser(), folder)
+    model_uri = lookup.resolve(arguments.model).model_uri
+    output.delete_leftovers(folder)
+    if arguments.overwrite == "no":
+        jobs = _missing(jobs)
+    uncolored += _run(jobs, model_uri, params)
+    logger.info("the colored pictures are in %s", folder)
+    for each in sorted(uncolored):
+        logger.error("not colored: %s: %s", each.source, each.reason)
+    return 1 if uncolored else 0
+
+
+def _missing(jobs: list[Job]) -> list[Job]:
+    missing = [job for job in jobs if not os.path.lexists(job.target)]
+    if len(missing) < len(jobs):
+        logger.info("%d of %d are colored already", len(jobs) - len(missing), len(jobs))
+    return missing
+
+
+def _run(jobs: list[Job], model_uri: str, params: dict[str, Any]) -> list[Uncolored]:
+    """Color under a progress bar; return the pictures that could not be colored."""
+    if not jobs:
+        return []
+    model = mlflow.pyfunc.load_model(model_uri)
+    colored = tqdm(color(model, jobs, params), "Coloring", len(jobs), unit="", mininterval=0.5)
+    return [outcome for outcome in colored if outcome]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""What a photograph's file tells beside its pixels: EXIF, read from one file, put into another."""
+"""The EXIF of a photograph's file: read from one file, inserted into another."""
 
 import io
 import logging
@@ -8,10 +8,10 @@ from PIL import ExifTags, Image
 
 from serve.pyfunc import MAX_EXIF_BYTES, WRITABLE, PictureError, open_picture
 
-PNG_HEADER = 33  # bytes: signature and IHDR, behind which any chunk may stand
+PNG_HEADER = 33  # bytes of signature and IHDR; any chunk may follow
 ORIENTATION = ExifTags.Base.Orientation
-SIDES = (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)  # as before it was turned
-# Of a TIFF's tags, what tells of the picture; the others tell where the file keeps its pixels.
+SIDES = (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)  # before it was turned
+# The tags of a TIFF that describe the picture; the others describe the layout of its pixels.
 DESCRIPTIVE = {
     ExifTags.Base[name]
     for name in (
@@ -24,11 +24,10 @@ DESCRIPTIVE = {
 logger = logging.getLogger(__name__)
 
 
-def read(content):
-    """Return a picture's EXIF, without orientation and thumbnail; empty where it has none.
+def read(content: bytes) -> bytes:
+    """Return a picture's EXIF; empty if it has none, or if `open_picture` does not trust it.
 
-    Or where it is broken, or longer than `MAX_EXIF_BYTES`, as `open_picture` says.
-    The colored picture stands upright already, and the thumbnail would be the gray one.
+    Orientation and thumbnail are left out: the colored picture is upright, the thumbnail gray.
     """
     try:
         with open_picture(content) as image:
@@ -38,11 +37,11 @@ def read(content):
             for tag in SIDES:
                 exif.get_ifd(ExifTags.IFD.Exif).pop(tag, None)
             return exif.tobytes() if len(exif) else b""
-    except Exception:  # Broken EXIF says nothing about the pixels: they are colored all the same.
+    except Exception:  # A picture with broken EXIF is colored all the same.
         return b""
 
 
-def insert(content, format, exif):
+def insert(content: bytes, format: str, exif: bytes) -> bytes:
     """Return an encoded picture with this EXIF in it; the pixels of JPEG and PNG stay as they are.
 
     Args:
@@ -69,7 +68,7 @@ def insert(content, format, exif):
     return content[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + content[2:]
 
 
-def _encode_webp(content, exif):
+def _encode_webp(content: bytes, exif: bytes) -> bytes:
     buffer = io.BytesIO()
     try:
         with Image.open(io.BytesIO(content)) as image:

@@ -1,4 +1,4 @@
-"""The folder of colored pictures: a file is there whole or not at all, and nowhere else."""
+"""The folder of colored pictures: files are written whole or not at all, and nowhere else."""
 
 import contextlib
 import os
@@ -10,21 +10,21 @@ import psutil
 
 from colorization.data.listing import walk
 
-PARTIAL = ".colorizing"  # suffix of what a killed run may leave; hidden
+PARTIAL = ".colorizing"  # suffix of the hidden files that a killed run may leave
 
 
-def stays(path, folder):
-    """Tell whether a file would be written below a folder, wherever links between may lead.
+def stays(path: Path, folder: Path) -> bool:
+    """Tell whether a file would be written below a folder, all links followed.
 
     Args:
-        path: of the file, below `folder` by its name; it need not be there.
+        path: of the file, below `folder` by its name; it need not exist.
         folder: without links in its own path.
     """
     return Path(os.path.realpath(path.parent)).is_relative_to(folder)
 
 
-def write(path, content):
-    """Write a file and the folders it needs; a link of its name is replaced, not followed.
+def write(path: Path, content: bytes) -> None:
+    """Write a file and the folders it needs; replace a link of its name, do not follow it.
 
     Raises:
         OSError: it cannot be written.
@@ -46,8 +46,8 @@ def write(path, content):
         ) from error
 
 
-def delete_leftovers(folder):
-    """Delete what killed runs left; what is merely named alike is not ours."""
+def delete_leftovers(folder: Path) -> None:
+    """Delete the partial files of killed runs, but no others of similar names."""
     for name in walk(folder, follow=False):
         path = folder / name
         ours = re.fullmatch(rf"\.([0-9]{{1,9}})-[0-9]+{re.escape(PARTIAL)}", path.name)

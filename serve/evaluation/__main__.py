@@ -1,7 +1,55 @@
-"""The command line: `python -m serve.evaluation --help`."""
+"""Evaluate models on pictures they were not trained on: `python -m serve.evaluation --help`.
 
+Each model is scored beside plain gray and mean chroma, with test-time augmentation (TTA: the mean
+over a picture and its mirror image) and without; `mlflow run . -e evaluate` calls it.
+"""
+
+import argparse
+import logging
 import sys
+from collections.abc import Sequence
 
-from serve.evaluation.evaluate import main
+from colorization import process
+from colorization.data import sources
+from colorization.registry import lookup
+from serve.evaluation import holdout, scoring
 
-sys.exit(main())
+logger = logging.getLogger("serve.evaluation")
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = process.Parser(prog="python -m serve.evaluation", description=__doc__)
+    parser.add_argument(
+        "--model",
+        default="naive,pix2pix",
+        help="one or more, with commas: models:/..., the id of a finished training run, or naive "
+        "or pix2pix: the family's champion",
+    )
+    parser.add_argument(
+        "--data",
+        default="sample",
+        help="sample (painted birds), kaggle, or a folder or .zip of photographs",
+    )
+    return parser.parse_args(argv)
+
+
+@process.entry_point(parse)
+def main(arguments: argparse.Namespace) -> None:
+    """Evaluate models, and log one MLflow run."""
+    names = arguments.model.split(",")
+    models = scoring.label(lookup.resolve(name.strip()) for name in names)
+    source = sources.fetch(arguments.data)
+    pictures = holdout.collect(source, models)
+
+    from colorization import tracking  # imports Keras, for which no bad argument should wait
+
+    with tracking.open_run("evaluate") as opened:
+        tracking.log_flags(arguments.data, model=arguments.model)
+        note = scoring.log(models, source, pictures)
+    for line in (*note.split("\n"), "", f"run {opened.info.run_id}"):
+        logger.info("%s", line)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,7 +1,72 @@
-"""The command line: `python -m serve.importing --help`."""
+"""Import trained networks: from Google Drive, a URL or a file into the registry.
 
+`python -m serve.importing --naive <id, URL or path>`; `mlflow run . -e pretrained` calls it.
+"""
+
+import argparse
 import sys
+from collections.abc import Sequence
 
-from serve.importing.import_model import main
+from colorization import process
+from colorization.address import shown
+from serve.importing.pretrained import GRAY_CHANNELS, Pretrained, log
 
-sys.exit(main())
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line: weights for one family or both, and pictures to test them on."""
+    parser = process.Parser(prog="python -m serve.importing", description=__doc__)
+    for family, channels in GRAY_CHANNELS.items():
+        parser.add_argument(
+            f"--{family}",
+            default="",
+            help=f"network of {channels} input channel{'s' * (channels > 1)}: id or URL of Google "
+            "Drive, http(s) URL, path of a .keras or .h5 file, or id of an earlier run",
+        )
+        parser.add_argument(f"--{family}_sha256", default="", help="expected SHA-256 of the file")
+    parser.add_argument(
+        "--data",
+        default="sample",
+        help="to test them: sample (painted birds), kaggle, or a folder or .zip of photographs",
+    )
+    arguments = parser.parse_args(argv)
+    if not any(getattr(arguments, family) for family in GRAY_CHANNELS):
+        parser.error("Expected --naive or --pix2pix, or both.")
+    return arguments
+
+
+@process.entry_point(parse)
+def main(arguments: argparse.Namespace) -> None:
+    """Import the networks that the command line names, each in a run of its own.
+
+    All of them are checked before anything is logged.
+    """
+    from colorization.weights import download
+
+    given = {family: getattr(arguments, family) for family in GRAY_CHANNELS}
+    given = {family: reference for family, reference in given.items() if reference}
+    files = {
+        family: download.fetch(reference, getattr(arguments, f"{family}_sha256"))
+        for family, reference in given.items()
+    }
+    # These import TensorFlow: neither --help nor a failed download should wait for it.
+    from colorization.data import prepare, sources
+    from colorization.data.photograph import IMAGE_SIZE
+    from colorization.weights import safe_keras
+    from serve.importing import value_range
+
+    networks = {
+        family: value_range.require_shapes(safe_keras.load(file), IMAGE_SIZE, GRAY_CHANNELS[family])
+        for family, file in files.items()
+    }
+    splits = prepare.prepare(sources.fetch(arguments.data))
+    ranges = {f: value_range.probe(network, splits.val.images) for f, network in networks.items()}
+    for family, network in networks.items():
+        found, sha256 = ranges[family], download.digest(files[family])
+        variant, source = f"{family}_pretrained", shown(given[family])
+        config = Pretrained(variant, family, source, sha256, found.input, found.output)
+        colorizer = value_range.as_colorizer(network, found)
+        log(config, colorizer, splits, arguments.data, found.luma_error)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

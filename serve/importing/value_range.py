@@ -1,25 +1,26 @@
-"""How the numbers of a network of others are to be read: its shapes, and its ranges by a probe."""
+"""The input and output of an imported network: its shapes, and its value ranges by a probe."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import layers
 
 from colorization import color
+from colorization.errors import InputError
 from colorization.models.export import in_parts
 
 RANGES = {"0..255": (0.0, 255.0), "-1..1": (-1.0, 1.0), "0..1": (0.0, 1.0)}
 PROBED = 16  # pictures
-FAR_OUT = 1000  # times the range: where only a last layer that holds its range stays in it
-SLACK = 1e-3  # of what a layer that holds its range may leave it, by rounding
+FAR_OUT = 1000  # times the range; only a last layer with a bounded range, as sigmoid, stays in it
+SLACK = 1e-3  # a bounded layer may exceed its range by this much, from rounding
 FREE_RATIO = 2  # see `_choose_output`
 
 
-class Reading(NamedTuple):
-    """The ranges of a network, keys of `RANGES`, and how far its luma is off in that reading.
+class ValueRange(NamedTuple):
+    """The ranges of a network's input and output, keys of `RANGES`.
 
-    `luma_error` is the mean absolute difference to the input's, in levels of 255.
+    `luma_error` is the mean absolute difference of the luma of both, in levels of 255.
     """
 
     input: str
@@ -27,11 +28,11 @@ class Reading(NamedTuple):
     luma_error: float
 
 
-def require_shapes(network, size, channels):
-    """Return the network with one plain input and output, if they have a colorizer's shapes.
+def require_shapes(network: Any, size: int, channels: int) -> keras.Model:
+    """Return the network with one input and one output, if they have a colorizer's shapes.
 
     Raises:
-        ValueError: its input is not (N, size, size, channels) or its output not (N, size, size, 3).
+        InputError: its input is not (N, size, size, channels) or its output not (N, size, size, 3).
     """
     ends = [getattr(network, name, None) or [] for name in ("inputs", "outputs")]
     shapes = [[tuple(tensor.shape[1:]) for tensor in end] for end in ends]
@@ -40,59 +41,55 @@ def require_shapes(network, size, channels):
         len(shape) == 3 and all(a in (None, b) for a, b in zip(shape, wanted, strict=True))
         for (shape,), wanted in zip(shapes, expected, strict=True)
     ):
-        gray = keras.Input((size, size, channels))  # networks of any size are served in this one
-        (rgb,) = keras.tree.flatten(network(gray))  # it may give a list of one
+        gray = keras.Input((size, size, channels))  # fixes the size of a network of any size
+        (rgb,) = keras.tree.flatten(network(gray))  # the network may return a list of one
         return keras.Model(gray, rgb)
-    raise ValueError(
+    raise InputError(
         f"The network is of another shape. Expected {expected[0]} in and {expected[1]} out: gray "
         f"is 1 channel in the naive family, 3 equal ones in pix2pix. Received: {shapes[0]} in and "
         f"{shapes[1]} out"
     )
 
 
-def probe(network, images):
-    """Find out the ranges of a network's input and output by what it makes of real pictures.
+def probe(network: keras.Model, images: np.ndarray) -> ValueRange:
+    """Find the value ranges of a network by coloring a few pictures.
 
-    What it gives for numbers far out of any range shows whether its last layer holds a range, as
-    a sigmoid and a tanh do. Then the same grays are given in each range; luma follows the input
-    best where they are given as in training.
+    Its output for numbers far out of any range shows whether the last layer is bounded, as sigmoid
+    and tanh are. Then the same grays are given in each range: in the range of its training, the
+    luma of the output follows the input best.
 
     Args:
         network: of `require_shapes`, gray (N, S, S, C) to RGB (N, S, S, 3).
         images: RGB levels, uint8 (N, S, S, 3); a few are enough.
 
-    Returns:
-        A `Reading`.
-
     Raises:
-        ValueError: luma follows the input in no reading, or no better than one even gray would.
+        InputError: in no range does luma follow the input better than one even gray would.
     """
     gray = color.gray_input(images[:PROBED], network.input_shape[-1])
-    signed = color.to_signed(gray)
     outputs = {name: _run(network, _from_levels(gray, *RANGES[name])) for name in RANGES}
-    readings = {}
-    for output in _possible_outputs(_run(network, FAR_OUT * signed)):
+    ranges = {}
+    for output in _possible_outputs(_run(network, FAR_OUT * color.to_signed(gray))):
         errors = {name: _luma_error(gray, found, output) for name, found in outputs.items()}
-        best = min(errors, key=errors.get)
-        readings[output] = Reading(best, output, errors[best])
-    reading = _choose_output(readings)
+        best = min(errors, key=lambda name: errors[name])
+        ranges[output] = ValueRange(best, output, errors[best])
+    found = _choose_output(ranges)
     even = float(np.abs(gray - gray.mean(axis=(1, 2, 3), keepdims=True)).mean())
-    if not reading.luma_error < even:
-        raise ValueError(
+    if not found.luma_error < even:
+        raise InputError(
             "The network does not color pictures. Expected one whose brightness follows its "
-            f"input's, in and out being 0..1, -1..1 or 0..255. Received: {reading.luma_error:.0f} "
+            f"input's, in and out being 0..1, -1..1 or 0..255. Received: {found.luma_error:.0f} "
             f"levels of difference at best, where one even gray has {even:.0f}"
         )
-    return reading
+    return found
 
 
-def as_colorizer(network, reading):
-    """Wrap a network as the contract wants it, see `heads.build_colorizer`, in stock layers.
+def as_colorizer(network: keras.Model, found: ValueRange) -> keras.Model:
+    """Wrap a network into the contract of a colorizer, by stock layers that rescale.
 
     Returns:
-        A `keras.Model`: float32 (N, S, S, C), 0..255, to float32 (N, S, S, 3), RGB, 0..255.
+        A network of float32 (N, S, S, C), 0..255, to float32 (N, S, S, 3), RGB, 0..255.
     """
-    (low, high), (out_low, out_high) = RANGES[reading.input], RANGES[reading.output]
+    (low, high), (out_low, out_high) = RANGES[found.input], RANGES[found.output]
     gray = keras.Input(network.input_shape[1:], name="gray")
     step = (high - low) / color.MAX_LEVEL
     rgb = network(layers.Rescaling(step, offset=low, name="from_levels")(gray))
@@ -102,37 +99,37 @@ def as_colorizer(network, reading):
     return keras.Model(gray, clipped, name="colorizer")
 
 
-def _run(network, batch):
+def _run(network: keras.Model, batch: np.ndarray) -> np.ndarray:
     return np.asarray(in_parts(network, batch.astype("float32")), "float32")
 
 
-def _from_levels(levels, low, high):
+def _from_levels(levels: np.ndarray, low: float, high: float) -> np.ndarray:
     return low + levels * ((high - low) / color.MAX_LEVEL)
 
 
-def _possible_outputs(far_out):
-    """Return the range that the last layer holds, or those that a free one may have."""
+def _possible_outputs(far_out: np.ndarray) -> list[str]:
+    """Return the range of a bounded last layer, or those that an unbounded one may have."""
     lowest, highest = far_out.min(), far_out.max()
-    for name in ("0..1", "-1..1", "0..255"):  # each within the next, but for the last
+    for name in ("0..1", "-1..1", "0..255"):  # from the narrowest to the widest
         low, high = RANGES[name]
         if low - SLACK <= lowest and highest <= high + SLACK:
             return [name]
     return ["-1..1", "0..1"]
 
 
-def _luma_error(gray, found, output):
+def _luma_error(gray: np.ndarray, found: np.ndarray, output: str) -> float:
     low, high = RANGES[output]
     levels = (found - low) * (color.MAX_LEVEL / (high - low))
     error = float(np.abs(levels @ color.LUMA - gray[..., 0]).mean())
     return error if np.isfinite(error) else np.inf
 
 
-def _choose_output(readings):
-    """Choose between the ranges of a free output.
+def _choose_output(ranges: dict[str, ValueRange]) -> ValueRange:
+    """Choose between the ranges of an unbounded output.
 
-    A network of -1..1 follows in the half range 0..1 as well, and may do so a little better; one
-    of 0..1 is far off where it is given negative numbers.
+    The luma of a -1..1 network also follows its input in the half range 0..1, at times a little
+    better. A 0..1 network is far off where its input is negative.
     """
-    first, *others = readings.values()
+    first, *others = ranges.values()
     best = min(others, key=lambda each: each.luma_error, default=first)
     return first if first.luma_error <= FREE_RATIO * best.luma_error else best

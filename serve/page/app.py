@@ -1,35 +1,32 @@
-"""The web page: drop a picture, see it in color.
+"""The web page: its events, its layout in Gradio, and the application around it.
 
-`python -m serve.page --port 7860`, which `mlflow run . -e app` calls. It listens on loopback only,
-and answers nothing but what the page itself asks for, see `guard.py`.
+It answers only requests that the page itself makes, see `guard.py`.
 """
 
+import functools
 import logging
 import os
 import shutil
-import signal
-import socket
-import sys
 import tempfile
 import zipfile
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import gradio as gr
 import jinja2
-import uvicorn
 from fastapi import FastAPI
 from fastapi.middleware import Middleware
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.staticfiles import StaticFiles
 
-from colorization import process
 from colorization.data.photograph import IMAGE_SIZE
+from colorization.errors import InputError
 from colorization.limits import MAX_PICTURES_AT_ONCE, MAX_UPLOAD_BYTES
-from serve.page.champions import Champions
-from serve.page.coloring import Refused, color_upload
+from serve.page.champions import Champion, Champions
+from serve.page.coloring import Picture, color_upload
 from serve.page.guard import LOOPBACK, Guard, is_upload
 from serve.pyfunc import MAX_SATURATION
 
@@ -37,7 +34,6 @@ HERE = Path(__file__).parent
 EXAMPLES = HERE.parents[1] / "assets" / "examples"
 BIRDS = ("Robin", "Bluetit", "Goldfinch", "Long_Tailed_Tit", "Chaffinch", "Starling")
 
-FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
 COLORS = {  # Gradio's own grays are too pale for small print
     "body_text_color_subdued": "*neutral_600",
     "body_text_color_subdued_dark": "*neutral_400",
@@ -46,14 +42,14 @@ COLORS = {  # Gradio's own grays are too pale for small print
     "error_text_color": "#b91c1c",
     "error_text_color_dark": "#fca5a5",
 }
-# Tells the server which of the examples' buttons was pressed.
+# Sends the name of the example whose button was pressed.
 PICK = """element.addEventListener("click", (event) => {
   const button = event.target.closest("[data-bird]");
   if (button) trigger("click", {bird: button.dataset.bird});
 });"""
-# Gradio's ImageSlider knows no keyboard and has no name. Here a range input lies on the pictures.
-# New results are written into the old elements, without their styles: so place it again.
-# The gallery's buttons go to a picture's heading, with the keyboard's focus.
+# Gradio's ImageSlider has no keyboard control and no label: here a range input lies on the
+# pictures. Gradio writes new results into the old elements and drops their styles: so set them
+# again. The gallery's buttons move the keyboard's focus to a picture's heading.
 RESULTS = """const place = (range) =>
   range.parentElement.style.setProperty("--at", range.value + "%");
 element.addEventListener("input", ({target}) => target.type === "range" && place(target));
@@ -67,130 +63,135 @@ logger = logging.getLogger(__name__)
 
 
 class Page:
-    """What happens on the page; each visitor's results lie in a folder of their own.
+    """The events of the page; each visitor's results lie in a folder of their own.
 
     Args:
-        folder: whoever made it deletes it.
+        folder: existing and empty; the caller deletes it.
 
     Attributes:
         pictures: folder of the examples and the results, which are served.
         uploads: folder of the visitors' files, which are not.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: Path) -> None:
         self.pictures, self.uploads = folder / "pictures", folder / "uploads"
         self.pictures.mkdir()
         self.uploads.mkdir()
         self.champions = Champions()
         jinja = jinja2.Environment(autoescape=True, loader=jinja2.FileSystemLoader(HERE))
         jinja.globals.update(url=self.url, side=IMAGE_SIZE)
-        self.html = jinja.get_template("page.html").module
+        self.html: Any = jinja.get_template("page.html").module
         self.examples = {}
         for species in BIRDS:
             name = species.replace("_", " ")
             copy = shutil.copyfile(EXAMPLES / f"{species}.jpg", self.pictures / f"{name}.jpg")
             self.examples[name] = copy
 
-    def url(self, path):
+    def url(self, path: Path) -> str:
         """Return the address of an example or a result, relative to the page's."""
         return f"pictures/{quote(path.relative_to(self.pictures).as_posix())}"
 
-    def models(self):
+    def models(self) -> str:
         """Return the section about the models, as the registry is now."""
-        return self.html.models(self.champions.places())
+        return self.html.models(self.champions.slots())
 
-    def pick(self, event: gr.EventData):
+    def pick(self, event: gr.EventData) -> list[str]:
         """Return the example whose button was pressed, as a list of one path."""
         return [str(self.examples[event.bird])]
 
-    def color(self, uploads, tta, saturation, before):
-        """Color files, telling which; yields status, results, models, folder of the results.
+    def color(
+        self, uploads: list[str], tta: bool, saturation: float, before: str | None
+    ) -> Iterator[tuple]:
+        """Color files one by one; yield status, results, models, folder of the results.
 
         Args:
-            uploads: paths; what is neither an upload nor an example is refused.
+            uploads: paths; only uploads and examples are colored.
             tta: average over the picture and its mirror image.
             saturation: factor on the chroma.
             before: folder of this visitor's former results, which is deleted.
         """
         forget(before)
-        places = self.champions.places()
-        champions = [place.champion for place in places if place.champion]
-        models = self.html.models(places)
+        slots = self.champions.slots()
+        champions = [slot.champion for slot in slots if slot.champion]
+        models = self.html.models(slots)
         if not (uploads and champions):
-            problems = [self.html.reason(place) for place in places] if uploads else []
+            problems = [self.html.reason(slot) for slot in slots] if uploads else []
             yield self.html.status("", problems), "", models, None
             return
         folder = Path(tempfile.mkdtemp(dir=self.pictures))
-        done, problems = [], []
-        if len(uploads) > MAX_PICTURES_AT_ONCE:
-            problems.append(
-                f"{MAX_PICTURES_AT_ONCE} pictures at once are colored, the others left out."
-            )
+        limit = f"{MAX_PICTURES_AT_ONCE} pictures at once are colored, the others left out."
+        done, problems = [], [limit] if len(uploads) > MAX_PICTURES_AT_ONCE else []
         for number, upload in enumerate(uploads[:MAX_PICTURES_AT_ONCE]):
             name = Path(upload).name
             yield self.html.status(f"Coloring {name} …", problems), gr.skip(), models, str(folder)
             try:
                 if Path(upload) not in self.examples.values():
                     require_upload(upload, self.uploads)
-                place = folder / str(number)
-                done.append(color_upload(upload, champions, place, tta=tta, saturation=saturation))
-            except Refused as refusal:
-                problems.append(str(refusal))
+                options = {"tta": tta, "saturation": saturation}
+                results = folder / str(number)
+                done.append(color_upload(Path(upload), champions, results, **options))
+            except InputError as error:
+                problems.append(str(error))
             except Exception:  # a full disk, a network that does not fit into memory
                 logger.exception("%s could not be colored", name)
                 problems.append(f"{name} could not be colored; the server's log tells why.")
         status = self.html.status(summarize(done, champions), problems)
         archive = write_archive(done, folder) if len(done) > 1 else None
-        yield status, self.html.pictures(done, places, archive), models, str(folder)
+        yield status, self.html.pictures(done, slots, archive), models, str(folder)
 
 
-def require_upload(path, uploads):
-    """Raise a `Refused` unless a path leads to a file in the folder of uploads."""
+def require_upload(path: str, uploads: Path) -> None:
+    """Check that a path leads to a file in the folder of uploads.
+
+    Raises:
+        InputError: it does not.
+    """
     if not is_upload(path, uploads):
-        raise Refused(f"{Path(path).name} is no longer here: choose it again.")
+        raise InputError(f"{Path(path).name} is no longer here: choose it again.")
 
 
-def summarize(done, champions):
-    """Return what was done as a sentence; empty if it was nothing."""
+def summarize(done: Sequence[Picture], champions: Sequence[Champion]) -> str:
+    """Return a sentence about the colored pictures; empty if there are none."""
     if not done:
         return ""
     what = done[0].name if len(done) == 1 else f"{len(done)} pictures"
     return f"Colored {what} by {' and '.join(champion.family for champion in champions)}."
 
 
-def write_archive(done, folder):
+def write_archive(done: Sequence[Picture], folder: Path) -> Path:
     """Write the downloads of all pictures into one ZIP; return its path."""
     path = folder / "colored-pictures.zip"
-    with zipfile.ZipFile(path, "w") as archive:  # stored as they are: PNG is compressed already
+    with zipfile.ZipFile(path, "w") as archive:  # PNG is compressed already
         for number, picture in enumerate(done, 1):  # two may have the same name
             for colored in picture.colored:
                 archive.write(colored.download, f"{number:02}-{colored.download.name}")
     return path
 
 
-def forget(folder):
+def forget(folder: str | None) -> None:
     """Delete a visitor's results, if there are any."""
     if folder:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def build(page):
+def build(page: Page) -> gr.Blocks:
     """Return the page as Gradio's Blocks."""
-    html, plain = page.html, {"apply_default_css": False}
+    html = page.html
+    plain = functools.partial(gr.HTML, apply_default_css=False)
     examples = html.examples({name: page.url(path) for name, path in page.examples.items()})
     with gr.Blocks(title="Garden birds in color", analytics_enabled=False) as blocks:
-        gr.HTML(html.header(), **plain)
+        plain(html.header())
         with gr.Row(elem_classes="inputs"):
             drop = gr.File(show_label=False, file_count="multiple", height=150, min_width=300)
-            birds = gr.HTML(examples, js_on_load=PICK, min_width=300, **plain)
+            birds = plain(examples, js_on_load=PICK, min_width=300)
         with gr.Row(elem_classes="controls"):
             tta = gr.Checkbox(label="Average with the mirror image (TTA)", min_width=280)
             saturation = gr.Slider(
                 0, MAX_SATURATION, 1, step=0.05, label="Saturation", buttons=[], min_width=280
             )
-        status = gr.HTML(html.status("", []), **plain)
-        results = gr.HTML(js_on_load=RESULTS, **plain)
-        models = gr.HTML(**plain)
+        status = plain(html.status("", []))
+        results = plain(js_on_load=RESULTS)
+        models = plain()
         uploads = gr.State([])
         folder = gr.State(None, delete_callback=forget)  # when the visitor has left
         dropped = drop.upload(lambda files: (files, None), drop, [uploads, drop])
@@ -208,13 +209,13 @@ def build(page):
     return blocks
 
 
-def mount(page, hosts=LOOPBACK):
+def mount(page: Page, hosts: Sequence[str] = LOOPBACK) -> FastAPI:
     """Return the web application.
 
     Args:
-        page: a `Page`.
-        hosts: names that the page may be asked for by. With any name, a website could call itself
-            by this address (DNS rebinding), and read what the page answers.
+        page: holds the events and the folders.
+        hosts: accepted names in the Host header. With any other name, a website could point its
+            own name at this address (DNS rebinding) and read the answers.
     """
     app = FastAPI(
         openapi_url=None,  # no /docs either
@@ -227,13 +228,19 @@ def mount(page, hosts=LOOPBACK):
     app.mount("/pictures", StaticFiles(directory=page.pictures))
     os.environ["GRADIO_TEMP_DIR"] = str(page.uploads)
     blocks = build(page)
+    theme = gr.themes.Default(
+        primary_hue="orange",
+        neutral_hue="stone",
+        font=["system-ui", "sans-serif"],
+        font_mono=["ui-monospace", "monospace"],
+    )
     gr.mount_gradio_app(
         app,
         blocks,
         path="/",
         max_file_size=MAX_UPLOAD_BYTES,
         show_error=False,
-        theme=gr.themes.Default(primary_hue="orange", neutral_hue="stone", **FONTS).set(**COLORS),
+        theme=theme.set(**COLORS),
         css_paths=HERE / "page.css",
         footer_links=[],
         run_history=False,
@@ -242,39 +249,3 @@ def mount(page, hosts=LOOPBACK):
     # Only `launch()` sets it, and without it Gradio takes any local file for an upload.
     blocks.has_launched = True
     return app
-
-
-def parse(argv=None):
-    """Parse the command line."""
-    parser = process.Parser(prog="python -m serve.page", description=__doc__)
-    parser.add_argument("--port", type=int, default=7860)
-    parser.add_argument(
-        "--host",
-        default="",
-        help="another name of the page beside localhost, such as that of a proxy in front of it",
-    )
-    arguments = parser.parse_args(argv)
-    if not 0 < arguments.port < 65536:
-        parser.error(f"Expected a port from 1 to 65535. Received: port={arguments.port}")
-    return arguments
-
-
-@process.entry_point(parse)
-def main(arguments):
-    """Serve the page until Ctrl-C or SIGTERM."""
-    port, hosts = arguments.port, [*LOOPBACK, *filter(None, [arguments.host])]
-    try:
-        listening = socket.create_server(("127.0.0.1", port))
-    except OSError as error:
-        raise ValueError(
-            f"Expected a free port. Received: port={port} ({error.strerror})"
-        ) from error
-    # MLflow would ask a registry that is down again and again, for minutes: visitors do not wait.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the usual end of a page
-    with listening, tempfile.TemporaryDirectory() as folder, suppress(KeyboardInterrupt):
-        app = mount(Page(Path(folder).resolve()), hosts)
-        logger.info("The page is at http://127.0.0.1:%d", port)
-        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
-        uvicorn.Server(config).run([listening])

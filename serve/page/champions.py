@@ -1,4 +1,4 @@
-"""The models in service: the registry's champions, loaded, and asked for anew at every request."""
+"""The models in service: the registry's champions, looked up anew for every request."""
 
 import logging
 import tempfile
@@ -7,14 +7,17 @@ import traceback
 from typing import NamedTuple
 
 import mlflow
+from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.pyfunc import PyFuncModel
 
 from colorization import evaluation
 from colorization.address import redacted, shown
-from colorization.registry import promotion
+from colorization.registry import lookup
 
 FAMILIES = tuple(evaluation.CRITERIA)
 TRAIN = "mlflow run . -e {} --env-manager uv"
-VARIANT = {"naive": "naive_deep", "pix2pix": "pix2pix"}  # what a family's first champion is made by
+VARIANT = {"naive": "naive_deep", "pix2pix": "pix2pix"}  # to train for a family's first champion
 
 logger = logging.getLogger(__name__)
 
@@ -23,68 +26,68 @@ class Champion(NamedTuple):
     """A registered version in service."""
 
     family: str
-    version: mlflow.entities.model_registry.ModelVersion
-    run: mlflow.entities.Run
-    model: mlflow.pyfunc.PyFuncModel
+    version: ModelVersion
+    run: Run
+    model: PyFuncModel
 
     @property
-    def run_url(self):
-        """The run's page in MLflow's UI; "" where the store is no server."""
+    def run_url(self) -> str:
+        """Address of the run in MLflow's UI; "" if the store is not a server."""
         uri = shown(mlflow.get_tracking_uri()).rstrip("/")
         if not uri.startswith(("http://", "https://")):
             return ""
         return f"{uri}/#/experiments/{self.run.info.experiment_id}/runs/{self.run.info.run_id}"
 
 
-class Place(NamedTuple):
-    """A family's place on the page: its champion or, in a sentence, why there is none."""
+class Slot(NamedTuple):
+    """A family on the page: its champion or, in a sentence, why there is none."""
 
     family: str
     champion: Champion | None = None
     problem: str = ""
-    command: str = ""  # that makes a champion
+    command: str = ""  # trains a champion
 
 
 class Champions:
     """Finds the champions; keeps one loaded model a family, so that memory stays bounded."""
 
-    def __init__(self):
-        self._loaded = {}  # family -> (key, model)
+    def __init__(self) -> None:
+        self._loaded: dict[str, tuple[tuple, PyFuncModel]] = {}  # family -> (version's key, model)
         self._lock = threading.Lock()
 
-    def places(self):
-        """Return the `Place` of each family, as the registry has it now; raises nothing."""
+    def slots(self) -> list[Slot]:
+        """Return the slot of each family, as the registry is now; raises nothing."""
         with self._lock:
-            return [self._place(family) for family in FAMILIES]
+            return [self._slot(family) for family in FAMILIES]
 
-    def _place(self, family):
+    def _slot(self, family: str) -> Slot:
         try:
-            found = promotion.find_champion(family)
-        except Exception as error:  # whatever the store is, its driver raises errors of its own
+            found = lookup.find_champion(family)
+        except Exception as error:  # each kind of store raises the errors of its own driver
             uri = mlflow.get_tracking_uri()
             reason = redacted(error, uri)
             logger.error("The registry cannot be read (%s): %s", type(error).__name__, reason)
             problem = f"The model registry at {shown(uri)} cannot be read just now."
-            return Place(family, problem=problem)
+            return Slot(family, problem=problem)
         if found is None:
             self._loaded.pop(family, None)
             command = TRAIN.format(VARIANT[family])
-            return Place(family, problem=f"No {family} champion yet.", command=command)
+            return Slot(family, problem=f"No {family} champion yet.", command=command)
         version, candidate = found
         try:
             model = self._load(family, version)
-        except Exception:  # files that are gone, packages that are missing, a network cut off
+        except Exception:  # deleted files, missing packages, a lost connection
             name = f"{version.name}, version {version.version}"
             cause = redacted(traceback.format_exc(), mlflow.get_tracking_uri())
             logger.error("The champion (%s) cannot be loaded: %s", name, cause)
-            return Place(family, problem=f"The champion ({name}) cannot be loaded.")
-        return Place(family, Champion(family, version, candidate.run, model))
+            return Slot(family, problem=f"The champion ({name}) cannot be loaded.")
+        return Slot(family, Champion(family, version, candidate.run, model))
 
-    def _load(self, family, version):
+    def _load(self, family: str, version: ModelVersion) -> PyFuncModel:
         key = version.name, version.version, version.creation_timestamp
-        if self._loaded.get(family, (None,))[0] != key:
-            self._loaded.pop(family, None)  # not two of them at once
+        if family not in self._loaded or self._loaded[family][0] != key:
+            self._loaded.pop(family, None)  # frees the memory of the old one first
             uri = f"models:/{version.name}/{version.version}"
-            with tempfile.TemporaryDirectory() as folder:  # once loaded, its files are not needed
+            with tempfile.TemporaryDirectory() as folder:  # not needed once the model is loaded
                 self._loaded[family] = key, mlflow.pyfunc.load_model(uri, dst_path=folder)
         return self._loaded[family][1]

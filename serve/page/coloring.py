@@ -1,32 +1,31 @@
-"""One uploaded picture through the champions: files to show, files to download, scores."""
+"""One uploaded picture, colored by the champions: files to show and to download, scores."""
 
 import io
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
+from mlflow.pyfunc import PyFuncModel
 from PIL import Image, ImageCms, ImageOps
 
 from colorization import color, evaluation
 from colorization.data.photograph import IMAGE_SIZE, is_gray
+from colorization.errors import InputError
 from serve.page.champions import Champion
-from serve.pyfunc import encode_picture
+from serve.pyfunc import encode_picture, open_picture, turn_upright
 
 SHOWN_SIDE = 1280  # the page shows larger pictures at this size; downloads are never scaled
 
 logger = logging.getLogger(__name__)
 
 
-class Refused(ValueError):
-    """A picture cannot be colored; the message is a sentence for its owner."""
-
-
 class Colored(NamedTuple):
-    """What one champion made of a picture."""
+    """A picture as one champion colors it."""
 
     champion: Champion
     shown: Path
@@ -34,7 +33,7 @@ class Colored(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A picture's results; `original` and `scores` are of a color picture only.
+    """A picture's results; a gray one has no `original` and no `scores`.
 
     `scores` maps a family, and `plain gray`, to psnr, ssim, delta_e and colorfulness.
     """
@@ -47,26 +46,24 @@ class Picture(NamedTuple):
     scores: dict[str, dict[str, float]]
 
 
-def color_upload(upload, champions, folder, **params):
-    """Color an uploaded file with each champion.
+def color_upload(
+    upload: Path, champions: Sequence[Champion], folder: Path, **params: Any
+) -> Picture:
+    """Color an uploaded file by each champion.
 
     Args:
-        upload: path of the file, in any format that the pyfunc reads; its bytes go on untouched.
-        champions: one at least.
-        folder: that the results are written into; it is created.
+        upload: in any format that the pyfunc reads.
+        champions: one or more.
+        folder: for the results; it is created.
         params: of the pyfunc: tta, saturation.
 
-    Returns:
-        A `Picture`.
-
     Raises:
-        Refused: it is no picture, broken, too large, or gone.
+        InputError: the file is no picture, broken, too large, or gone.
     """
-    upload, folder = Path(upload), Path(folder)
     try:
         content = upload.read_bytes()
-    except OSError as error:  # uploads are kept for an hour
-        raise Refused(f"{upload.name} is no longer here: choose it again.") from error
+    except OSError as error:  # uploads are deleted after an hour
+        raise InputError(f"{upload.name} is no longer here: choose it again.") from error
     folder.mkdir(parents=True)
     colored, small = [], {}
     for champion in champions:
@@ -78,35 +75,36 @@ def color_upload(upload, champions, folder, **params):
             small[champion.family] = _square(image)
             shown = _save_shown(image, folder / f"shown-{champion.family}.png")
         colored.append(Colored(champion, shown, folder / name))
-    with Image.open(shown) as image:  # its luma is the picture's own
-        gray = _save_shown(_drained(image), folder / "shown-gray.png")
+    with Image.open(shown) as image:  # its luma is that of the upload
+        gray = _save_shown(_without_color(image), folder / "shown-gray.png")
     original = _read_original(content, upload.name)
     real = original and _square(original)
-    if real is None or is_gray(real):
+    if original is None or real is None or is_gray(real):
         return Picture(upload.name, size, gray, colored, None, {})
-    original = _save_shown(original, folder / "shown-original.png")
-    return Picture(upload.name, size, gray, colored, original, _score(real, small))
+    shown = _save_shown(original, folder / "shown-original.png")
+    return Picture(upload.name, size, gray, colored, shown, _score(real, small))
 
 
-def _predict(model, content, name, params):
+def _predict(model: PyFuncModel, content: bytes, name: str, params: dict[str, Any]) -> bytes:
     try:
-        return model.predict(pd.DataFrame({"image": [content]}), params=params)["image"][0]
+        answer: Any = model.predict(pd.DataFrame({"image": [content]}), params=params)
     except MlflowException as error:
-        # The pyfunc writes for programs, which may send base64; a page's visitor sends files.
+        # The pyfunc's message also mentions base64, which no visitor sends.
         reason = error.message.removeprefix("Row 0: the picture ")
-        raise Refused(f"{name} {reason.replace('neither base64 text nor', 'not')}.") from error
+        raise InputError(f"{name} {reason.replace('neither base64 text nor', 'not')}.") from error
+    return answer["image"][0]
 
 
-def _read_original(content, name):
-    """Return the upload as the pyfunc saw it before it took the colors away, or None."""
+def _read_original(content: bytes, name: str) -> Image.Image | None:
+    """Return the upload upright and in sRGB, or None if it cannot be decoded."""
     try:
-        with Image.open(io.BytesIO(content)) as opened:
-            opened.draft(None, (SHOWN_SIDE, SHOWN_SIDE))  # a JPEG's half or quarter, much faster
-            image = ImageOps.exif_transpose(opened)
+        opened = open_picture(content)  # inspects the EXIF before anything reads it
+        opened.draft(None, (SHOWN_SIDE, SHOWN_SIDE))  # a JPEG's half or quarter, much faster
+        image = turn_upright(opened)
         profile = image.info.get("icc_profile")
         if image.mode not in ("RGB", "CMYK"):
             image = image.convert("RGB")
-    except Exception:  # a picture may be good enough to color and too broken to compare
+    except Exception:  # the picture is colored already, only the comparison is missing
         logger.exception("%s cannot be compared with", name)
         return None
     if profile:
@@ -116,31 +114,31 @@ def _read_original(content, name):
     return image.convert("RGB")
 
 
-def _square(image):
-    """Return a picture as training saw its kind: RGB, stretched to the square."""
+def _square(image: Image.Image) -> Image.Image:
+    """Return a picture as in training: RGB, stretched to the square."""
     return image.convert("RGB").resize((IMAGE_SIZE,) * 2, Image.Resampling.LANCZOS, reducing_gap=2)
 
 
-def _drained(image):
+def _without_color(image: Image.Image) -> Image.Image:
     gray = image.convert("L")
     if image.mode == "RGBA":
         gray.putalpha(image.getchannel("A"))
     return gray
 
 
-def _save_shown(image, path):
+def _save_shown(image: Image.Image, path: Path) -> Path:
     if max(image.size) > SHOWN_SIDE:
         image = ImageOps.contain(image, (SHOWN_SIDE, SHOWN_SIDE))
     path.write_bytes(encode_picture(image, "png"))
     return path
 
 
-def _score(real, small):
-    """Return the scores of each small result, and of plain gray, against the small original."""
-    real = np.asarray(real)[np.newaxis]
+def _score(real: Image.Image, small: dict[str, Image.Image]) -> dict[str, dict[str, float]]:
+    """Score each small result, and plain gray, against the small original."""
+    levels = np.asarray(real)[np.newaxis]
     predicted = {family: np.asarray(image)[np.newaxis] for family, image in small.items()}
-    predicted["plain gray"] = color.gray_input(real, 3)
+    predicted["plain gray"] = color.gray_input(levels, 3)
     return {
-        name: evaluation.summary(evaluation.scores(real, image))
+        name: evaluation.summary(evaluation.scores(levels, image))
         for name, image in predicted.items()
     }

@@ -1,4 +1,4 @@
-"""What a stranger can ask the page for: only what the page itself asks for, from the page itself.
+"""The guard in front of Gradio: only requests of the page itself, from the page itself, pass.
 
 Gradio serves far more than one page needs: any upload, links to saved states, a proxy, an API.
 """
@@ -19,7 +19,7 @@ from colorization.limits import MAX_EVENT_BYTES, MAX_UPLOADS_BYTES, MAX_UPLOADS_
 
 LOOPBACK = ("127.0.0.1", "localhost")
 EVENT, UPLOAD = "/gradio_api/queue/join", "/gradio_api/upload"
-OPEN = {  # method -> what the page asks for; a path that ends with a slash: all below it
+OPEN = {  # method -> paths that the page requests; a slash at the end: all below it
     "GET": (
         *("/", "/theme.css", "/favicon.ico", "/assets/", "/static/", "/pictures/"),
         *("/gradio_api/heartbeat/", "/gradio_api/queue/data", "/gradio_api/upload_progress"),
@@ -30,7 +30,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
-    # Gradio's page holds scripts and styles inline, and makes functions of text for gr.HTML.
+    # Gradio has scripts and styles inline, and evaluates the JavaScript of gr.HTML.
     "Content-Security-Policy": "default-src 'self'; script-src 'self' 'unsafe-inline' "
     "'unsafe-eval'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' "
     "data:; object-src 'none'; base-uri 'self'; form-action 'none'; frame-ancestors 'none'",
@@ -38,11 +38,11 @@ HEADERS = {
 
 
 class Guard:
-    """ASGI middleware that refuses what the page does not ask for itself.
+    """ASGI middleware that refuses requests which the page does not make itself.
 
     Args:
         app: the application behind it.
-        uploads: folder of the visitors' files. It is kept below a quota, see `make_room`.
+        uploads: folder of the visitors' files, kept below a quota.
     """
 
     def __init__(self, app: ASGIApp, uploads: Path) -> None:
@@ -50,7 +50,7 @@ class Guard:
         self.uploads = uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer it with 403, 404 or 413 and a sentence."""
+        """Pass a request on, or answer it with 400, 403, 404 or 413 and a sentence."""
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
@@ -72,22 +72,22 @@ class Guard:
         await self.app(scope, receive, send_guarded)
 
     async def _check(self, scope: Scope, receive: Receive) -> Receive:
-        """Return what reads the request's body.
+        """Return the `receive` for the request's body.
 
         Raises:
-            HTTPException: the page never asks for this.
+            HTTPException: the page makes no such request.
         """
         method, path = scope["method"], scope["path"]
         if not is_open(method, path):
             raise HTTPException(404, "The page has nothing under this address.")
         if method == "GET":
             if path == "/":
-                scope["query_string"] = b""  # which would load a saved state
+                scope["query_string"] = b""  # it could load a saved state
             return receive
         if is_foreign(Headers(scope=scope)):
             raise HTTPException(403, "Another website sent this request: open the page itself.")
         if path == UPLOAD:
-            return limited(receive, make_room(self.uploads), "The uploads")
+            return limited(receive, free_space(self.uploads), "The uploads")
         request = Request(scope, limited(receive, MAX_EVENT_BYTES, "The request"))
         body = await request.body()
         check_files(body, self.uploads)
@@ -95,7 +95,7 @@ class Guard:
 
 
 def is_open(method: str, path: str) -> bool:
-    """Tell whether the page asks for this path by this method."""
+    """Tell whether the page requests this path by this method."""
     return any(
         path == each or (each.endswith("/") and each != "/" and path.startswith(each))
         for each in OPEN.get("GET" if method == "HEAD" else method, ())
@@ -126,7 +126,7 @@ def limited(receive: Receive, limit: int, what: str) -> Receive:
 
 
 def replayed(body: bytes, receive: Receive) -> Receive:
-    """Return a `receive` that gives a body which was read already, then what comes after it."""
+    """Return a `receive` that gives a body again that was read already, then what follows."""
     messages = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive_replayed() -> Message:
@@ -136,12 +136,12 @@ def replayed(body: bytes, receive: Receive) -> Receive:
 
 
 def check_files(body: bytes, uploads: Path) -> None:
-    """Check the files that an event names, by Gradio's own rule of what names a file.
+    """Check that all files in an event are uploads, by Gradio's own rule of what is a file.
 
-    Gradio would copy any of them into the uploads, and download those that are URLs.
+    Gradio would copy any local file into the uploads, and download URLs.
 
     Raises:
-        HTTPException: one is not an upload, or the body is no JSON.
+        HTTPException: a file is not an upload, or the body is not JSON.
     """
 
     def check(file: dict) -> dict:
@@ -160,12 +160,12 @@ def is_upload(path: str, uploads: Path) -> bool:
     try:
         real = Path(path).resolve()
         return real.is_relative_to(uploads.resolve()) and real.is_file()
-    except (OSError, ValueError, RuntimeError):  # too long a name, a zero byte, a circle of links
+    except (OSError, ValueError, RuntimeError):  # too long a name, a zero byte, a loop of links
         return False
 
 
-def make_room(uploads: Path) -> int:
-    """Delete old uploads, and return how many bytes new ones may take."""
+def free_space(uploads: Path) -> int:
+    """Delete old uploads; return how many bytes are left of the quota."""
     now, used = time.time(), 0
     for path in uploads.rglob("*"):
         try:
@@ -174,6 +174,6 @@ def make_room(uploads: Path) -> int:
                 path.unlink()
             else:
                 used += status.st_size
-        except OSError:  # another request deletes old ones too
+        except OSError:  # deleted by another request
             continue
     return max(0, MAX_UPLOADS_BYTES - used)

@@ -46,12 +46,12 @@ def test_a_color_between_others_is_shared_among_them_and_one_out_of_reach_is_the
 
 
 def test_the_likely_color_is_the_certain_one_and_leans_to_the_likelier_of_two():
-    def color(**probabilities):
+    def likely(**probabilities):
         return np.asarray(likely_color(scores(**probabilities)))[0, 0, 0] * color.HALF_RANGE
 
-    np.testing.assert_allclose(color(at_20_10=1.0), (20, 10), atol=1e-3)
-    np.testing.assert_allclose(color(at_20_0=0.5, at_0_40=0.5), (10, 20), atol=1e-3)
-    blue, red = color(at_20_0=0.7, at_0_40=0.3)
+    np.testing.assert_allclose(likely(at_20_10=1.0), (20, 10), atol=1e-3)
+    np.testing.assert_allclose(likely(at_20_0=0.5, at_0_40=0.5), (10, 20), atol=1e-3)
+    blue, red = likely(at_20_0=0.7, at_0_40=0.3)
     assert 14 < blue < 20 and 0 < red < 12  # the plain mean would be (14, 12)
     np.testing.assert_allclose(
         np.asarray(likely_color(np.zeros((1, 2, 2, len(COLORS))))), 0, atol=1e-6

@@ -1,4 +1,4 @@
-"""U-Nets around known encoders: what these begin with, and what of them learns."""
+"""U-Nets around pretrained encoders: what these begin with, and what of them learns."""
 
 import dataclasses
 import functools
@@ -155,7 +155,7 @@ def test_chroma_comes_at_a_quarter_of_the_size_and_rgb_at_all_of_it(head, layer,
 
 
 @pytest.mark.parametrize(("head", "layer_count"), [("histogram", 4), ("chroma", 4), ("rgb", 5)])
-def test_chroma_of_a_quarter_of_the_size_is_judged_at_half_of_it(head, layer_count):
+def test_the_discriminator_sees_chroma_of_a_quarter_of_the_size_at_half_of_it(head, layer_count):
     discriminator = build.build(small("pix2pix_efficientnet", head=head), 32).trainer.discriminator
     convolutions = [e for e in discriminator.layers if isinstance(e, keras.layers.Conv2D)]
     assert len(convolutions) == layer_count
@@ -164,11 +164,11 @@ def test_chroma_of_a_quarter_of_the_size_is_judged_at_half_of_it(head, layer_cou
 def test_batches_are_not_normalized_where_that_would_hide_how_dull_they_are():
     trainer = build.build(small("pix2pix_efficientnet"), 32).trainer
     gray, real = color.gray_input(RGB, 3), color.to_signed(RGB.astype("float32"))
-    judged = trainer.discriminator([gray, real], training=True)
+    logits = trainer.discriminator([gray, real], training=True)
     alone = [
         trainer.discriminator([gray[i : i + 1], real[i : i + 1]], training=True) for i in range(4)
     ]
-    np.testing.assert_allclose(judged, np.concatenate(alone), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(logits, np.concatenate(alone), rtol=1e-3, atol=1e-5)
 
 
 def test_an_encoder_without_weights_learns_all_of_them():
@@ -193,7 +193,7 @@ def test_what_is_kept_needs_no_file_and_has_the_same_weights(variant, encoder, m
 
 
 def test_imagenet_s_weights_for_efficientnet_fit_what_pictures_look_like(splits):
-    """Each normalization finds about the means that it has learnt: no array is in a wrong place."""
+    """Each normalization finds about the means that it learned: no array is in a wrong place."""
     colorizer = build.build(small("naive_efficientnet", encoder_weights="imagenet"), 128).colorizer
     # Where channels are widened again, gray pictures have other means than those in color.
     normalizations = [
@@ -259,13 +259,13 @@ def test_a_file_that_is_not_there_is_refused_by_name(
 DOWNLOAD = """
 import dataclasses, sys
 from keras.src.applications import mobilenet_v2
-from colorization import models
 from colorization.config import VARIANTS
+from colorization.models import build
 
 mobilenet_v2.BASE_WEIGHT_PATH = sys.argv[1]
 config = dataclasses.replace(VARIANTS["pix2pix_efficientnet"], encoder="mobilenet", filters=4)
 try:
-    layer = models.build(config, 128).trainer.generator.get_layer("Conv1")
+    layer = build.build(config, 128).trainer.generator.get_layer("Conv1")
     print("kernel:", layer.get_weights()[0].sum())
 except ValueError as error:
     print(error)
@@ -302,4 +302,4 @@ def test_imagenet_s_weights_are_downloaded_once(tmp_path):
     assert "kernel:" in first, first
     assert float(first.split("kernel:")[1]) == pytest.approx(expected, rel=1e-4)
     assert build("home").split("kernel:")[1] == first.split("kernel:")[1]  # the server is gone
-    assert "`none` learns them from nothing" in build("other")
+    assert "`none` trains it from scratch" in build("other")

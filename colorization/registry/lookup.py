@@ -1,0 +1,248 @@
+"""Finds runs and models of this project in MLflow's store."""
+
+import argparse
+import logging
+import tempfile
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import mlflow
+import numpy as np
+from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from colorization import evaluation
+from colorization.address import redacted, shown
+from colorization.config import PRECISIONS, VARIANTS, Config, from_arguments
+from colorization.errors import GateError
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+
+logger = logging.getLogger(__name__)
+
+
+class Candidate(NamedTuple):
+    """A training run and the model that it logged."""
+
+    run: Run
+    model_uri: str
+
+    @property
+    def family(self) -> str:
+        """`naive` or `pix2pix`."""
+        return self.run.data.tags["family"]
+
+    @property
+    def criterion(self) -> evaluation.Criterion:
+        """The metric that decides in this family."""
+        return evaluation.CRITERIA[self.family]
+
+    @property
+    def digest(self) -> str:
+        """Of the pictures that it was trained and tested on."""
+        return self.run.data.tags["dataset_digest"]
+
+    @property
+    def painted(self) -> bool:
+        """Whether it was tested on painted birds, and trained on them if it was trained here."""
+        return self.run.data.tags["data_kind"] == "painted"
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether it was tested by today's criterion; runs of earlier releases may not be."""
+        return f"test_{self.criterion.metric}" in self.run.data.metrics
+
+    def score(self, baseline: str = "") -> float:
+        """Return the criterion on the test pictures, of the model or of `_gray`."""
+        return self.run.data.metrics[f"test_{self.criterion.metric}{baseline}"]
+
+
+class Colorize(Protocol):
+    """A function of gray levels, float32 (N, S, S, channels), to RGB levels (N, S, S, 3)."""
+
+    channels: int
+
+    def __call__(self, grays: np.ndarray, /) -> np.ndarray:
+        """Color pictures."""
+
+
+def model_name(family: str) -> str:
+    """Return the name of a family's registered model."""
+    return f"bird-colorizer-{family}"
+
+
+def champion_uri(family: str) -> str:
+    """Return the address of a family's champion, whichever version that is."""
+    return f"models:/{model_name(family)}@{CHAMPION}"
+
+
+def has_model(run: Run) -> bool:
+    """Tell whether a run has logged a model that was not deleted since."""
+    model_id = _model_id(run)
+    if model_id is None:
+        return False
+    try:
+        mlflow.get_logged_model(model_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return False
+    return True
+
+
+def candidate_of(run: Run) -> Candidate:
+    """Return a run that has a model together with the model's address."""
+    return Candidate(run, f"models:/{_model_id(run)}")
+
+
+def candidate_of_version(version: ModelVersion) -> Candidate:
+    """Return what was registered as a version."""
+    return Candidate(mlflow.get_run(str(version.run_id)), str(version.source))
+
+
+def _model_id(run: Run) -> str | None:
+    models = run.outputs.model_outputs if run.outputs else None
+    return models[0].model_id if models else None
+
+
+def best(candidates: list[Candidate]) -> Candidate:
+    """Return the best of candidates of one family, by its criterion."""
+    criterion = candidates[0].criterion
+    return criterion.best(candidates, lambda each: (each.score(), each.run.info.run_id))
+
+
+def find(run_id: str) -> Candidate:
+    """Return the candidate of a finished training run.
+
+    Raises:
+        GateError: there is no such run, or it has not finished, or it has no model.
+    """
+    try:
+        run = mlflow.get_run(run_id)
+    except MlflowException as error:
+        raise GateError(f"No such run. Expected its id. Received: {shown(run_id)!r}") from error
+    ours = {"family", "dataset_digest", "mlflow.note.content"} <= set(run.data.tags)
+    state = run.info.status, run.info.lifecycle_stage
+    with_model = has_model(run)
+    if state != ("FINISHED", "active") or not ours or not with_model:
+        raise GateError(
+            "The run cannot be served. Expected a finished training of this project with a model. "
+            f"Received: run_id={run_id!r}, status={' '.join(state)}, model={with_model}"
+        )
+    return candidate_of(run)
+
+
+def resolve(model: str) -> Candidate:
+    """Return the candidate that a model's name stands for.
+
+    Args:
+        model: `models:/...`, the id of a finished training run, or a family: its champion.
+
+    Raises:
+        GateError: there is no such model, or it is not of this project.
+    """
+    if model in evaluation.CRITERIA:
+        model = champion_uri(model)
+    if not model.startswith("models:/"):
+        return find(model)
+    try:
+        found = mlflow.models.get_model_info(model)
+        candidate = Candidate(mlflow.get_run(found.run_id), found.model_uri)
+    except MlflowException as error:
+        reason = redacted(error.message, mlflow.get_tracking_uri()).rstrip(".")
+        raise GateError(
+            f"{reason}. Expected `models:/...`, a finished run's id, or naive or pix2pix, whose "
+            f"champion `mlflow run . -e naive_deep` or `-e pix2pix` makes. Received: {model=}"
+        ) from error
+    if "family" not in candidate.run.data.tags:
+        raise GateError(f"Not a model of this project. Received: model={model!r}")
+    return candidate
+
+
+def find_best(family: str) -> Candidate:
+    """Return the best finished run of a family, by its criterion.
+
+    Only runs on the same pictures are compared: on photographs if there are any, and of several
+    sets on the one that was used last.
+
+    Raises:
+        GateError: the family is unknown, or has no finished run that today's criterion knows.
+    """
+    if family not in evaluation.CRITERIA:
+        known = " or ".join(evaluation.CRITERIA)
+        raise GateError(f"Unknown family. Expected {known}. Received: best={family!r}")
+    experiments = [each.experiment_id for each in mlflow.search_experiments()]
+    query = f"tags.family = '{family}' and attributes.status = 'FINISHED'"
+    runs = mlflow.search_runs(experiments, query, output_format="list")  # the latest first
+    found = [candidate_of(run) for run in runs if has_model(run) and "data" in run.data.tags]
+    candidates = [each for each in found if each.is_scored]
+    if found and not candidates:
+        raise GateError(
+            f"No finished run was tested by {evaluation.CRITERIA[family].metric}, which earlier "
+            f"releases did not know: train again. Received: best={family!r}"
+        )
+    if not candidates:
+        raise GateError(
+            "There is nothing to choose from. Expected a finished run of the family: train one "
+            f"with `mlflow run . -e ...` first. Received: best={family!r}"
+        )
+    latest = min(candidates, key=lambda each: each.painted)
+    equal = [each for each in candidates if each.digest == latest.digest]
+    logger.info(
+        "best=%s: compared %d finished runs on `%s` (digest %s) by test %s, left out %d on others",
+        family,
+        len(equal),
+        latest.run.data.tags["data"],
+        latest.digest[:8],
+        latest.criterion.metric,
+        len(candidates) - len(equal),
+    )
+    return best(equal)
+
+
+def find_champion(family: str) -> tuple[ModelVersion, Candidate] | None:
+    """Return the version that serves a family and its candidate, or None."""
+    client = mlflow.MlflowClient()
+    for model in client.search_registered_models(f"name = '{model_name(family)}'"):
+        if CHAMPION in model.aliases:
+            version = client.get_model_version(model.name, model.aliases[CHAMPION])
+            return version, candidate_of_version(version)
+    return None
+
+
+def load_colorizer(model_uri: str) -> Colorize:
+    """Return the network of a logged or registered model as a function of arrays."""
+    from colorization.models.export import (
+        load_onnx,  # imports Keras, which the web page never needs
+    )
+
+    with tempfile.TemporaryDirectory() as folder:
+        model = mlflow.artifacts.download_artifacts(model_uri, dst_path=folder)
+        (onnx,) = Path(model).rglob("*.onnx")
+        return load_onnx(onnx)
+
+
+def find_finished(config: Config, digest: str, experiment_id: str) -> Candidate | None:
+    """Return the latest finished run of the same config on the same pictures, or None."""
+    query = (
+        f"tags.variant = '{config.variant}' and tags.dataset_digest = '{digest}' "
+        "and attributes.status = 'FINISHED'"
+    )
+    tested = {f"test_{name}" for name in evaluation.SCORES_TOGETHER}  # earlier releases: not all
+    for run in mlflow.search_runs([experiment_id], query, output_format="list"):
+        if config_of(run) == config and tested <= set(run.data.metrics) and has_model(run):
+            return candidate_of(run)
+    return None
+
+
+def config_of(run: Run) -> Config | None:
+    """Return the config that a run was trained with, or None if today's fields cannot state it."""
+    if run.data.params.get("start_from", "").strip("'"):
+        return None
+    try:  # `mlflow run -P` logs texts as they were typed: 2e-4
+        # Runs from before there was a choice of precision had the default.
+        arguments = argparse.Namespace(**{"precision": PRECISIONS[0]} | run.data.params)
+        return from_arguments(VARIANTS[run.data.tags["variant"]], arguments)
+    except (AttributeError, ValueError):
+        return None

@@ -1,0 +1,185 @@
+"""Scores of several models on the same pictures, and their log."""
+
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from mlflow.data.code_dataset_source import CodeDatasetSource
+from mlflow.data.meta_dataset import MetaDataset
+from tqdm import tqdm
+
+from colorization import color, evaluation, report
+from colorization.config import VARIANTS
+from colorization.data import manifest
+from colorization.data.sources import Source
+from colorization.registry import lookup
+from colorization.registry.lookup import Candidate, Colorize
+from serve.evaluation.holdout import SCORED, SHOWN, Pictures
+
+BATCH = 16  # pictures, as in a training's test: the sums are the same to the last bit
+SHOWN_ROWS = 24
+TTA = "_tta"
+
+
+def label(candidates: Iterable[Candidate]) -> dict[str, Candidate]:
+    """Return the models by label, each once.
+
+    A label is the variant, with its head if that is not the variant's own, and with the run if two
+    models would have the same label.
+    """
+    found = list({candidate.model_uri: candidate for candidate in candidates}.values())
+    labels = [_variant(candidate.run) for candidate in found]
+    return {
+        f"{label}_{candidate.run.info.run_id[:8]}" if labels.count(label) > 1 else label: candidate
+        for label, candidate in zip(labels, found, strict=True)
+    }
+
+
+def _variant(run: mlflow.entities.Run) -> str:
+    variant = run.data.tags["variant"]
+    own = VARIANTS[variant].head if variant in VARIANTS else "chroma"  # an imported network
+    head = run.data.params.get("head", own).strip("'")
+    return variant if head == own else f"{variant}_{head}"
+
+
+def color_all(colorizers: Mapping[str, Colorize], real: np.ndarray) -> dict[str, np.ndarray]:
+    """Color pictures by each model, uint8 RGB; under its label, and with TTA as label + `_tta`.
+
+    Args:
+        colorizers: by label.
+        real: RGB levels, uint8 (N, S, S, 3).
+    """
+    colored = {}
+    for label, colorize in colorizers.items():
+        gray = color.gray_input(real, colorize.channels)
+        straight, mirrored = colorize(gray), colorize(gray[:, :, ::-1])[:, :, ::-1]
+        colored[label] = color.to_uint8(straight)
+        colored[label + TTA] = color.to_uint8((straight + mirrored) / 2)
+    return colored
+
+
+def score(colorizers: Mapping[str, Colorize], pictures: Pictures) -> pd.DataFrame:
+    """Score every model and both baselines on every color picture.
+
+    Returns:
+        A row for each picture and model: path, species, model, and the columns of
+        `evaluation.scores`; empty if there are no color pictures.
+    """
+    scored, tables = pictures.of(SCORED), []
+    total = len(scored) * (2 * len(colorizers) + len(evaluation.BASELINES))
+    with tqdm(total=total, desc="Scoring", unit="", mininterval=0.5, disable=not total) as bar:
+        for start in range(0, len(scored), BATCH):
+            chosen = scored[start : start + BATCH]
+            real = pictures.images[chosen]
+            colored = color_all(colorizers, real)
+            colored |= evaluation.baselines(color.luma(real), pictures.chroma)
+            for name, predicted in colored.items():
+                table = evaluation.scores(real, predicted)
+                table.insert(0, "path", [pictures.rows[index].path for index in chosen])
+                table.insert(1, "species", [pictures.rows[index].species for index in chosen])
+                table.insert(2, "model", name)
+                tables.append(table)
+                bar.update(len(chosen))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def summarize(table: pd.DataFrame, by: Sequence[str] = ("model",)) -> pd.DataFrame:
+    """Average the table of `score` over the pictures of each group, in the order of appearance."""
+    rows = []
+    for names, group in table.groupby(list(by), sort=False):
+        keys = dict(zip(by, names, strict=True))
+        rows.append(keys | {"pictures": len(group)} | evaluation.summary(group))
+    return pd.DataFrame(rows)
+
+
+def log(models: Mapping[str, Candidate], source: Source, pictures: Pictures) -> str:
+    """Score models and log all of it to the active run; return the note, Markdown."""
+    colorizers = {
+        label: lookup.load_colorizer(candidate.model_uri) for label, candidate in models.items()
+    }
+    _log_inputs(models, source, pictures)
+    table = score(colorizers, pictures)
+    note = pictures.summary()
+    if len(table):
+        means = summarize(table)
+        for row in means.to_dict("records"):
+            mlflow.log_metrics({f"{name}/{row['model']}": row[name] for name in evaluation.SCORES})
+        mlflow.log_table(means, "models.json")
+        by_species = table.sort_values("species", kind="stable")
+        mlflow.log_table(summarize(by_species, ("species", "model")), "species.json")
+        mlflow.log_table(table, "pictures.json")
+        mlflow.log_figure(_scored_sheet(colorizers, pictures, table), "pictures.png")
+        note += f"\n\n{_as_markdown(means)}\n\nMean chroma is that of {pictures.chroma_source}."
+    if pictures.of(SHOWN):
+        mlflow.log_figure(_shown_sheet(colorizers, pictures), "gray_pictures.png")
+    runs = "\n".join(
+        f"- {label}: run `{candidate.run.info.run_id}`, `{candidate.model_uri}`"
+        for label, candidate in models.items()
+    )
+    mlflow.set_tag("mlflow.note.content", f"On `{source.name}`. {note}\n\n{runs}\n")
+    return note
+
+
+def _log_inputs(models: Mapping[str, Candidate], source: Source, pictures: Pictures) -> None:
+    """Log which models are evaluated on which pictures."""
+    for label, candidate in models.items():
+        mlflow.log_params({f"{label}_run_id": candidate.run.info.run_id})
+        mlflow.log_params({f"{label}_model": candidate.model_uri})
+    for split in (SCORED, SHOWN):
+        mlflow.log_metric(f"pictures_{split}", len(pictures.of(split)))
+    mlflow.log_metric("pictures_left_out", sum(bool(row.reason) for row in pictures.rows))
+    mlflow.set_tags({"data": source.name, "data_kind": source.kind, "evaluated": ",".join(models)})
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "manifest.csv")
+        manifest.write(path, pictures.rows)
+        mlflow.log_artifact(str(path), "data")
+        digest = manifest.digest(path)
+    origin = CodeDatasetSource({"uri": source.uri, "manifest": "data/manifest.csv"})
+    dataset = MetaDataset(origin, source.name, digest)  # type: ignore[abstract]  # as MLflow does
+    mlflow.log_input(dataset, context="evaluation")
+
+
+def _as_markdown(means: pd.DataFrame) -> str:
+    rows = [[_title(row["model"]), *evaluation.cells(row)] for row in means.to_dict("records")]
+    return report.table(["", *evaluation.headings()], rows)
+
+
+def _title(name: str) -> str:
+    return evaluation.BASELINES.get(name) or name.replace(TTA, " with TTA")
+
+
+def _scored_sheet(
+    colorizers: Mapping[str, Colorize], pictures: Pictures, table: pd.DataFrame
+) -> Figure:
+    """Draw scored pictures from the best to the worst: gray, by each model, and real."""
+    scores = table.pivot(index="path", columns="model", values="delta_e")
+    order = scores[list(colorizers)].mean(axis=1).sort_values().index
+    paths = report.spread(order)
+    index_of = {row.path: index for index, row in enumerate(pictures.rows)}
+    chosen = [index_of[path] for path in paths]
+    captions = []
+    for path in paths:
+        species = pictures.rows[index_of[path]].species.replace("_", " ")
+        errors = [f"\u0394E {scores.loc[path, name]:.1f} {name}" for name in ("gray", *colorizers)]
+        captions.append("\n".join([species or path, *errors]))
+    title = f"{len(chosen)} of {len(order)} scored pictures, from the best to the worst"
+    real = pictures.images[chosen]
+    return report.sheet(real, _columns(colorizers, real), captions, title)
+
+
+def _shown_sheet(colorizers: Mapping[str, Colorize], pictures: Pictures) -> Figure:
+    """Draw gray pictures, as they are and by each model."""
+    shown = pictures.of(SHOWN)
+    chosen = shown[:SHOWN_ROWS]
+    title = f"{len(chosen)} of {len(shown)} gray pictures, whose real colors are unknown"
+    captions = [pictures.rows[index].path.replace("/", "/\n") for index in chosen]
+    images = pictures.images[chosen]
+    return report.sheet(images, _columns(colorizers, images), captions, title, truth=False)
+
+
+def _columns(colorizers: Mapping[str, Colorize], real: np.ndarray) -> dict[str, np.ndarray]:
+    return {_title(name): batch for name, batch in color_all(colorizers, real).items()}
