@@ -2,7 +2,7 @@
 
 import os
 import re
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 _ADDRESS = re.compile(r"\s*([a-z][a-z0-9+.-]*)://(.*?)\s*", re.IGNORECASE | re.DOTALL)
 _IN_TEXT = re.compile(r"[a-z][a-z0-9+.-]*://[^\s'\"<>()]*[^\s'\"<>().,:;]", re.IGNORECASE)
@@ -55,21 +55,15 @@ def redacted(text: object, *urls: str) -> str:
     return _QUERY_IN_TEXT.sub(r"\1", message)
 
 
-def separate_credentials() -> None:
-    """Move user and password from MLFLOW_TRACKING_URI to MLflow's own variables for them.
+def silence_links() -> None:
+    """Keep MLflow from printing the address of each run if the tracking URI has secrets in it.
 
-    MLflow prints the URI with the link to a run, and quotes it in errors. Call this before MLflow
-    is used. Only http(s) URIs are changed.
+    User and password stay in the URI. From variables of their own, MLflow would record the user
+    with each run, and a user may be a token.
     """
-    try:
-        parts = urlsplit(os.environ.get("MLFLOW_TRACKING_URI", ""))
-    except ValueError:
-        return
-    if parts.scheme in ("http", "https") and parts.username:
-        os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
-        os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password or "")
-        bare = parts._replace(netloc=parts.netloc.rpartition("@")[2])
-        os.environ["MLFLOW_TRACKING_URI"] = bare.geturl()
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if shown(uri) != uri:
+        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
 
 
 def _secrets(url: str) -> set[str]:

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 import psutil
 
-from colorization.address import redacted, separate_credentials
+from colorization.address import redacted, silence_links
 from colorization.errors import Failure
 
 REFUSED = 2  # the exit status of what could not be done
@@ -108,7 +108,7 @@ def entry_point(
         def main(argv: Sequence[str] | None = None) -> int:
             arguments = parse(argv)
             start()
-            separate_credentials()
+            silence_links()
             try:
                 return body(arguments) or 0
             except KeyboardInterrupt:

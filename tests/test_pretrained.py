@@ -689,7 +689,14 @@ def test_no_secret_of_an_address_is_logged_or_stored_by_an_import(
     assert [secret for secret in SECRETS if secret.encode() in known] == []
 
 
-@pytest.mark.parametrize("naive", ["{url}/none?Signature=sign4ture", "http://robin-user:s3cret/a?"])
+@pytest.mark.parametrize(
+    "naive",
+    [
+        "{url}/none?Signature=sign4ture",
+        "http://robin-user:s3cret/a?",
+        "http://robin-user:s3cret@a\u2100b/c",
+    ],
+)
 def test_no_secret_of_an_address_stands_in_a_refusal(naive, server, empty_cache, tmp_path):
     address = server.url.replace("://", "://robin-user:s3cret@")
     status, output = call(f"sqlite:///{tmp_path}/mlflow.db", naive=naive.format(url=address))

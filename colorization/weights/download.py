@@ -85,7 +85,12 @@ def _origin(reference: str) -> tuple[str, Callable[[Path], None]]:
     if re.fullmatch("[0-9a-f]{32}", reference):
         return f"run-{reference}", lambda folder: _bring_from_run(folder, reference)
     if re.match("https?://", reference):
-        drive_id, _ = parse_url(reference)
+        try:
+            drive_id, _ = parse_url(reference)
+        except ValueError:  # whose words quote the password
+            raise ValueError(
+                f"This is no address. Expected an http(s) URL. Received: {shown(reference)!r}"
+            ) from None
         # The id becomes the name of a folder: `../` in an address must not lead out of the cache.
         if not drive_id or not re.fullmatch(r"[-\w]{10,}", drive_id):
             key = hashlib.sha256(reference.encode()).hexdigest()[:16]
