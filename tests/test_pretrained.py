@@ -510,12 +510,12 @@ def test_a_small_file_of_a_large_network_is_refused_before_it_is_built(config, m
 def test_a_file_that_unfolds_is_refused_before_its_numbers_are_read(tmp_path, naive_h5):
     small = model(layer("ReLU", "relu", "in"))
     write_keras(tmp_path / "sparse.keras", small, weights=(10**6, 10**6))
-    with pytest.raises(ValueError, match="unfolds.*at most 1048576 bytes: 20 times.*weights"):
+    with pytest.raises(ValueError, match="unpacks.*at most 1048576 bytes: 20 times.*weights"):
         safe_keras.load(tmp_path / "sparse.keras")
     write_keras(tmp_path / "zip.keras", small)
     with zipfile.ZipFile(tmp_path / "zip.keras", "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("other", bytes(2**25))
-    with pytest.raises(ValueError, match="unfolds.*bytes of unpacked"):
+    with pytest.raises(ValueError, match="unpacks.*bytes of unpacked"):
         download.fetch(str(tmp_path / "zip.keras"))
 
 
@@ -525,7 +525,7 @@ def test_weights_that_a_file_lists_again_and_again_are_refused(tmp_path, naive_h
         group = file["model_weights/tint"]
         group["large"] = np.ones(10**5, "float32")
         group.attrs["weight_names"] = [b"large"] * 1000
-    with pytest.raises(ValueError, match="unfolds.*as often as they are listed"):
+    with pytest.raises(ValueError, match="unpacks.*as often as they are listed"):
         safe_keras.load(tmp_path / "listed.h5")
 
 
