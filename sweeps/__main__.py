@@ -115,7 +115,7 @@ def run(
         logger.info("study %s in %s, MLflow run %s", name, storage.shown, run_id)
         common = {"spec": spec, "splits": splits, "data": arguments.data}
         objective = functools.partial(run_trial, **common, parent_run_id=run_id)
-        with parent_run.killed_if_stopped(study):
+        with parent_run.killed_if_stopped(study, run_id):
             ended = search.search(study, spec, turn, objective, arguments.trials, deadline)
         if not ended:
             logger.info("the time is over; other processes go on, the last of them will conclude")

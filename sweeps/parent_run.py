@@ -65,7 +65,7 @@ def open_parent(
 
 
 @contextlib.contextmanager
-def killed_if_stopped(study: optuna.Study) -> Iterator[None]:
+def killed_if_stopped(study: optuna.Study, run_id: str) -> Iterator[None]:
     """On an exception, end the study's run as KILLED, unless another process is at work."""
     try:
         yield
@@ -73,11 +73,11 @@ def killed_if_stopped(study: optuna.Study) -> Iterator[None]:
         raise  # of a server that is gone: to report the end would take minutes
     except BaseException:
         others = []
-        with contextlib.suppress(StorageInternalError):
+        with contextlib.suppress(StorageInternalError):  # it may be what is away
             others = running(study)
         if not others:
             with contextlib.suppress(*OUTAGES):
-                mlflow.MlflowClient().set_terminated(study.user_attrs["run_id"], "KILLED")
+                mlflow.MlflowClient().set_terminated(run_id, "KILLED")
         raise
 
 
