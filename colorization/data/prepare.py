@@ -19,6 +19,7 @@ from colorization.data.listing import list_images
 from colorization.data.manifest import Row
 from colorization.data.photograph import IMAGE_SIZE, Photograph, read
 from colorization.data.sources import Source
+from colorization.process import printable
 
 logger = logging.getLogger(__name__)
 
@@ -194,7 +195,7 @@ def _check(rows: Sequence[Row], source: Source) -> None:
     """Log what is left out; raise a ValueError if the rest cannot be trained and tested on."""
     left_out = [row for row in rows if row.reason]
     if left_out:
-        named = "; ".join(f"{row.path} ({row.reason})" for row in left_out[:_NAMED])
+        named = "; ".join(f"{printable(row.path)} ({row.reason})" for row in left_out[:_NAMED])
         more = f"; and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
         logger.warning("Left out %d of %d pictures: %s%s", len(left_out), len(rows), named, more)
     usable = len(rows) - len(left_out)
