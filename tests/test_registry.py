@@ -146,7 +146,7 @@ def test_a_champion_of_other_pictures_is_scored_again_on_the_candidate_s(
     tinted = color.join(color.luma(real), evaluation.mean_chroma(photographs.test.images))
     expected = evaluation.summary(evaluation.scores(real, tinted))["delta_e"]
     candidate = log_candidate(other_photographs, 1.0)
-    with caplog.at_level(logging.INFO, "serve"):
+    with caplog.at_level(logging.INFO, "colorization"):
         version, _ = promotion.register(candidate)
     (line,) = [text for text in caplog.messages + [version.tags["gate"]] if "champion" in text]
     against = float(line.split("against ")[1].split(" ")[0].rstrip(","))
@@ -199,7 +199,7 @@ def test_best_compares_equal_pictures_only_and_photographs_first(
     best = log_candidate(photographs, 0.9)
     log_candidate(photographs, 0.5)
     log_candidate(painted, 0.5)
-    with caplog.at_level(logging.INFO, "serve"):
+    with caplog.at_level(logging.INFO, "colorization"):
         found = lookup.find_best("naive")
     assert found.run.info.run_id == best.run.info.run_id
     assert f"compared 3 finished runs on `{photographs.name}`" in caplog.text
