@@ -22,17 +22,27 @@ def shown(url: str) -> str:
 
     Args:
         url: an address of a server, a database or a file; a text without `://` (a path, an id of
-            Google Drive) is returned as it is.
+            Google Drive) is returned as it is, unless a user and a host seem to stand in it.
     """
     found = _ADDRESS.fullmatch(url)
     if not found:
-        return url
+        return _shown_broken(url)
     scheme, rest = found.groups()
     before, _, after = rest.rpartition("@")
     place = _QUERY.split(after, maxsplit=1)[0]
     if _QUERY.search(before) or not _HOSTS.fullmatch(place.split("/")[0]):
         return f"{scheme}://..."
     return f"{scheme}://{place}"
+
+
+def _shown_broken(text: str) -> str:
+    """Shorten what may be an address without its slashes: `user:password@host`, `//user@host`."""
+    before, _, _ = text.rpartition("@")
+    if before.startswith(("models:/", "runs:/", "file:")):  # the `@` is an alias's, or a path's
+        return text
+    if before.startswith("//"):
+        return "//..."
+    return f"{before.partition(':')[0]}:..." if ":" in before else text
 
 
 def redacted(text: object, *urls: str) -> str:
@@ -44,6 +54,9 @@ def redacted(text: object, *urls: str) -> str:
             by `shown`.
     """
     message = str(text)
+    for url in urls:
+        if shown(url) != url and not _ADDRESS.fullmatch(url):
+            message = message.replace(url, shown(url)).replace(repr(url)[1:-1], shown(url))
     for url in filter(_ADDRESS.fullmatch, urls):
         for quoted in (url, repr(url)[1:-1]):
             message = message.replace(quoted, shown(url))

@@ -13,6 +13,8 @@ MAX_UPLOADS_BYTES = 2048 * MIB
 """Most bytes of all uploads that the page keeps."""
 MAX_UPLOADS_SECONDS = 3600
 """How long the page keeps an upload."""
+MAX_RESULTS_BYTES = 2048 * MIB
+"""Most bytes of all results that the page keeps."""
 MAX_EVENT_BYTES = MIB
 """Most bytes of one event of the page, such as a move of a slider."""
 MAX_PICTURES_AT_ONCE = 20

@@ -46,7 +46,8 @@ def printable(text: str) -> str:
 
 
 def _printable_lines(text: str) -> str:
-    return "\n".join(map(printable, text.split("\n")))
+    """Indent each line: a message with a line break cannot look like a line of its own."""
+    return "\n".join(f"  {printable(line)}" for line in text.split("\n"))
 
 
 class _Formatter(logging.Formatter):

@@ -69,7 +69,7 @@ EXIF_ORIENTATION = 0x0112
 
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+")  # Pillow's
 # Types of TIFF tags. Each number becomes an object; bytes and text stay together.
-_INTEGERS = {3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
+_INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
 _OTHERS = {5: 8, 10: 8, 11: 4, 12: 8}  # rational and float, and their bytes
 _BYTES = {1: 1, 2: 1, 7: 1}
 _SIZES = {kind: struct.calcsize("=" + code) for kind, code in _INTEGERS.items()} | _OTHERS | _BYTES
@@ -361,6 +361,15 @@ def blend(picture: Picture, chroma: np.ndarray) -> Image.Image:
     return blended
 
 
+def require_webp(image: Image.Image) -> None:
+    """Raise a PictureError if libwebp would take gigabytes to write a picture with transparency."""
+    if image.mode == "RGBA" and math.prod(image.size) > MAX_CLEAR_WEBP_PIXELS:
+        raise PictureError(
+            "is too large for a webp with transparency, above the limit of "
+            f"{MAX_CLEAR_WEBP_PIXELS} pixels"
+        )
+
+
 def encode_picture(image: Image.Image, format: str) -> bytes:
     """Encode a picture; JPEG has no alpha, so there it is laid on white.
 
@@ -368,11 +377,8 @@ def encode_picture(image: Image.Image, format: str) -> bytes:
         PictureError: the format cannot hold a picture this wide or high, or libwebp would take
             gigabytes for its alpha.
     """
-    if format == "webp" and image.mode == "RGBA" and math.prod(image.size) > MAX_CLEAR_WEBP_PIXELS:
-        raise PictureError(
-            "is too large for a webp with transparency, above the limit of "
-            f"{MAX_CLEAR_WEBP_PIXELS} pixels"
-        )
+    if format == "webp":
+        require_webp(image)
     if format == "jpeg" and image.mode == "RGBA":
         opaque = Image.new("RGB", image.size, "white")
         opaque.paste(image, mask=image.getchannel("A"))

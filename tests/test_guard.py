@@ -135,6 +135,7 @@ def test_only_known_names_are_served_and_no_other_website_may_read_or_write(serv
     foreign = (
         {"Origin": "http://evil.example"},
         {"Origin": "null"},
+        {"Origin": "http://["},
         {"Origin": "http://127.0.0.1:1"},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
@@ -236,7 +237,10 @@ def test_an_event_above_its_limit_is_refused(server):
     url, _ = server
     event = event_of(url, []) | {"filler": "x" * limits.MAX_EVENT_BYTES}
     answer = requests.post(url + guard.EVENT, json=event)
-    assert (answer.status_code, answer.text) == (413, "The request must stay below 1 MB for now.")
+    assert (answer.status_code, answer.text) == (
+        413,
+        f"The request must stay below {limits.MAX_EVENT_BYTES} bytes.",
+    )
     for body in (b"no json", b"[" * 500_000):
         assert requests.post(url + guard.EVENT, data=body).status_code == 400
 
@@ -273,25 +277,49 @@ def test_gradio_itself_takes_nothing_but_uploads(page_here, tmp_path, monkeypatc
 
 
 @slow
-def test_uploads_above_their_quota_are_refused(page_here, monkeypatch):
+def test_the_oldest_uploads_make_room_and_those_on_their_way_count(page_here, monkeypatch):
     page, url = page_here
     monkeypatch.setattr(guard, "MAX_UPLOADS_BYTES", 3 * limits.MIB)
-    upload = {"files": ("bird.png", bytes(2 * limits.MIB))}
-    assert requests.post(url + guard.UPLOAD, files=upload).ok
-    answer = requests.post(url + guard.UPLOAD, files=upload)
-    assert answer.status_code == 413 and "The uploads must stay below" in answer.text
+    first, second = (
+        requests.post(url + guard.UPLOAD, files={"files": (name, bytes(2 * limits.MIB))})
+        for name in ("first.png", "second.png")
+    )
+    assert first.ok and second.ok
+    kept = [path.name for path in page.uploads.rglob("*") if path.is_file()]
+    assert kept == ["second.png"]
+    answer = requests.post(url + guard.UPLOAD, files={"files": ("c.png", bytes(4 * limits.MIB))})
+    assert (answer.status_code, answer.text) == (413, "All uploads must stay below 3 MB.")
+    chunked = requests.post(url + guard.UPLOAD, data=iter([b"x"]))
+    assert (chunked.status_code, chunked.text) == (411, "An upload must state its size.")
+    with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as slow_one:
+        head = f"POST {guard.UPLOAD} HTTP/1.1\r\nHost: {url.removeprefix('http://')}\r\n"
+        head += "Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 2000000\r\n\r\n"
+        slow_one.sendall(head.encode() + b"--x\r\n")
+        busy = {"files": ("d.png", bytes(2 * limits.MIB))}
+        deadline = time.monotonic() + 60
+        while requests.post(url + guard.UPLOAD, files=busy).ok and time.monotonic() < deadline:
+            pass
+        assert requests.post(url + guard.UPLOAD, files=busy).status_code == 413
 
 
-def test_old_uploads_make_room_and_what_is_left_is_the_quota(tmp_path, monkeypatch):
-    monkeypatch.setattr(guard, "MAX_UPLOADS_BYTES", 100_000)
+@slow
+def test_what_is_no_file_is_not_uploaded(page_here):
+    _, url = page_here
+    answer = requests.post(url + guard.UPLOAD, files={"files": (None, b"held in memory")})
+    assert (answer.status_code, answer.text) == (400, "Only files can be uploaded.")
+
+
+def test_the_oldest_files_are_deleted_until_the_rest_fits(tmp_path):
     (tmp_path / "aa").mkdir()
-    old, new = tmp_path / "aa" / "old.png", tmp_path / "new.png"
-    old.write_bytes(bytes(50_000))
-    new.write_bytes(bytes(70_000))
-    folders = (tmp_path / "aa").stat().st_size
-    assert guard.free_space(tmp_path) == 0
-    os.utime(old, (time.time() - limits.MAX_UPLOADS_SECONDS - 1,) * 2)
-    assert guard.free_space(tmp_path) == 30_000 - folders
+    oldest, old, new = tmp_path / "aa" / "a.png", tmp_path / "b.png", tmp_path / "c.png"
+    for age, path in ((50, oldest), (20, old), (0, new)):
+        path.write_bytes(bytes(1000))
+        os.utime(path, (time.time() - age,) * 2)
+    guard.make_room(tmp_path, 3000)
+    assert oldest.exists()
+    guard.make_room(tmp_path, 2500)
+    assert not oldest.exists() and old.exists()
+    guard.make_room(tmp_path, 2500, kept_seconds=10)
     assert not old.exists() and new.exists()
 
 

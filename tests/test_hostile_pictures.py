@@ -91,6 +91,12 @@ def tiled(width, height):
     return tiff([each for each in entries if each[0] not in (273, 278, 279)])
 
 
+def tiled_by_bytes():
+    """The width of a tile as a BYTE, which libtiff takes as well."""
+    entries = [*one_pixel(8), (322, 1, 1, 240), (323, 4, 1, 8_900_000), (324, 4, 1, 8)]
+    return tiff([each for each in entries if each[0] not in (273, 278, 279)])
+
+
 def many_strips(count):
     """Strips that are decoded one over the other."""
     entries = [
@@ -176,6 +182,7 @@ REFUSED = {
         "has a tag above the limit of 1048576 numbers",
     ),
     "tile": (tiled(100_000, 100_000), "has a tile of 100000 x 100000 pixels, above the limit of"),
+    "tile of bytes": (tiled_by_bytes(), "has a tile of 240 x 8900000 pixels, above the limit of"),
     "strips": (many_strips(500), "has more strips or tiles than 1000 x 1000 pixels fill"),
     "scans": (scans(300), "has more than 100 scans"),
     "one scan too many": (scans(101), "has more than 100 scans"),

@@ -491,6 +491,11 @@ WIDE += [layer("Concatenate", f"x{i + 1}", [f"x{i}", f"x{i}"]) for i in range(39
         (model(layer("Resizing", "huge", "in", height=9**5, width=9**4)), "too much.*huge"),
         (model(FLAT, layer("Attention", "huge", ["flat", "flat"])), "too much.*huge_1/MatMul"),
         (model(*WIDE), "computes too much.*x39"),
+        (model(layer("Normalization", "huge", "in", mean=0, variance=1)), "not made of stock"),
+        (
+            model(layer("GaussianBlur", "huge", "in") | {"module": "keras.src.ops.image"}),
+            "not made of stock Keras layers",
+        ),
         (
             model(*[layer("ReLU", f"r{i}", "in") for i in range(2001)]),
             "at most 2000.*Received: 2003",

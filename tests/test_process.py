@@ -33,5 +33,5 @@ def test_a_message_stays_one_line_and_a_traceback_keeps_its_own():
     )
     lines = done.stderr.decode().split("\n")
     assert lines[:4] == [f"left out {ESCAPED}", ESCAPED, "a garden: häher €", f"broken: {ESCAPED}"]
-    assert lines[4] == "Traceback (most recent call last):"
-    assert lines[-3:] == ["ValueError: a", ESCAPED.split(r"\n")[1], ""]
+    assert lines[4] == "  Traceback (most recent call last):"
+    assert lines[-3:] == ["  ValueError: a", "  " + ESCAPED.split(r"\n")[1], ""]

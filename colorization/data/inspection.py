@@ -21,7 +21,7 @@ from colorization.limits import (
 
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+")  # Pillow's
 # Types of TIFF tags. Each number becomes an object; bytes and text stay together.
-_INTEGERS = {3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
+_INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
 _OTHERS = {5: 8, 10: 8, 11: 4, 12: 8}  # rational and float, and their bytes
 _BYTES = {1: 1, 2: 1, 7: 1}
 _SIZES = {kind: struct.calcsize("=" + code) for kind, code in _INTEGERS.items()} | _OTHERS | _BYTES

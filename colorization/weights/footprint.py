@@ -10,6 +10,8 @@ from colorization import limits
 from colorization.data.photograph import IMAGE_SIZE
 from colorization.data.watch import TooLargeError
 
+_GIVEN = ("Placeholder", "ReadVariableOp")  # pictures and weights
+
 
 def require_few_layers(config: dict) -> None:
     """Raise a TooLargeError if a model's config calls more layers than a network does."""
@@ -56,9 +58,10 @@ def require_small(network: keras.Model, stored: int) -> None:
 
 
 def _values(network: keras.Model) -> dict[str, float]:
-    """Return how many values each operation, also inside layers, computes from one picture.
+    """Return how many values each operation, also inside layers, computes for one picture.
 
-    TensorFlow traces the graph and computes nothing.
+    Constants count too: an operation may compute large ones from its config. TensorFlow traces the
+    graph and computes nothing.
     """
     inputs = getattr(network, "inputs", None) or []
     shapes = [[1, *(IMAGE_SIZE if n is None else n for n in each.shape[1:])] for each in inputs]
@@ -68,11 +71,9 @@ def _values(network: keras.Model) -> dict[str, float]:
 
     specs = [tf.TensorSpec(shape, each.dtype) for shape, each in zip(shapes, inputs, strict=True)]
     graph = tf.function(call).get_concrete_function(*specs).graph
-    reached = {each.op.name for each in graph.inputs[: len(specs)]}
     values: dict[str, float] = {}
-    for operation in graph.get_operations():  # each after those that it depends on
-        if any(each.op.name in reached for each in operation.inputs):
-            reached.add(operation.name)
+    for operation in graph.get_operations():
+        if operation.type not in _GIVEN:
             counts = [each.shape.num_elements() for each in operation.outputs]
             values[operation.name] = math.inf if None in counts else sum(counts)
     return values

@@ -23,7 +23,7 @@ from colorization.weights.download import format_of
 # files (TFSMLayer, StringLookup) or wrap another framework (TorchModuleWrapper).
 LAYERS = frozenset(
     """
-    InputLayer Activation ReLU LeakyReLU PReLU ELU Softmax Identity Rescaling Normalization
+    InputLayer Activation ReLU LeakyReLU PReLU ELU Softmax Identity Rescaling
     Conv2D Conv2DTranspose SeparableConv2D DepthwiseConv2D Dense
     MaxPooling2D AveragePooling2D GlobalAveragePooling2D GlobalMaxPooling2D
     BatchNormalization LayerNormalization GroupNormalization UnitNormalization
@@ -45,7 +45,9 @@ MODELS: dict[str, dict] = {
     "Model": _FUNCTIONAL,
     "Sequential": _SEQUENTIAL,
 }
-OPERATIONS = r"keras\.src\.ops\.(numpy|nn|image)"  # `x * 2` and the like between layers
+# `x * 2` and the like between layers. Of `image` only `Resize`: other operations compute kernels of
+# any size from their config, as `Normalization` does with its mean.
+OPERATIONS = r"keras\.src\.ops\.(numpy\.\w+|nn\.\w+|image\.Resize)"
 VALUES = frozenset("__keras_tensor__ __tensor__ __numpy__ __slice__ __ellipsis__ __tuple__".split())
 # Of no use for inference.
 TRAINING_ONLY = re.compile("(_initializer|_regularizer|_constraint|compile_config)$")
@@ -153,7 +155,7 @@ def _identity(node: dict, path: Path) -> dict:
         raise _foreign(node, path)
     if name in VALUES:
         return {"module": None, "registered_name": None}
-    if re.fullmatch(OPERATIONS, str(module)):
+    if re.fullmatch(OPERATIONS, f"{module}.{name}"):
         operation = getattr(importlib.import_module(module), name, None)
         if isinstance(operation, type) and issubclass(operation, keras.Operation):
             return {}

@@ -6,7 +6,7 @@ import zlib
 
 from PIL import ExifTags, Image
 
-from serve.pyfunc import MAX_EXIF_BYTES, WRITABLE, PictureError, open_picture
+from serve.pyfunc import MAX_EXIF_BYTES, WRITABLE, PictureError, open_picture, require_webp
 
 PNG_HEADER = 33  # bytes of signature and IHDR; any chunk may follow
 ORIENTATION = ExifTags.Base.Orientation
@@ -72,7 +72,10 @@ def _encode_webp(content: bytes, exif: bytes) -> bytes:
     buffer = io.BytesIO()
     try:
         with Image.open(io.BytesIO(content)) as image:
+            require_webp(image)
             image.save(buffer, "WEBP", exif=exif, **WRITABLE["webp"])
+    except PictureError:
+        raise
     except (OSError, ValueError):
         raise PictureError("is too large for a WebP") from None
     except MemoryError:

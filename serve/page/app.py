@@ -21,13 +21,15 @@ from fastapi.middleware import Middleware
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.staticfiles import StaticFiles
+from gradio import route_utils
+from starlette.formparsers import MultiPartException
 
 from colorization.data.photograph import IMAGE_SIZE
 from colorization.errors import InputError
-from colorization.limits import MAX_PICTURES_AT_ONCE, MAX_UPLOAD_BYTES
+from colorization.limits import MAX_PICTURES_AT_ONCE, MAX_RESULTS_BYTES, MAX_UPLOAD_BYTES
 from serve.page.champions import Champion, Champions
 from serve.page.coloring import Picture, color_upload
-from serve.page.guard import LOOPBACK, Guard, is_upload
+from serve.page.guard import LOOPBACK, Guard, is_upload, make_room
 from serve.pyfunc import MAX_SATURATION
 
 HERE = Path(__file__).parent
@@ -70,12 +72,14 @@ class Page:
 
     Attributes:
         pictures: folder of the examples and the results, which are served.
+        results: folder below it, of the results.
         uploads: folder of the visitors' files, which are not.
     """
 
     def __init__(self, folder: Path) -> None:
         self.pictures, self.uploads = folder / "pictures", folder / "uploads"
-        self.pictures.mkdir()
+        self.results = self.pictures / "results"
+        self.results.mkdir(parents=True)
         self.uploads.mkdir()
         self.champions = Champions()
         jinja = jinja2.Environment(autoescape=True, loader=jinja2.FileSystemLoader(HERE))
@@ -118,7 +122,8 @@ class Page:
             problems = [self.html.reason(slot) for slot in slots] if uploads else []
             yield self.html.status("", problems), "", models, None
             return
-        folder = Path(tempfile.mkdtemp(dir=self.pictures))
+        make_room(self.results, MAX_RESULTS_BYTES)
+        folder = Path(tempfile.mkdtemp(dir=self.results))
         limit = f"{MAX_PICTURES_AT_ONCE} pictures at once are colored, the others left out."
         done, problems = [], [limit] if len(uploads) > MAX_PICTURES_AT_ONCE else []
         for number, upload in enumerate(uploads[:MAX_PICTURES_AT_ONCE]):
@@ -138,6 +143,16 @@ class Page:
         status = self.html.status(summarize(done, champions), problems)
         archive = write_archive(done, folder) if len(done) > 1 else None
         yield status, self.html.pictures(done, slots, archive), models, str(folder)
+
+
+class FilesOnly(route_utils.GradioMultiPartParser):
+    """Gradio's parser of uploads, without form fields, which it holds in memory."""
+
+    def on_headers_finished(self) -> None:
+        """Refuse a part that is not a file."""
+        super().on_headers_finished()
+        if self._current_part.file is None:
+            raise MultiPartException("Only files can be uploaded.")
 
 
 def require_upload(path: str, uploads: Path) -> None:
@@ -227,6 +242,7 @@ def mount(page: Page, hosts: Sequence[str] = LOOPBACK) -> FastAPI:
     )
     app.mount("/pictures", StaticFiles(directory=page.pictures))
     os.environ["GRADIO_TEMP_DIR"] = str(page.uploads)
+    route_utils.GradioMultiPartParser = FilesOnly  # type: ignore[misc]
     blocks = build(page)
     theme = gr.themes.Default(
         primary_hue="orange",

@@ -5,8 +5,8 @@ Gradio serves far more than one page needs: any upload, links to saved states, a
 
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from gradio_client.utils import is_file_obj_with_meta, traverse
 from starlette.datastructures import Headers, MutableHeaders
@@ -48,6 +48,7 @@ class Guard:
     def __init__(self, app: ASGIApp, uploads: Path) -> None:
         self.app = app
         self.uploads = uploads
+        self.expected = 0  # bytes of the uploads that are on their way
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it with 400, 403, 404 or 413 and a sentence."""
@@ -57,8 +58,12 @@ class Guard:
         if scope["type"] != "http":  # the page opens no websocket
             await send({"type": "websocket.close", "code": 1008})
             return
+        expected = 0
         try:
             receive = await self._check(scope, receive)
+            if (scope["method"], scope["path"]) == ("POST", UPLOAD):
+                expected = self._admit(Headers(scope=scope))
+                receive = limited(receive, expected, "An upload")
         except HTTPException as refusal:
             answer = PlainTextResponse(refusal.detail, refusal.status_code, HEADERS)
             await answer(scope, receive, send)
@@ -69,7 +74,26 @@ class Guard:
                 MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
-        await self.app(scope, receive, send_guarded)
+        try:
+            await self.app(scope, receive, send_guarded)
+        finally:
+            self.expected -= expected
+
+    def _admit(self, headers: Headers) -> int:
+        """Make room for an upload; return its size in bytes.
+
+        Raises:
+            HTTPException: the size is not stated, or there is no room for it beside the uploads
+                that are on their way.
+        """
+        length = headers.get("content-length", "")
+        if not length.isdecimal():
+            raise HTTPException(411, "An upload must state its size.")
+        if self.expected + int(length) > MAX_UPLOADS_BYTES:
+            raise HTTPException(413, f"All uploads must stay below {MAX_UPLOADS_BYTES // MIB} MB.")
+        self.expected += int(length)
+        make_room(self.uploads, MAX_UPLOADS_BYTES - self.expected)
+        return int(length)
 
     async def _check(self, scope: Scope, receive: Receive) -> Receive:
         """Return the `receive` for the request's body.
@@ -87,7 +111,7 @@ class Guard:
         if is_foreign(Headers(scope=scope)):
             raise HTTPException(403, "Another website sent this request: open the page itself.")
         if path == UPLOAD:
-            return limited(receive, free_space(self.uploads), "The uploads")
+            return receive
         request = Request(scope, limited(receive, MAX_EVENT_BYTES, "The request"))
         body = await request.body()
         check_files(body, self.uploads)
@@ -105,7 +129,7 @@ def is_open(method: str, path: str) -> bool:
 def is_foreign(headers: Headers) -> bool:
     """Tell whether a browser sent this request on behalf of another website."""
     origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+    if origin is not None and origin.partition("://")[2] != headers.get("host"):
         return True
     return headers.get("sec-fetch-site", "none") not in ("same-origin", "none")
 
@@ -119,7 +143,7 @@ def limited(receive: Receive, limit: int, what: str) -> Receive:
         message = await receive()
         left -= len(message.get("body", b""))
         if left < 0:
-            raise HTTPException(413, f"{what} must stay below {limit // MIB} MB for now.")
+            raise HTTPException(413, f"{what} must stay below {limit} bytes.")
         return message
 
     return receive_limited
@@ -164,16 +188,20 @@ def is_upload(path: str, uploads: Path) -> bool:
         return False
 
 
-def free_space(uploads: Path) -> int:
-    """Delete old uploads; return how many bytes are left of the quota."""
-    now, used = time.time(), 0
-    for path in uploads.rglob("*"):
-        try:
+def make_room(folder: Path, most: int, kept_seconds: float = MAX_UPLOADS_SECONDS) -> None:
+    """Delete the oldest files below a folder until all of them take at most `most` bytes.
+
+    Files that are older than `kept_seconds` are deleted in any case.
+    """
+    files = []
+    for path in folder.rglob("*"):
+        with suppress(OSError):  # deleted by another request
             status = path.stat()
-            if now - status.st_mtime > MAX_UPLOADS_SECONDS and not path.is_dir():
-                path.unlink()
-            else:
-                used += status.st_size
-        except OSError:  # deleted by another request
-            continue
-    return max(0, MAX_UPLOADS_BYTES - used)
+            if path.is_file():
+                files.append((status.st_mtime, status.st_size, path))
+    used, now = sum(size for _, size, _ in files), time.time()
+    for changed, size, path in sorted(files):
+        if used <= most and now - changed <= kept_seconds:
+            break
+        path.unlink(missing_ok=True)
+        used -= size
