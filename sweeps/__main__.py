@@ -104,7 +104,6 @@ def run(
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # `search.progress` says it
     name = arguments.study or f"{spec.family}-{spec.objective}-{splits.name}"
     turn = functools.partial(storage.lock, f"turn {name}")
-    deadline = time.monotonic() + float(arguments.timeout or "inf")
     try:
         with turn():
             study, spec = open_study(storage, name, spec)
@@ -115,6 +114,7 @@ def run(
         logger.info("study %s in %s, MLflow run %s", name, storage.shown, run_id)
         common = {"spec": spec, "splits": splits, "data": arguments.data}
         objective = functools.partial(run_trial, **common, parent_run_id=run_id)
+        deadline = time.monotonic() + float(arguments.timeout or "inf")
         with parent_run.killed_if_stopped(study, run_id):
             ended = search.search(study, spec, turn, objective, arguments.trials, deadline)
         if not ended:
