@@ -41,7 +41,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     every.add_argument(
         "--variants",
         default=",".join(name for name, each in configuration.VARIANTS.items() if each.compared),
-        help="with commas",
+        help="to train, separated by commas",
     )
     every.add_argument("--epochs", default="12", help="of every training (default: 12)")
     return parser.parse_args(argv)

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def unwarned() -> Iterator[None]:
-    """Silence Optuna's warnings of what is experimental, or asks for `Study.optimize`."""
+    """Silence Optuna's warnings about experimental features and about `Study.optimize`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # Optuna's version is pinned
         warnings.filterwarnings("ignore", "Heartbeat of storage")

@@ -60,7 +60,7 @@ def sampler(spec: Spec, number: int) -> optuna.samplers.TPESampler:
 
 
 def pruner(spec: Spec) -> optuna.pruners.MedianPruner:
-    """Return the pruner: a trial ends that is worse than the median of the finished ones.
+    """Return the pruner: it ends a trial that is worse than the median of the finished ones.
 
     It begins at half of the epochs, a GAN's at half of those with the discriminator, by the preset
     that comes last: while learning rates are high, the order of the trials says little of the end.
@@ -101,9 +101,9 @@ def on_stale_trial(study: optuna.Study, trial: FrozenTrial) -> None:
 
 @unwarned()
 def retry(study: optuna.Study, trial: FrozenTrial, crashed: bool = False) -> bool:
-    """Queue a trial again that ended without its fault, as a copy; return whether it was.
+    """Queue a copy of a trial that ended through no fault of its own; return whether it was queued.
 
-    The parameters may be what `crashed` its process: that happens `MAX_CRASHES` times at most.
+    If its process `crashed`, the parameters may be the cause: that is retried `MAX_CRASHES` times.
     """
     kept = {name: value for name, value in trial.user_attrs.items() if name == "preset"}
     trial.user_attrs = kept | {"retry_of": trial.number}

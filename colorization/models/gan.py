@@ -17,8 +17,8 @@ class Pix2Pix(keras.Model):
     the loss of its color scores if it has them. A discriminator teaches more once the generator
     knows most colors (as DeOldify's "NoGAN" found). `train_generator_only` switches the phase.
 
-    Where a `tf.distribute.Strategy` shares a batch among replicas, each one's losses are its
-    share of the batch's: Keras's optimizers add up the gradients.
+    Where a `tf.distribute.Strategy` shares a batch among replicas, each replica divides its losses
+    by the number of replicas, since Keras's optimizers add up the gradients.
 
     Args:
         generator: gray levels (N, S, S, 3) to signed RGB (N, S, S, 3).

@@ -104,7 +104,7 @@ def _score_again(champion: Candidate, candidate: Candidate) -> float:
         splits = prepare.prepare(sources.fetch(candidate.run.data.tags["data_source"]))
     except (ValueError, OSError) as error:
         raise GateError(
-            "The champion is to be tested again, on the run's pictures, and these cannot be read: "
+            "The champion must be tested again on the run's pictures, but they cannot be read: "
             f"{error}"
         ) from error
     if splits.digest != candidate.digest:

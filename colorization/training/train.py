@@ -60,8 +60,8 @@ def train(
     Args:
         config: of the variant.
         splits: of which `train` and `val` are used.
-        callbacks: their logs hold everything that `Result.history` does. Each gets the network that
-            the scores are of as its attribute `colorizer`.
+        callbacks: their logs hold everything that `Result.history` does. Each receives the scored
+            network as its attribute `colorizer`.
         start_from: initial weights of the colorizer, as `get_weights` returns them; a discriminator
             is trained from scratch all the same.
 
@@ -157,7 +157,7 @@ def whole_shares(images: np.ndarray, replicas: int) -> np.ndarray:
 def require_same_shapes(
     config: Config, colorizer: keras.Model, start_from: Sequence[np.ndarray]
 ) -> None:
-    """Raise a ValueError that names both unless the weights have the colorizer's shapes."""
+    """Raise a ValueError that names both shapes if the weights do not fit the colorizer."""
     own, given = ([each.shape for each in arrays] for arrays in (colorizer.weights, start_from))
     if own == given:
         return

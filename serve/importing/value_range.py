@@ -78,7 +78,7 @@ def probe(network: keras.Model, images: np.ndarray) -> ValueRange:
         raise InputError(
             "The network does not color pictures. Expected one whose brightness follows its "
             f"input's, in and out being 0..1, -1..1 or 0..255. Received: {found.luma_error:.0f} "
-            f"levels of difference at best, where one even gray has {even:.0f}"
+            f"levels of difference at best; a uniform gray picture has {even:.0f}"
         )
     return found
 
