@@ -2,6 +2,7 @@ import numpy as np
 from PIL import Image
 
 from colorization import color
+from serve import pyfunc
 
 COLORS = np.random.default_rng(0).integers(0, 256, (64, 64, 3), "uint8")
 
@@ -41,3 +42,7 @@ def test_gray_input_repeats_luma_over_the_channels():
     assert gray.dtype == np.float32
     for plane in range(3):
         np.testing.assert_array_equal(gray[..., plane : plane + 1], color.luma(COLORS[None]))
+
+
+def test_the_pyfunc_s_copy_of_the_luma_weights_is_the_same():
+    np.testing.assert_array_equal(pyfunc.LUMA, color.LUMA)
