@@ -18,6 +18,8 @@ from colorization.models.export import TOLERANCE, export_onnx
 from colorization.training import callbacks, train
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow  # each test trains
+
 
 def quick(variant, **changes):
     own = {"encoder_weights": "none"} if isinstance(VARIANTS[variant], PretrainedEncoder) else {}
@@ -270,7 +272,6 @@ print("history:" + json.dumps(history))
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["naive_deep", "pix2pix"])
 def test_two_processes_with_the_same_seed_get_the_same_metrics(variant, paintings, splits):
     def history(seed):
