@@ -86,7 +86,6 @@ class Parser(argparse.ArgumentParser):
 
 
 Body = Callable[[argparse.Namespace], int | None]
-Main = Callable[[Sequence[str] | None], int]
 
 
 def entry_point(

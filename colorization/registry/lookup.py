@@ -213,9 +213,8 @@ def find_champion(family: str) -> tuple[ModelVersion, Candidate] | None:
 
 def load_colorizer(model_uri: str) -> Colorize:
     """Return the network of a logged or registered model as a function of arrays."""
-    from colorization.models.export import (
-        load_onnx,  # imports Keras, which the web page never needs
-    )
+    # It imports Keras, which the web page never needs.
+    from colorization.models.export import load_onnx
 
     with tempfile.TemporaryDirectory() as folder:
         model = mlflow.artifacts.download_artifacts(model_uri, dst_path=folder)

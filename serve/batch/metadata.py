@@ -70,14 +70,12 @@ def insert(content: bytes, format: str, exif: bytes) -> bytes:
 
 def _encode_webp(content: bytes, exif: bytes) -> bytes:
     buffer = io.BytesIO()
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            require_webp(image)
+    with Image.open(io.BytesIO(content)) as image:
+        require_webp(image)
+        try:
             image.save(buffer, "WEBP", exif=exif, **WRITABLE["webp"])
-    except PictureError:
-        raise
-    except (OSError, ValueError):
-        raise PictureError("is too large for a WebP") from None
-    except MemoryError:
-        raise PictureError("takes more memory than there is") from None
+        except (OSError, ValueError):
+            raise PictureError("is too large for a WebP") from None
+        except MemoryError:
+            raise PictureError("takes more memory than there is") from None
     return buffer.getvalue()
