@@ -320,7 +320,7 @@ def test_pictures_that_are_gone_are_a_refusal(photographs, other_photographs):
     lost = dataclasses.replace(other_photographs, uri="file:///nowhere/garden")
     version, alias = promotion.register(log_candidate(lost, 1.0))
     assert alias == "challenger"
-    assert "these cannot be read" in version.tags["gate"]
+    assert "they cannot be read" in version.tags["gate"]
 
 
 def test_a_loser_that_comes_back_is_the_same_version(photographs):
