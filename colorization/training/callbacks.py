@@ -27,16 +27,23 @@ class WeightAveraging(keras.callbacks.Callback):
         config: with `ema_momentum`, the final momentum; 0 keeps the last weights instead.
         in_training: whose weights are averaged after each step.
         colorizer: receives the average; its weights have the same shapes and order.
+        steps: of an epoch.
     """
 
-    def __init__(self, config: Config, in_training: keras.Model, colorizer: keras.Model) -> None:
+    def __init__(
+        self, config: Config, in_training: keras.Model, colorizer: keras.Model, steps: int
+    ) -> None:
         super().__init__()
         changing = [layer for layer in in_training.layers if layer.trainable]
         known = {id(weight) for layer in changing for weight in layer.weights}
         pairs = zip(colorizer.weights, in_training.weights, strict=True)
         self.pairs = [(mine, theirs) for mine, theirs in pairs if id(theirs) in known]
         self.momentum = config.ema_momentum
-        self.step = 0
+        self.steps = steps
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Count on from the epochs before, of whichever process."""
+        self.step = epoch * self.steps
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Move the average towards the weights."""

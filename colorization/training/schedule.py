@@ -86,7 +86,7 @@ class CosineSchedule(keras.callbacks.Callback):
         for layer in self.finetuned:
             layer.trainable = finetuning
         self.model.make_train_function(force=True)
-        if finetuning:
+        if finetuning and self.done == 0:  # a training that goes on within the phase has done so
             # Adam restarts: its small second moments would make the first steps far too long.
             optimizer = optimizer_of(self.model, self.config.learning_rates[0])
             for variable in optimizer.variables:

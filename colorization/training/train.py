@@ -17,6 +17,7 @@ from colorization.config import Config
 from colorization.data import pipeline
 from colorization.data.prepare import Splits
 from colorization.models import build
+from colorization.training import checkpoint
 from colorization.training.callbacks import (
     SCORED_PICTURES,
     SCORING_BATCH,
@@ -25,6 +26,7 @@ from colorization.training.callbacks import (
 )
 from colorization.training.schedule import CosineSchedule
 
+ITERATORS = 2  # that Keras makes of the pictures in an epoch: one at its begin, one at its end
 SHAPING = ("head", "filters", "depth")  # the fields that set the shapes of the weights
 
 logger = logging.getLogger(__name__)
@@ -38,7 +40,7 @@ class Result(NamedTuple):
             one device, however it was trained.
         history: the values of each metric, one per epoch.
         best_epoch: counted from 0.
-        seconds: that all epochs took, scoring and callbacks included.
+        seconds: that all epochs took, scoring and callbacks included, in all processes.
     """
 
     colorizer: keras.Model
@@ -52,10 +54,11 @@ def train(
     splits: Splits,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     start_from: Sequence[np.ndarray] | None = None,
+    saved: checkpoint.Checkpoint | None = None,
 ) -> Result:
     """Train the variant that `config` describes and keep its best epoch.
 
-    The same config, pictures and machine give the same result.
+    The same config, pictures and machine give the same result, in one process or in several.
 
     Args:
         config: of the variant.
@@ -64,9 +67,11 @@ def train(
             network as its attribute `colorizer`.
         start_from: initial weights of the colorizer, as `get_weights` returns them; a discriminator
             is trained from scratch all the same.
+        saved: keeps the state of each epoch; if it has one already, the training goes on from it.
 
     Raises:
-        ValueError: the config asks for an impossible network, or `start_from` is of another one.
+        ValueError: the config asks for an impossible network, or `start_from` or the checkpoint
+            is of another one.
         FloatingPointError: a loss is not finite; the message names the epoch.
     """
     forget_trainings()
@@ -83,25 +88,31 @@ def train(
         callback.colorizer = colorizer
     pairs = pipeline.training_pairs(images, channels, batch_size, config.seed, config.crop)
     steps = int(pairs.cardinality())
+    pairs = strategy.experimental_distribute_dataset(pairs)
     scoring = Scoring(config, colorizer, val_images, steps * batch_size)
+    history = keras.callbacks.History()
     own = [
         CosineSchedule(config, steps, finetuned),
-        WeightAveraging(config, in_training, colorizer),
+        WeightAveraging(config, in_training, colorizer, steps),
         scoring,
     ]
+    last = [history, saved] if saved else [history]
+    started = time.monotonic()
+    done = saved.connect(config, trainer, scoring, history) if saved else 0
+    for _ in range(done * ITERATORS):
+        iter(pairs)  # each has an order and crops of its own
     validated = whole_shares(val_images[:SCORED_PICTURES], replicas)
-    started = time.perf_counter()
-    fitted = trainer.fit(
+    trainer.fit(
         pairs,
+        initial_epoch=done,
         epochs=config.epochs,
         validation_data=pipeline.validation_pairs(validated, channels, SCORING_BATCH * replicas),
-        callbacks=[*own, *callbacks],
+        callbacks=[*own, *callbacks, *last],
         shuffle=False,  # the pipeline does
         verbose=2,
     )
-    return Result(
-        colorizer, fitted.history, scoring.best_epoch, seconds=time.perf_counter() - started
-    )
+    seconds = saved.seconds if saved else time.monotonic() - started
+    return Result(colorizer, history.history, scoring.best_epoch, seconds)
 
 
 def _build_kept(
