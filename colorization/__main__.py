@@ -9,10 +9,11 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from colorization import config as configuration
 from colorization import process
+from colorization.address import shown
 
 if TYPE_CHECKING:
     from colorization.data.prepare import Splits
@@ -34,6 +35,19 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
             default="",
             help="begin with these weights: an earlier run's id, a .keras or .h5 file, a URL, or "
             "an id or URL of Google Drive",
+        )
+        variant.add_argument(
+            "--resume",
+            default="",
+            help="go on with a training that was stopped, in its run and with its settings: the "
+            "run's id, or last for the latest one of this variant and data",
+        )
+        variant.add_argument(
+            "--checkpoint_every",
+            default="0",
+            help="epochs after which the checkpoint is logged, for other machines, in place of the "
+            "one before (default: 0, after the first epoch that ends ten minutes later than the "
+            "last one logged)",
         )
         configuration.add_arguments(variant, config)
     every = variants.add_parser(COMPARE, help="Train several and compare them.")
@@ -64,6 +78,11 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
 def _configs(arguments: argparse.Namespace) -> list[configuration.Config]:
     if arguments.variant == COMPARE:
         return configuration.every_head(arguments.variants, arguments.epochs)
+    if not arguments.checkpoint_every.isdecimal():
+        raise ValueError(
+            "Bad value for `checkpoint_every`. Expected a whole number from 0. Received: "
+            f"checkpoint_every={shown(arguments.checkpoint_every)!r}"
+        )
     return [configuration.from_arguments(configuration.VARIANTS[arguments.variant], arguments)]
 
 
@@ -74,6 +93,8 @@ def main(arguments: argparse.Namespace) -> int:
     # These import TensorFlow and MLflow: no bad argument should wait for them.
     from colorization.data import prepare, sources
 
+    if arguments.variant != COMPARE and arguments.resume:
+        return resume(configs[0], arguments)
     splits = prepare.prepare(sources.fetch(arguments.data))
     if arguments.variant == COMPARE:
         return compare(configs, splits, arguments)
@@ -83,12 +104,26 @@ def main(arguments: argparse.Namespace) -> int:
 def run(config: configuration.Config, splits: Splits, arguments: argparse.Namespace) -> int:
     """Train, log one MLflow run and offer its model to the registry."""
     from colorization import experiment
-    from colorization.registry import promotion
 
     start = experiment.starting_weights(config, splits, arguments.start_from)
-    flags = {"register": arguments.register}
-    trained = experiment.train_and_log(config, splits, arguments.data, start=start, flags=flags)
-    logger.info("serve it: %s", promotion.command_after(*trained, arguments.register == "yes"))
+    flags = {name: getattr(arguments, name) for name in ("register", "checkpoint_every")}
+    return _train(config, splits, arguments.data, start=start, flags=flags)
+
+
+def resume(config: configuration.Config, arguments: argparse.Namespace) -> int:
+    """Go on with a training that was stopped, in its run."""
+    from colorization import resumption
+
+    found = resumption.find(config, arguments, parse([arguments.variant]))
+    return _train(**found._asdict())
+
+
+def _train(*positional: Any, flags: dict[str, str], **options: Any) -> int:
+    from colorization import experiment
+    from colorization.registry import promotion
+
+    trained = experiment.train_and_log(*positional, flags=flags, **options)
+    logger.info("serve it: %s", promotion.command_after(*trained, flags["register"] == "yes"))
     return 0
 
 

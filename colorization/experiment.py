@@ -1,8 +1,9 @@
 """One training from end to end: opens a run, trains, exports, evaluates and logs."""
 
+import contextlib
 import logging
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,13 +14,14 @@ from matplotlib.figure import Figure
 from mlflow.entities import Run
 from mlflow.models.model import ModelInfo
 
-from colorization import color, evaluation, report, tracking
+from colorization import color, evaluation, report, runs, tracking
 from colorization.address import shown
 from colorization.config import Config
 from colorization.data.prepare import Split, Splits
+from colorization.errors import InputError
 from colorization.models import build, export
 from colorization.registry import lookup
-from colorization.training import train
+from colorization.training import checkpoint, train
 from colorization.weights import download, safe_keras
 
 logger = logging.getLogger(__name__)
@@ -30,6 +32,13 @@ class StartingWeights(NamedTuple):
 
     origin: str = ""
     arrays: Sequence[np.ndarray] | None = None
+
+
+class Stopped(NamedTuple):
+    """The run of a training that was stopped, and what it had reached, if anything."""
+
+    run: Run
+    state: checkpoint.State | None
 
 
 def starting_weights(config: Config, splits: Splits, reference: str) -> StartingWeights:
@@ -56,8 +65,11 @@ def train_and_log(
     name: str = "",
     flags: Mapping[str, str] | None = None,
     tags: Mapping[str, str] | None = None,
+    stopped: Stopped | None = None,
 ) -> lookup.Candidate:
     """Train a config and log it in a run of its own.
+
+    On Ctrl-C and SIGTERM the exception has a note: the command that goes on.
 
     Args:
         config: of the training.
@@ -68,11 +80,13 @@ def train_and_log(
         name: of the run; by default the config's label.
         flags: further flags of the command line, logged as params.
         tags: further tags of the run.
+        stopped: an earlier training of this config, which goes on in its own run.
 
     Returns:
         The finished run and its model.
 
     Raises:
+        InputError: another process is at work on the run of `stopped`, or its state does not fit.
         ValueError: the config asks for an impossible network, or the exported model does not
             compute what the trained one does.
         FloatingPointError: a loss is not finite.
@@ -81,15 +95,39 @@ def train_and_log(
     origin = f"trained on {len(splits.train.images)} others"
     if start.origin:
         origin += f", starting from the weights of `{start.origin}`, which may have seen these"
-    with tracking.open_run(name or config.label, parent_run_id) as opened:
+    flags = {"start_from": start.origin, "checkpoint_every": "0", **(flags or {})}
+    earlier, state = stopped or (None, None)
+    with tracking.open_run(name or config.label, parent_run_id, earlier) as opened:
         mlflow.set_tags(dict(tags or {}))
-        tracking.log_config(config, data, **{"start_from": start.origin, **(flags or {})})
+        tracking.log_config(config, data, **flags)
         tracking.log_data(splits)
-        callbacks = [tracking.EpochLog(config, splits.val)]
-        result = train.train(config, splits, callbacks, start.arrays)
-        model = log_colorizer(config, result.colorizer, splits, origin)
-        tracking.log_training(result)
+        saved = checkpoint.Checkpoint(
+            checkpoint.file_of(opened.info.run_id),
+            state,
+            runs.log_checkpoint,
+            int(flags["checkpoint_every"]),
+        )
+        with _resumable(config, opened):
+            callbacks = [tracking.EpochLog(config, splits.val)]
+            result = train.train(config, splits, callbacks, start.arrays, saved)
+            model = log_colorizer(config, result.colorizer, splits, origin)
+            tracking.log_training(result)
+            runs.delete_checkpoint(opened)
     return finished(config.label, opened, model)
+
+
+@contextlib.contextmanager
+def _resumable(config: Config, run: Run) -> Iterator[None]:
+    """Add the command that goes on to the exception that stops a training."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as stop:
+        manager = run.data.tags.get("mlflow.project.env", "local")
+        stop.add_note(
+            f"resume it: mlflow run . -e {config.variant} -P resume={run.info.run_id} "
+            f"--env-manager {manager}"
+        )
+        raise
 
 
 def find_or_train(
@@ -97,13 +135,32 @@ def find_or_train(
 ) -> lookup.Candidate:
     """Return the finished run of a config: an earlier one, or a new one below the parent.
 
-    The options and errors are those of `train_and_log`.
+    An earlier training that was stopped goes on where its checkpoint is. The options and errors
+    are those of `train_and_log`.
     """
     finished = lookup.find_finished(config, splits.digest, parent.info.experiment_id)
     if finished:
         logger.info("%s: was trained already, run %s", config.label, finished.run.info.run_id)
         return finished
-    return train_and_log(config, splits, data, parent_run_id=parent.info.run_id, **options)
+    stopped = _find_stopped(config, splits.digest, parent.info.experiment_id)
+    options |= {"parent_run_id": parent.info.run_id, "stopped": stopped}
+    return train_and_log(config, splits, data, **options)
+
+
+def _find_stopped(config: Config, digest: str, experiment_id: str) -> Stopped | None:
+    """Return the latest stopped training of a config that has a checkpoint, or None."""
+    for run in lookup.find_unfinished(config.variant, digest, [experiment_id]):
+        if lookup.config_of(run) != config:
+            continue
+        try:
+            state = runs.saved_state(run.info.run_id)
+        except InputError as error:
+            logger.warning("%s", error)
+            continue
+        if state:
+            logger.info("%s: goes on in run %s", config.label, run.info.run_id)
+            return Stopped(run, state)
+    return None
 
 
 def log_colorizer(
@@ -130,7 +187,7 @@ def log_colorizer(
         tested = evaluation.evaluate(export.load_onnx(onnx), splits.test, channels, chroma)
         mlflow.log_artifact(str(keras_file), "keras")
         model = tracking.log_model(onnx, color.to_uint8(grays[0, ..., 0]))
-    mlflow.log_metric("parameters", colorizer.count_params())
+    tracking.log_once({"parameters": colorizer.count_params()})
     note = _note(config, splits, tested.metrics, model, origin)
     tracking.log_test(tested, model, _test_sheet(config.variant, splits.test, tested), note)
     if tested.collapse:

@@ -95,12 +95,12 @@ def entry_point(
 
     The function is called with the parsed arguments, and returns an exit status or None for 0.
     A Failure, ValueError, OSError, FloatingPointError or MlflowException becomes one line of the
-    log, without secrets, and status 2. Ctrl-C gives status 130, SIGTERM 143, and the run that
-    `mlflow run` opened is closed.
+    log, without secrets, and status 2. Ctrl-C gives status 130, SIGTERM 143, the run that
+    `mlflow run` opened is closed, and the last line says what goes on from there.
 
     Args:
         parse: function of the command line, see `Parser`.
-        stopped: what the log says after Ctrl-C.
+        stopped: what the log says after Ctrl-C and SIGTERM, before the notes of the exception.
     """
 
     def decorate(body: Body) -> Callable[..., int]:
@@ -111,13 +111,12 @@ def entry_point(
             silence_links()
             try:
                 return body(arguments) or 0
-            except KeyboardInterrupt:
-                logger.warning("%s", stopped)
-                end_run()
+            except KeyboardInterrupt as stop:
+                _say_goodbye(stop, stopped)
                 return 128 + signal.SIGINT
             except SystemExit as stop:
                 if stop.code == 128 + signal.SIGTERM:
-                    end_run()
+                    _say_goodbye(stop, stopped)
                 raise
             except Exception as error:
                 if not _is_for_the_user(error):
@@ -128,6 +127,11 @@ def entry_point(
         return main
 
     return decorate
+
+
+def _say_goodbye(stop: BaseException, stopped: str) -> None:
+    end_run()
+    logger.warning("%s", "; ".join([stopped, *getattr(stop, "__notes__", [])]))
 
 
 def refuse(error: object, *addresses: str) -> None:

@@ -1,11 +1,9 @@
 """Everything that is logged to MLflow about a training run."""
 
-import contextlib
 import importlib.metadata
 import io
-import signal
-import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -14,22 +12,20 @@ import keras
 import mlflow
 import numpy as np
 import pandas as pd
-from filelock import FileLock
 from matplotlib.figure import Figure
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.numpy_dataset import from_numpy
-from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.models.model import ModelInfo
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 from PIL import Image
 
 from colorization import color, figures
-from colorization.address import redacted
 from colorization.config import Config
-from colorization.data.cache import cache_folder
 from colorization.data.prepare import Split, Splits
 from colorization.evaluation import Evaluation
+from colorization.runs import active_run
+from colorization.runs import open_run as open_run
 from colorization.training.train import Result
 
 SAMPLES = 8  # validation pictures that are shown while training
@@ -66,74 +62,6 @@ class Described(Protocol):
     def gray_channels(self) -> int: ...  # noqa: D102
 
 
-@contextlib.contextmanager
-def open_run(name: str, parent_run_id: str | None = None) -> Iterator[mlflow.ActiveRun]:
-    """Open a run, or attach to the one of `mlflow run`; whatever happens, it does not stay RUNNING.
-
-    An exception ends it FAILED, with the reason as tag `error` unless MLflow itself failed.
-    Ctrl-C and SIGTERM (raised as SystemExit) end it KILLED.
-
-    Args:
-        name: of the run.
-        parent_run_id: opens a new run below this one, in the same experiment.
-    """
-    with FileLock(cache_folder() / "store.lock"):  # two at once cannot create one SQLite store
-        mlflow.search_experiments(max_results=1)
-    nested: dict[str, Any] = {}
-    if parent_run_id:
-        experiment = mlflow.get_run(parent_run_id).info.experiment_id
-        nested = {"nested": True, "parent_run_id": parent_run_id, "experiment_id": experiment}
-    release_signals = _hold_signals()
-    try:
-        opened = mlflow.start_run(run_name=name, log_system_metrics=True, **nested)
-    except BaseException:
-        release_signals()
-        raise
-    with opened as run:
-        try:
-            release_signals()
-            yield run
-        except (KeyboardInterrupt, SystemExit):
-            with contextlib.suppress(MlflowException):  # the server is gone
-                mlflow.end_run("KILLED")
-            raise
-        except MlflowException:
-            raise  # the server is gone: logging the reason would take minutes
-        except Exception as error:
-            mlflow.set_tag("error", f"{type(error).__name__}: {redacted(error)}")
-            raise
-
-
-def active_run() -> mlflow.ActiveRun:
-    """Return the run that `open_run` has opened."""
-    run = mlflow.active_run()
-    if run is None:
-        raise RuntimeError("No run is open. Expected a call within `open_run`.")
-    return run
-
-
-def _hold_signals() -> Callable[[], None]:
-    """Hold SIGINT and SIGTERM back until the returned function is called.
-
-    One that arrives inside `start_run` would leave a run that nobody ends.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        return lambda: None  # signals arrive in the main thread only
-    held: list[int] = []
-    handlers = {
-        number: signal.signal(number, lambda received, _: held.append(received))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-
-    def release() -> None:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        for received in held:
-            signal.raise_signal(received)
-
-    return release
-
-
 def log_config(config: Described, data: str, **flags: object) -> None:
     """Log every field of the config and the command line's other flags as params, and tags."""
     log_flags(data, **asdict(config) | flags)
@@ -168,6 +96,8 @@ def log_data(splits: Splits, used: Collection[str] = tuple(CONTEXTS)) -> None:
 class EpochLog(keras.callbacks.Callback):
     """Logs all metrics after each epoch, and the same validation pictures every few epochs.
 
+    What the active run has already, from a process that was stopped, is not logged again.
+
     Attributes:
         colorizer: colors the pictures; `training.train` sets it to the network that is scored.
     """
@@ -181,6 +111,11 @@ class EpochLog(keras.callbacks.Callback):
         self.gray = color.gray_input(self.real, config.gray_channels)
         self.every = max(1, round(config.epochs / SAMPLE_STEPS))
         self.epochs = config.epochs
+        client, run_id = mlflow.MlflowClient(), active_run().info.run_id
+        speeds = client.get_metric_history(run_id, "images_per_second")
+        self.logged = {each.step for each in speeds}
+        pictures = " ".join(each.path for each in client.list_artifacts(run_id, "images"))
+        self.shown = set(map(int, re.findall(r"step(?:\+|%2B|%)(\d+)", pictures)))
 
     def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
         """Log the pictures as the untrained network colors them: the slider starts there."""
@@ -190,11 +125,14 @@ class EpochLog(keras.callbacks.Callback):
         """Log the epoch's metrics, counted from 1, and every few epochs the pictures."""
         step = epoch + 1
         metrics = {name: float(value) for name, value in (logs or {}).items()}
-        mlflow.log_metrics(metrics, step=step)
+        if step not in self.logged:
+            mlflow.log_metrics(metrics, step=step)
         if step % self.every == 0 or step == self.epochs:
             self._log_pictures(step)
 
     def _log_pictures(self, step: int) -> None:
+        if step in self.shown:
+            return
         gray = color.to_uint8(np.repeat(self.gray[..., :1], 3, axis=-1))
         predicted = color.to_uint8(self.colorizer(self.gray, training=False))
         picture = figures.strip(gray, predicted, self.real)
@@ -204,9 +142,15 @@ class EpochLog(keras.callbacks.Callback):
 
 def log_training(result: Result) -> None:
     """Log what a training leaves behind besides its colorizer."""
-    mlflow.log_metric("best_epoch", result.best_epoch + 1)
-    mlflow.log_metric("training_seconds", result.seconds)
+    log_once({"best_epoch": result.best_epoch + 1, "training_seconds": result.seconds})
     mlflow.log_figure(figures.loss_curves(result.history, result.best_epoch), "losses.png")
+
+
+def log_once(metrics: Mapping[str, float], model_id: str | None = None) -> None:
+    """Log the metrics that the active run does not have yet: it may have been stopped here."""
+    known = mlflow.get_run(active_run().info.run_id).data.metrics
+    new = {name: value for name, value in metrics.items() if name not in known}
+    mlflow.log_metrics(new, model_id=model_id)
 
 
 def log_model(onnx: Path, example: np.ndarray) -> ModelInfo:
@@ -218,8 +162,11 @@ def log_model(onnx: Path, example: np.ndarray) -> ModelInfo:
     """
     encoded = io.BytesIO()
     Image.fromarray(example).save(encoded, "PNG")
+    outputs = active_run().outputs
+    begun = outputs.model_outputs if outputs else []
     return mlflow.pyfunc.log_model(
         name="model",
+        model_id=begun[0].model_id if begun else None,  # of a process that was stopped here
         python_model=str(PYFUNC),
         artifacts={"generator": str(onnx)},
         signature=SIGNATURE,
@@ -230,11 +177,12 @@ def log_model(onnx: Path, example: np.ndarray) -> ModelInfo:
 
 def log_test(tested: Evaluation, model: ModelInfo, sheet: Figure, note: str) -> None:
     """Log the test of a logged model: scores, tables, a sheet of pictures and the run's note."""
-    mlflow.log_metrics(tested.metrics, model_id=model.model_id)
+    log_once(tested.metrics, model.model_id)
     if tested.collapse:
         mlflow.set_tag("collapse", tested.collapse)
-    mlflow.log_table(tested.pictures, "test_pictures.json")
-    mlflow.log_table(tested.per_species(), "test_species.json")
+    run_id = active_run().info.run_id
+    log_table(run_id, tested.pictures, "test_pictures.json")
+    log_table(run_id, tested.per_species(), "test_species.json")
     mlflow.log_figure(sheet, "test_pictures.png")
     mlflow.set_tag("mlflow.note.content", note)
 

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -235,13 +236,35 @@ def find_finished(config: Config, digest: str, experiment_id: str) -> Candidate 
     return None
 
 
+def find_unfinished(variant: str, digest: str, experiments: Sequence[str]) -> list[Run]:
+    """Return the trainings of a variant on these pictures that were stopped, the latest first."""
+    query = (
+        f"tags.variant = '{variant}' and tags.dataset_digest = '{digest}' "
+        "and attributes.status != 'FINISHED'"
+    )
+    runs = mlflow.search_runs(list(experiments), query, output_format="list")
+    return [
+        run
+        for run in runs
+        if run.info.status in ("KILLED", "FAILED") and run.data.tags.get("sweep") != "trial"
+    ]
+
+
 def config_of(run: Run) -> Config | None:
     """Return the config that a run was trained with, or None if today's fields cannot state it."""
-    if run.data.params.get("start_from", "").strip("'"):
-        return None
+    return None if start_of(run) else settings_of(run)
+
+
+def start_of(run: Run) -> str:
+    """Return the source of the weights that a run began with, "" if it was trained from scratch."""
+    return run.data.params.get("start_from", "").strip("'")
+
+
+def settings_of(run: Run) -> Config | None:
+    """Return the config of a run, whichever weights it began with, or None as `config_of` does."""
     try:  # `mlflow run -P` logs texts as they were typed: 2e-4
         # Runs from before there was a choice of precision had the default.
         arguments = argparse.Namespace(**{"precision": PRECISIONS[0]} | run.data.params)
         return from_arguments(VARIANTS[run.data.tags["variant"]], arguments)
-    except (AttributeError, ValueError):
+    except (AttributeError, KeyError, ValueError):
         return None

@@ -4,7 +4,7 @@ import json
 import os
 import time
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,9 +21,14 @@ FILE = "checkpoint.npz"
 PUBLISH_SECONDS = 600
 
 
-def folder_of(run_id: str) -> Path:
-    """Return the cache's folder of an MLflow run."""
-    return cache_folder() / "runs" / run_id
+def runs_folder() -> Path:
+    """Return the cache's folder that holds a folder for each MLflow run."""
+    return cache_folder() / "runs"
+
+
+def file_of(run_id: str) -> Path:
+    """Return the file that holds the state of a run's training, if there is one."""
+    return runs_folder() / run_id / FILE
 
 
 class State(NamedTuple):
@@ -35,8 +40,8 @@ class State(NamedTuple):
         progress: `history`, `best_epoch`, `best_score` and `seconds`.
     """
 
-    arrays: Sequence[np.ndarray]
-    best_weights: Sequence[np.ndarray]
+    arrays: list[np.ndarray]
+    best_weights: list[np.ndarray]
     progress: dict[str, Any]
 
 

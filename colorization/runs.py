@@ -1,0 +1,194 @@
+"""The life of an MLflow run: opened, stopped, resumed, ended; and the checkpoint in it."""
+
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from filelock import FileLock, Timeout
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+from colorization.address import redacted
+from colorization.data.cache import cache_folder
+from colorization.errors import InputError
+from colorization.training import checkpoint
+
+CHECKPOINTS = "checkpoint"  # the folder among a run's artifacts
+
+
+@contextlib.contextmanager
+def open_run(
+    name: str, parent_run_id: str | None = None, resumed: Run | None = None
+) -> Iterator[mlflow.ActiveRun]:
+    """Open a run, or attach to the one of `mlflow run`; whatever happens, it does not stay RUNNING.
+
+    An exception ends it FAILED, with the reason as tag `error` unless MLflow itself failed.
+    Ctrl-C and SIGTERM (raised as SystemExit) end it KILLED. What `kill -9` leaves is ended KILLED
+    by the next call on this machine.
+
+    Args:
+        name: of a new run.
+        parent_run_id: the run is nested below this one, a new one in the same experiment.
+        resumed: the earlier run that goes on.
+
+    Raises:
+        InputError: a process of this machine is at work on `resumed`.
+    """
+    with _store():
+        release_signals = _hold_signals()
+        try:
+            opened, lock = _start(name, parent_run_id, resumed)
+        except BaseException:
+            release_signals()
+            raise
+    try:
+        with opened as run:
+            try:
+                release_signals()
+                yield run
+            except (KeyboardInterrupt, SystemExit):
+                with contextlib.suppress(MlflowException):  # the server is gone
+                    mlflow.end_run("KILLED")
+                raise
+            except MlflowException:
+                raise  # the server is gone: logging the reason would take minutes
+            except Exception as error:
+                mlflow.set_tag("error", f"{type(error).__name__}: {redacted(error)}")
+                raise
+        shutil.rmtree(checkpoint.file_of(run.info.run_id).parent, ignore_errors=True)
+    finally:
+        lock.release()
+
+
+def _start(
+    name: str, parent_run_id: str | None, resumed: Run | None
+) -> tuple[mlflow.ActiveRun, FileLock]:
+    """Start a run, or an earlier one again, and lock it as long as this process lives."""
+    options: dict[str, Any] = {"run_name": name}
+    if parent_run_id:
+        experiment = mlflow.get_run(parent_run_id).info.experiment_id
+        options |= {"nested": True, "parent_run_id": parent_run_id, "experiment_id": experiment}
+    if resumed is None:
+        opened = mlflow.start_run(log_system_metrics=True, **options)
+        return opened, _lock(opened.info.run_id)
+    run_id = resumed.info.run_id
+    try:
+        lock = _lock(run_id)
+    except Timeout as error:
+        raise InputError(
+            "A process is at work on this run. Expected one that was stopped. "
+            f"Received: resume={run_id!r}"
+        ) from error
+    opened = mlflow.start_run(run_id, nested=bool(parent_run_id), log_system_metrics=True)
+    mlflow.set_tag("error", "")  # of what stopped it before
+    mlflow.delete_tag("error")
+    if parent_run_id:
+        mlflow.set_tag("mlflow.parentRunId", parent_run_id)
+    if launched := os.environ.get("MLFLOW_RUN_ID"):  # by `mlflow run`, which ends it, too
+        note = f"Resumed run `{run_id}`."
+        for key, value in {"resumed_run": run_id, "mlflow.note.content": note}.items():
+            mlflow.MlflowClient().set_tag(launched, key, value)
+    return opened, lock
+
+
+def _lock(run_id: str) -> FileLock:
+    """Lock a run against other processes of this machine, or raise Timeout."""
+    folder = checkpoint.file_of(run_id).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "alive.lock", blocking=False)
+    lock.acquire()
+    return lock
+
+
+@contextlib.contextmanager
+def _store() -> Iterator[None]:
+    """Hold the store against other processes of this machine; end what others left RUNNING."""
+    with FileLock(cache_folder() / "store.lock"):  # two at once cannot create one SQLite store
+        mlflow.search_experiments(max_results=1)
+        for folder in checkpoint.runs_folder().glob("*"):
+            with contextlib.suppress(Timeout, MlflowException):  # alive; or of another store
+                with _lock(folder.name):
+                    _end_stale(folder)
+        yield
+
+
+def _end_stale(folder: Path) -> None:
+    """End the run of a process that was killed; delete its folder if nothing can go on from it."""
+    client = mlflow.MlflowClient()
+    status = client.get_run(folder.name).info.status
+    if status == "RUNNING":
+        client.set_terminated(folder.name, "KILLED")
+    if status == "FINISHED" or not (folder / checkpoint.FILE).exists():
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def end_stale_runs() -> None:
+    """End as KILLED what processes of this machine left RUNNING when they were killed."""
+    with _store():
+        pass
+
+
+def active_run() -> mlflow.ActiveRun:
+    """Return the run that `open_run` has opened."""
+    run = mlflow.active_run()
+    if run is None:
+        raise RuntimeError("No run is open. Expected a call within `open_run`.")
+    return run
+
+
+def _hold_signals() -> Callable[[], None]:
+    """Hold SIGINT and SIGTERM back until the returned function is called.
+
+    One that arrives inside `start_run` would leave a run that nobody ends.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return lambda: None  # signals arrive in the main thread only
+    held: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda received, _: held.append(received))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+
+    def release() -> None:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for received in held:
+            signal.raise_signal(received)
+
+    return release
+
+
+def log_checkpoint(file: Path) -> None:
+    """Log the state of a training in place of the one before, for other machines."""
+    mlflow.log_artifact(str(file), CHECKPOINTS)
+
+
+def delete_checkpoint(run: Run) -> None:
+    """Delete the state of a training that has ended from a run's artifacts."""
+    if mlflow.MlflowClient().list_artifacts(run.info.run_id, CHECKPOINTS):
+        get_artifact_repository(run.info.artifact_uri).delete_artifacts(CHECKPOINTS)
+
+
+def saved_state(run_id: str) -> checkpoint.State | None:
+    """Return what the training of a run has reached: as saved here, or else among its artifacts.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    file = checkpoint.file_of(run_id)
+    if file.exists():
+        return checkpoint.read(file)
+    client = mlflow.MlflowClient()
+    if not client.list_artifacts(run_id, CHECKPOINTS):
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{CHECKPOINTS}/{checkpoint.FILE}"
+        return checkpoint.read(Path(client.download_artifacts(run_id, path, folder)))
