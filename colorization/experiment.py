@@ -186,7 +186,11 @@ def log_colorizer(
         chroma = evaluation.mean_chroma(splits.train.images)
         tested = evaluation.evaluate(export.load_onnx(onnx), splits.test, channels, chroma)
         mlflow.log_artifact(str(keras_file), "keras")
-        model = tracking.log_model(onnx, color.to_uint8(grays[0, ..., 0]))
+        run = mlflow.get_run(tracking.active_run().info.run_id)
+        if lookup.has_model(run):  # a process was stopped after it had logged it
+            model = mlflow.models.get_model_info(lookup.candidate_of(run).model_uri)
+        else:
+            model = tracking.log_model(onnx, color.to_uint8(grays[0, ..., 0]))
     tracking.log_once({"parameters": colorizer.count_params()})
     note = _note(config, splits, tested.metrics, model, origin)
     tracking.log_test(tested, model, _test_sheet(config.variant, splits.test, tested), note)

@@ -162,11 +162,8 @@ def log_model(onnx: Path, example: np.ndarray) -> ModelInfo:
     """
     encoded = io.BytesIO()
     Image.fromarray(example).save(encoded, "PNG")
-    outputs = active_run().outputs
-    begun = outputs.model_outputs if outputs else []
     return mlflow.pyfunc.log_model(
         name="model",
-        model_id=begun[0].model_id if begun else None,  # of a process that was stopped here
         python_model=str(PYFUNC),
         artifacts={"generator": str(onnx)},
         signature=SIGNATURE,

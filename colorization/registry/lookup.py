@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 import mlflow
 import numpy as np
-from mlflow.entities import Run
+from mlflow.entities import LoggedModelStatus, Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
@@ -81,15 +81,7 @@ def champion_uri(family: str) -> str:
 def has_model(run: Run) -> bool:
     """Tell whether a run has logged a model that was not deleted since."""
     model_id = _model_id(run)
-    if model_id is None:
-        return False
-    try:
-        mlflow.get_logged_model(model_id)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return False
-    return True
+    return model_id is not None and _is_whole(model_id)
 
 
 def candidate_of(run: Run) -> Candidate:
@@ -103,8 +95,19 @@ def candidate_of_version(version: ModelVersion) -> Candidate:
 
 
 def _model_id(run: Run) -> str | None:
-    models = run.outputs.model_outputs if run.outputs else None
-    return models[0].model_id if models else None
+    models = run.outputs.model_outputs if run.outputs else []
+    ids = [each.model_id for each in models]
+    # A training that was stopped while it logged its model, and resumed, has logged another.
+    return ids[0] if len(ids) == 1 else next(filter(_is_whole, ids), None)
+
+
+def _is_whole(model_id: str) -> bool:
+    try:
+        return mlflow.get_logged_model(model_id).status == LoggedModelStatus.READY
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return False
 
 
 def best(candidates: list[Candidate]) -> Candidate:

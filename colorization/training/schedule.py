@@ -75,6 +75,8 @@ class CosineSchedule(keras.callbacks.Callback):
             self.model.train_generator_only(not self.phase.adversarial)
         if any(layer.trainable != self.phase.finetuning for layer in self.finetuned):
             self._finetune(self.phase.finetuning)
+        if self.phase.finetuning and self.done == 0:
+            self._restart()
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         """Set the rates for this step."""
@@ -86,11 +88,12 @@ class CosineSchedule(keras.callbacks.Callback):
         for layer in self.finetuned:
             layer.trainable = finetuning
         self.model.make_train_function(force=True)
-        if finetuning and self.done == 0:  # a training that goes on within the phase has done so
-            # Adam restarts: its small second moments would make the first steps far too long.
-            optimizer = optimizer_of(self.model, self.config.learning_rates[0])
-            for variable in optimizer.variables:
-                variable.assign(ops.zeros(variable.shape, variable.dtype))
+
+    def _restart(self) -> None:
+        """Let Adam begin again: small second moments would make the first steps far too long."""
+        optimizer = optimizer_of(self.model, self.config.learning_rates[0])
+        for variable in optimizer.variables:
+            variable.assign(ops.zeros(variable.shape, variable.dtype))
 
     def _share(self, step: int, steps: int) -> float:
         rising = self.config.warmup_ratio * steps

@@ -1,0 +1,300 @@
+"""Killed trainings go on: real processes, real kills, a real server."""
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from colorization import resumption, runs
+from colorization.__main__ import parse
+from colorization.config import VARIANTS, from_arguments
+from colorization.errors import InputError
+from tests.conftest import ROOT, unpack_birds
+
+pytestmark = pytest.mark.slow
+
+TIMED = ("images_per_second", "training_seconds", "system/")  # never the same twice
+
+
+def metrics(client, run_id):
+    """Every value of every metric that a seed determines, by name and step."""
+    names = client.get_run(run_id).data.metrics
+    return {
+        name: [(each.step, each.value) for each in client.get_metric_history(run_id, name)]
+        for name in names
+        if not name.startswith(TIMED)
+    }
+
+
+def until_epoch(process, epoch):
+    for line in process.stdout:
+        if line.startswith(f"Epoch {epoch}/"):
+            return
+    raise AssertionError(f"no epoch {epoch}")
+
+
+def until(process, happened, seconds=300):
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def kill(process):
+    process.kill()
+    process.communicate(timeout=60)
+
+
+# Three phases of two epochs each.
+PHASES = ["pix2pix_efficientnet", "--epochs", 6, "--generator_only_ratio", 0.67]
+PHASES += ["--finetune_ratio", 0.5, "--frozen_stages", 4, "--filters", 4, "--depth", 2]
+PHASES += ["--batch_size", 16, "--register", "no"]
+
+
+@pytest.fixture(scope="module")
+def phases(colorization, paintings, empty_store, cache, tmp_path_factory):
+    """A training that was never killed, and one that was three times in each phase: its runs."""
+    folder = tmp_path_factory.mktemp("phases")
+    file = Path(shutil.copy(empty_store, folder))
+    with contextlib.closing(sqlite3.connect(file)) as database, database:
+        database.execute("UPDATE experiments SET artifact_location = ?", (str(folder / "mlruns"),))
+    store = f"sqlite:///{file}"
+    client = mlflow.MlflowClient(store)
+
+    def start(*flags):
+        arguments = (*PHASES, "--data", paintings, *flags)
+        seldom = {"MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "60"}
+        return colorization(*arguments, store=store, cwd=folder, env=seldom)
+
+    def logged(name, step=0):
+        query = "SELECT 1 FROM metrics WHERE run_uuid = ? AND key = ? AND step = ?"
+        with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
+            return database.execute(query, (killed, name, step)).fetchone()
+
+    whole = start()
+    assert whole.wait(600) == 0, whole.stdout.read()
+    (run,) = client.search_runs(["0"])
+    process = start()
+    until_epoch(process, 1)
+    killed = client.search_runs(["0"])[0].info.run_id
+    partial = cache / "runs" / killed / "checkpoint.partial"
+    for epoch in (1, 3, 5):
+        if epoch > 1:
+            until_epoch(process, epoch)
+        until(process, lambda epoch=epoch: logged("val_psnr", epoch))  # not yet in the checkpoint
+        kill(process)
+        process = start("--resume", killed)
+        until_epoch(process, epoch + 1)
+        kill(process)
+        process = start("--resume", "last")
+        until_epoch(process, epoch + 1)
+        until(process, partial.exists)  # half a checkpoint
+        kill(process)
+        process = start("--resume", killed)
+    until(process, lambda: logged("test_psnr"))  # all is there, but the run has not ended
+    kill(process)
+    process = start("--resume", killed)
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output
+    yield client, run.info.run_id, killed
+
+
+def test_a_training_killed_in_every_phase_ends_with_the_metrics_of_one_that_was_not(phases):
+    client, whole, killed = phases
+    expected = metrics(client, whole)
+    assert metrics(client, killed) == expected  # each value once
+    assert [step for step, _ in expected["val_psnr"]] == [1, 2, 3, 4, 5, 6]
+    speeds = client.get_metric_history(killed, "images_per_second")
+    assert sorted(each.step for each in speeds) == [1, 2, 3, 4, 5, 6]
+
+
+def test_it_is_one_finished_run_with_one_model_and_leaves_no_checkpoint(phases, cache):
+    client, whole, killed = phases
+    runs = [client.get_run(run_id) for run_id in (whole, killed)]
+    assert [run.info.status for run in runs] == ["FINISHED", "FINISHED"]
+    assert runs[0].data.params == runs[1].data.params
+    assert len(client.search_runs(["0"])) == 2
+    assert len({each.model_id for each in runs[1].outputs.model_outputs}) == 1
+    assert not (cache / "runs" / killed).exists()
+    shown = [file.path for file in client.list_artifacts(killed, "images")]
+    steps = [re.search(r"step(?:\+|%2B|%)(\d+)", path)[1] for path in shown if "png" in path]
+    assert sorted(steps) == list("0123456")
+    rows = []
+    for run_id in (whole, killed):
+        table = client.download_artifacts(run_id, "test_pictures.json")
+        rows.append(len(json.loads(Path(table).read_text())["data"]))
+    assert rows[0] == rows[1]
+
+
+SHORT = ["naive_basic", "--epochs", 2, "--filters", 8]  # as the fixture `trained`
+
+
+@pytest.fixture(scope="module")
+def killed(trained, colorization, tracking_server, paintings, cache, tmp_path_factory):
+    """A run that was killed in its second epoch; its status before, after, and later."""
+    client, _ = trained
+    arguments = [*SHORT, "--data", paintings, "--register", "no", "--checkpoint_every", 1]
+    folder = tmp_path_factory.mktemp("killed")
+    process = colorization(*arguments, store=tracking_server, cwd=folder)
+    until_epoch(process, 2)
+    run_id = client.search_runs(["0"], "params.checkpoint_every = '1'")[0].info.run_id
+    statuses = []
+
+    def see(next_start=True):
+        if next_start:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("COLORIZATION_CACHE", str(cache))
+                mlflow.set_tracking_uri(tracking_server)
+                runs.end_stale_runs()
+        statuses.append(client.get_run(run_id).info.status)
+
+    process.send_signal(signal.SIGSTOP)  # alive, but it goes no further
+    see()
+    kill(process)
+    see(next_start=False)
+    see()
+    yield run_id, statuses
+    for run in client.search_runs(["0"], f"tags.resumed_run = '{run_id}'"):
+        client.delete_run(run.info.run_id)
+    client.delete_run(run_id)
+
+
+@pytest.fixture
+def find(killed, tracking_server):
+    """A function that looks for what the flags of a variant, and `resume`, ask for."""
+
+    def find(*flags, variant="naive_basic"):
+        mlflow.set_tracking_uri(tracking_server)
+        arguments = parse([variant, *map(str, flags)])
+        asked = from_arguments(VARIANTS[variant], arguments)
+        return resumption.find(asked, arguments, parse([variant]))
+
+    return find
+
+
+def test_the_next_start_ends_the_run_of_a_process_that_was_killed_and_no_other(killed):
+    assert killed[1] == ["RUNNING", "RUNNING", "KILLED"]
+
+
+def test_settings_are_those_of_the_run_whatever_the_defaults_are(killed, find, paintings):
+    run_id, _ = killed
+    for flags in (["--resume", run_id], ["--resume", "last", "--data", paintings]):
+        found = find(*flags, "--epochs", 20, "--filters", 8)  # a default, and what the run has
+        assert found.stopped.run.info.run_id == run_id
+        assert (found.config.epochs, found.config.filters) == (2, 8)
+        assert found.flags == {"register": "no", "checkpoint_every": "1"}
+        assert len(found.stopped.state.progress["history"]["val_psnr"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--resume", "nothing"], "No such run.*Received: resume='nothing'"),
+        (["--epochs", 3], "Expected none, or epochs=2. Received: epochs=3"),
+        (["--start_from", "w.h5"], "Received: start_from=w.h5"),
+        (["--data", "sample"], ""),
+        (["--data", "{others}"], "pictures that it began with.*Received: data="),
+    ],
+)
+def test_what_contradicts_the_run_is_refused(flags, message, killed, find, tmp_path):
+    flags = ["--resume", killed[0], *flags]
+    if "{others}" in flags:
+        unpack_birds(tmp_path / "others", first=3)
+        flags[-1] = tmp_path / "others"
+    if message:
+        with pytest.raises(InputError, match=message):
+            find(*flags)
+    else:
+        find(*flags)
+
+
+def test_a_run_that_is_no_stopped_training_of_the_variant_is_refused(
+    trained, killed, find, paintings
+):
+    with pytest.raises(InputError, match="training of pix2pix.*variant=naive_basic"):
+        find("--resume", killed[0], variant="pix2pix")
+    with pytest.raises(InputError, match="status=FINISHED"):
+        find("--resume", trained[1].info.run_id)
+    with pytest.raises(InputError, match="No training of naive_deep on `birds`"):
+        find("--resume", "last", "--data", paintings, variant="naive_deep")
+
+
+def test_a_damaged_checkpoint_is_refused_and_without_it_the_artifact_is_used(
+    killed, find, cache, tmp_path
+):
+    file = cache / "runs" / killed[0] / "checkpoint.npz"
+    whole = shutil.copy(file, tmp_path)
+    content = file.read_bytes()
+    for damaged in (content[:-100], content[: len(content) // 2], b"", content.replace(b"1", b"2")):
+        file.write_bytes(damaged)
+        with pytest.raises(InputError, match="checkpoint is damaged.*Received: checkpoint="):
+            find("--resume", killed[0])
+    file.unlink()
+    assert find("--resume", killed[0]).stopped.state.arrays
+    file.parent.mkdir(exist_ok=True)
+    shutil.copy(whole, file)
+
+
+def test_a_training_whose_checkpoint_is_elsewhere_is_not_begun_again(killed, trained, find):
+    client, _ = trained
+    run = client.get_run(killed[0])
+    lost = client.create_run("0", tags={"variant": "naive_basic"}).info.run_id
+    for name, value in run.data.params.items():
+        client.log_param(lost, name, value)
+    client.log_metric(lost, "images_per_second", 1.0, step=1)
+    with pytest.raises(InputError, match="no checkpoint.*checkpoint_every=1"):
+        find("--resume", lost, "--data", run.data.params["data"])
+    client.delete_run(lost)
+
+
+def test_a_stopped_training_prints_the_command_that_goes_on_on_another_machine_as_well(
+    killed, trained, colorization, tracking_server, paintings, tmp_path
+):
+    (run_id, _), (client, uninterrupted) = killed, trained
+    flags = ("naive_basic", "--resume", "last", "--data", paintings)
+    process = colorization(*flags, store=tracking_server, cwd=tmp_path)
+    until_epoch(process, 2)
+    process.terminate()
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert client.get_run(run_id).info.status == "KILLED"
+    command = f"mlflow run . -e naive_basic -P resume={run_id} --env-manager local"
+    assert output.splitlines()[-1] == f"stopped; resume it: {command}"
+
+    environment = os.environ | {
+        "PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}",
+        "COLORIZATION_CACHE": str(tmp_path / "empty"),
+        "MLFLOW_TRACKING_URI": tracking_server,
+    }
+    words = [str(ROOT) if word == "." else word for word in shlex.split(command)]
+    done = subprocess.run(
+        [sys.executable, "-m", *words], env=environment, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert metrics(client, run_id) == metrics(client, uninterrupted.info.run_id)
+    run = client.get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert client.list_artifacts(run_id, "checkpoint") == []
+    assert client.search_model_versions(f"run_id = '{run_id}'") == []  # register=no
+    (launched,) = client.search_runs(["0"], f"tags.resumed_run = '{run_id}'")
+    assert launched.info.status == "FINISHED"
+    assert run_id in launched.data.tags["mlflow.note.content"]
+
+
+def test_a_bad_number_of_epochs_is_a_sentence(colorization, tmp_path):
+    process = colorization("naive_basic", "--checkpoint_every", "-1", store="", cwd=tmp_path)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "Expected a whole number from 0. Received: checkpoint_every='-1'" in output
