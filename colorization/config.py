@@ -16,6 +16,8 @@ HEADS = ("chroma", "histogram", "rgb")  # of `models.heads.HEADS`, which this mu
 ENCODERS = ("efficientnet", "mobilenet")  # of `models.pretrained_unet.ENCODERS`
 ENCODER_STAGES = 5
 PRECISIONS = ("float32", "mixed_bfloat16")  # the default first
+DATA = "sample (painted birds), kaggle or kaggle:<owner>/<dataset>, a folder or .zip of photographs"
+"""Help of the flag `--data` of every command line."""
 
 AnyConfig = TypeVar("AnyConfig", bound="Config")
 
