@@ -3,7 +3,9 @@
 import dataclasses
 import io
 import shutil
+from types import SimpleNamespace
 
+import keras
 import mlflow
 import numpy as np
 import pandas as pd
@@ -14,15 +16,17 @@ from colorization import color, evaluation, experiment, tracking
 from colorization import config as configuration
 from colorization.config import VARIANTS
 from colorization.data import photograph, prepare, sources
-from colorization.models import build
+from colorization.models import build, export
 from colorization.registry import lookup, promotion
 from serve.evaluation import holdout, scoring
+from serve.pyfunc import Colorizer
 from sweeps import space
 from sweeps.spec import Spec
 from tests.conftest import bird
 from tests.test_prepare import photos
 
 SIZES = (64, 192)
+START = 260  # by their content, these ten would all be for training
 
 
 @pytest.fixture(scope="module")
@@ -72,19 +76,16 @@ def test_a_set_has_the_same_split_and_digest_at_every_size(at_size, paintings):
 
 
 def test_a_size_prepared_later_has_the_split_of_the_earlier_one(tmp_path, monkeypatch):
-    """Not the one that the pictures have now, after others were known in between."""
+    """Not the one that the pictures would have now, after others were known in between."""
     monkeypatch.setenv("COLORIZATION_CACHE", str(tmp_path / "cache"))
-    folder = photos(tmp_path / "birds", range(10))
-    few = list((folder / "Robin").iterdir())
-    prepare.prepare(sources.fetch(str(folder)))  # moves some: a set has pictures in each split
-    photos(folder, range(10, 50), "Wren")
+    folder, away = photos(tmp_path / "birds", range(START, START + 9)), tmp_path / "away"
+    photos(folder, [START + 9], "Wren")
+    prepare.prepare(sources.fetch(str(folder)))  # moves some: each split must have a picture
+    photos(folder, range(2000, 2040), "Wren")
     before = prepare.prepare(sources.fetch(str(folder)))
-    (tmp_path / "away").mkdir()
-    for path in few:
-        path.rename(tmp_path / "away" / path.name)
+    (folder / "Robin").rename(away)
     prepare.prepare(sources.fetch(str(folder)))
-    for path in few:
-        (tmp_path / "away" / path.name).rename(path)
+    away.rename(folder / "Robin")
     later = prepare.prepare(sources.fetch(str(folder)), 64)
     assert later.digest == before.digest
     assert later.test.paths == before.test.paths
@@ -120,21 +121,27 @@ def test_a_training_of_another_size_is_logged_and_served_at_that_size(size, runs
         assert Image.open(io.BytesIO(answer)).size == expected
 
 
-@pytest.mark.slow
-def test_what_another_size_is_scored_by_is_what_is_served(runs, at_size, use_store):
-    store, by_size = runs
-    use_store(store)
-    real = at_size[192].test.images[:4]
-    for run in by_size.values():
-        uri = lookup.find(run.info.run_id).model_uri
-        model, colorize = mlflow.pyfunc.load_model(uri), lookup.load_colorizer(uri)
-        colored = color.to_uint8(colorize(color.gray_input(real, colorize.channels)))
-        for image, mine in zip(real, colored, strict=True):
-            encoded = io.BytesIO()
-            Image.fromarray(color.luma(image)[..., 0].astype("uint8")).save(encoded, "PNG")
-            (answer,) = model.predict(pd.DataFrame({"image": [encoded.getvalue()]}))["image"]
-            served = np.asarray(Image.open(io.BytesIO(answer)), float)
-            assert np.abs(served - mine).max() < 4
+@pytest.mark.parametrize("size", SIZES)
+def test_pictures_of_another_size_are_scored_as_they_are_served(size, at_size, tmp_path):
+    config = configuration.with_size(VARIANTS["naive_basic"], size)
+    keras.utils.set_random_seed(0)
+    colorizer = build.build_plain(dataclasses.replace(config, filters=4), size)
+    kernel, bias = colorizer.get_layer("chroma").get_weights()
+    drawn = np.random.default_rng(0).normal(0, 0.1, kernel.shape)
+    colorizer.get_layer("chroma").set_weights([drawn, bias + [0.1, -0.1]])
+    real = 64 + at_size[128].test.images[:3] // 2  # so that all colors are in the gamut
+    gray = color.gray_input(real, 1)
+    path = str(tmp_path / "generator.onnx")
+    export.export_onnx(colorizer, path, color.gray_input(at_size[size].test.images[:2], 1))
+    scored = color.to_uint8(export.load_onnx(path)(gray)).astype(float)
+    served = Colorizer()
+    served.load_context(SimpleNamespace(artifacts={"generator": path}))
+    for image, mine in zip(gray[..., 0].astype("uint8"), scored, strict=True):
+        encoded = io.BytesIO()
+        Image.fromarray(image).save(encoded, "PNG")
+        (answer,) = served.predict(None, pd.DataFrame({"image": [encoded.getvalue()]}))["image"]
+        assert np.abs(np.asarray(Image.open(io.BytesIO(answer)), float) - mine).max() < 4
+        assert np.abs(color.chroma(mine)).mean() > 4
 
 
 @pytest.mark.slow
