@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from colorization import process
-from colorization.config import VARIANTS
+from colorization.config import DATA, VARIANTS
 from sweeps import space
 from sweeps.spec import OBJECTIVES, Spec
 
@@ -40,7 +40,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     text = "on validation pictures (default: the family's criterion)"
     add("--objective", choices=("", *OBJECTIVES), default="", help=text)
     add("--fix", default="", help="what is not searched, such as variant=naive_deep,filters=32")
-    add("--data", default="sample", help="sample, kaggle, or a folder or .zip of photographs")
+    add("--data", default="sample", help=DATA)
     add("--epochs", default="8", help="of a trial that is not pruned")
     add("--final_epochs", default="", help="of the winner (default: a full training's; 0: none)")
     add("--seed", default="0", help="of the draws and of every training")
@@ -78,7 +78,7 @@ def _prepare(arguments: argparse.Namespace) -> "tuple[Spec, Splits, Storage]":
     spec.presets(int(final_epochs) or 1)
     pictures = sources.fetch(arguments.data)
     storage = Storage(arguments.storage or DEFAULT, on_stale_trial)
-    splits = prepare.prepare(pictures)
+    splits = prepare.prepare(pictures, config.size)
     spec = Spec(spec.family, objective, fix, config.epochs, config.seed, splits.digest)
     return spec, splits, storage
 

@@ -7,7 +7,7 @@ from optuna.distributions import CategoricalDistribution as Choice
 from optuna.distributions import FloatDistribution as Floats
 from optuna.distributions import IntDistribution as Ints
 
-from colorization.config import VARIANTS, Config, tunable_fields
+from colorization.config import VARIANTS, Config, tunable_fields, with_size
 
 OWN_FLAGS = ("epochs", "seed")  # the same for all trials, or they could not be compared
 
@@ -109,7 +109,8 @@ def parse_fix(family: str, text: str) -> dict[str, Any]:
                 f"`fix` pins no such field. Expected variant, {', '.join(known)}. "
                 f"Received: {name!r}"
             )
-    config = dataclasses.replace(variants[variant], **texts)  # checks and converts
+    fitting = with_size(variants[variant], texts.get("size", Config.size))
+    config = dataclasses.replace(fitting, **texts)  # checks and converts
     if set(SPACES[family]) <= set(names):
         raise ValueError(
             f"`fix` leaves nothing to search. Expected fewer fields. Received: fix={text!r}"

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
 
-from colorization.config import VARIANTS, Config, tunable_fields
+from colorization.config import VARIANTS, Config, deepest, tunable_fields
 from sweeps.space import SPACES, Part, of_family, searched_variants
 
 OBJECTIVES: dict[str, Literal["minimize", "maximize"]] = {
@@ -124,7 +124,8 @@ class Spec:
         """Change fields of a config. The depth is cut to what its network can have."""
         fields = params | self.fix | {"epochs": epochs or self.epochs, "seed": self.seed}
         (depth,) = (field for field in tunable_fields(config) if field.name == "depth")
-        fields["depth"] = min(fields.get("depth", config.depth), depth.metadata["high"])
+        most = min(depth.metadata["high"], deepest(fields.get("size", config.size)))
+        fields["depth"] = min(fields.get("depth", config.depth), most)
         return dataclasses.replace(config, **fields | {"variant": config.variant})
 
 
