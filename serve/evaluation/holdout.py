@@ -75,7 +75,8 @@ def collect(source: Source, models: Mapping[str, Candidate]) -> Pictures:
         FileNotFoundError: there are no pictures in the source.
         InputError: no picture is left to score or to show.
     """
-    images, rows = _read_all(source.folder, max(each.size for each in models.values()))
+    size = max((each.size for each in models.values()), default=photograph.IMAGE_SIZE)
+    images, rows = _read_all(source.folder, size)
     training: set[str] = set()
     unknown = []
     for label, candidate in models.items():
