@@ -1,6 +1,5 @@
 """One trial: a config is trained and logged in a run of its own, or given up early."""
 
-import contextlib
 from typing import Any
 
 import keras
@@ -14,22 +13,18 @@ from colorization import evaluation, tracking
 from colorization.address import redacted
 from colorization.data.prepare import Splits
 from colorization.training import train
-from sweeps.spec import Spec
+from sweeps.parent_run import run_name
+from sweeps.space import Spec
 
 # Not the trial's fault: it is tried again.
 OUTAGES = (MlflowException, StorageInternalError, OSError)
 INTERRUPTIONS = (KeyboardInterrupt, SystemExit, UpdateFinishedTrialError, *OUTAGES)
 
 
-def run_name(number: int | str) -> str:
-    """Return the name of a trial's MLflow run, by which it is found again."""
-    return f"trial {number}"
+def run_trial(trial: optuna.Trial, spec: Spec, splits: Splits, data: str) -> dict[str, Any]:
+    """Train what an Optuna trial has drawn, in a run below the active one.
 
-
-def run_trial(
-    trial: optuna.Trial, spec: Spec, splits: Splits, data: str, parent_run_id: str
-) -> dict[str, Any]:
-    """Train what an Optuna trial has drawn; the test pictures stay untouched.
+    The test pictures stay untouched.
 
     Returns:
         The outcome, as arguments of `Study.tell`. The value is the objective in the epoch whose
@@ -38,8 +33,9 @@ def run_trial(
     Raises:
         BaseException: one of `INTERRUPTIONS`.
     """
+    parent = tracking.active_run().info.run_id
     try:
-        with tracking.open_run(run_name(trial.number), parent_run_id) as run:
+        with tracking.open_run(run_name(trial.number), parent) as run:
             try:
                 trial.set_user_attr("run_id", run.info.run_id)
                 return _train(trial, spec, splits, data)
@@ -47,8 +43,7 @@ def run_trial(
                 raise  # of a server that is gone: a tag would take minutes
             except BaseException as error:
                 state = "killed" if isinstance(error, INTERRUPTIONS) else "failed"
-                with contextlib.suppress(MlflowException):
-                    mlflow.set_tag("state", state)
+                mlflow.set_tag("state", state)
                 raise
     except INTERRUPTIONS:
         raise
@@ -60,10 +55,9 @@ def run_trial(
 
 def _train(trial: optuna.Trial, spec: Spec, splits: Splits, data: str) -> dict[str, Any]:
     tags = {"sweep": "trial", "trial": trial.number, "study": trial.study.study_name}
-    kept = {
-        name: trial.user_attrs[name] for name in ("preset", "retry_of") & trial.user_attrs.keys()
-    }
-    mlflow.set_tags(tags | kept | {"state": "running"})
+    for name in ("preset", "retry_of") & trial.user_attrs.keys():
+        tags[name] = trial.user_attrs[name]
+    mlflow.set_tags(tags | {"state": "running"})
     config = spec.config_of(trial.params)
     tracking.log_config(config, data=data)
     tracking.log_data(splits, used=("train", "val"))
@@ -93,7 +87,7 @@ class Report(keras.callbacks.Callback):
         super().__init__()
         self.trial = trial
         self.spec = spec
-        self.best_score: float | None = None
+        self.epochs: list[tuple[float, float]] = []  # the criterion and the objective of each
         self.value = float("nan")
         self.pruned = False
 
@@ -104,9 +98,9 @@ class Report(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
         """Report, and stop a training that is not worth its time."""
         criterion = evaluation.CRITERIA[self.spec.family]
-        score = logs[f"val_{criterion.metric}"]
-        if self.best_score is None or criterion.better(score, self.best_score):
-            self.best_score, self.value = score, float(logs[f"val_{self.spec.objective}"])
+        value = float(logs[f"val_{self.spec.objective}"])
+        self.epochs.append((logs[f"val_{criterion.metric}"], value))
+        _, self.value = criterion.best(self.epochs, lambda scores: scores[0])
         self.trial.report(self.value, epoch + 1)
         last = epoch + 1 == self.spec.epochs
         if not last and "preset" not in self.trial.user_attrs and self.trial.should_prune():
