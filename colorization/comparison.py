@@ -59,8 +59,8 @@ def compare(configs: list[Config], splits: Splits, data: str, **flags: str) -> l
 def train(configs: Iterable[Config], splits: Splits, data: str, **options: Any) -> list[Contender]:
     """Train what has not been trained yet, in runs below the active one.
 
-    The options are those of `experiment.train_and_log`; `name` is also the contenders' label. A
-    training that breaks down is logged and left out.
+    The options are those of `experiment.train_and_log`. A training that breaks down is logged and
+    left out.
     """
     parent, contenders = tracking.active_run(), []
     for config in configs:
@@ -69,7 +69,7 @@ def train(configs: Iterable[Config], splits: Splits, data: str, **options: Any) 
         except (FloatingPointError, ValueError) as error:
             process.refuse(error)
         else:
-            contenders.append(Contender(options.get("name", config.label), config, *candidate))
+            contenders.append(Contender(config.label, config, *candidate))
     return contenders
 
 
@@ -158,15 +158,12 @@ def _curves(contender: Contender) -> dict[str, list[float]]:
 
 def _per_species(contenders: list[Contender]) -> pd.DataFrame:
     """Return CIEDE2000 of every contender on the test pictures of every species."""
-    species = None
+    columns: dict[str, pd.Series] = {}
     for each in contenders:
         logged = mlflow.artifacts.load_dict(f"{each.run.info.artifact_uri}/test_species.json")
-        own = pd.DataFrame(logged["data"], columns=logged["columns"])
-        own = own.rename(columns={"delta_e": each.label})
-        if species is None:
-            species = own[["species", "pictures"]]
-        species = species.merge(own[["species", each.label]], on="species")
-    return species
+        own = pd.DataFrame(logged["data"], columns=logged["columns"]).set_index("species")
+        columns |= {"pictures": own["pictures"], each.label: own["delta_e"]}
+    return pd.DataFrame(columns).reset_index()
 
 
 def _test_sheet(contenders: list[Contender], split: Split) -> Figure:

@@ -7,21 +7,13 @@ at work; `mlflow run . -e sweep` calls it.
 import argparse
 import contextlib
 import dataclasses
-import logging
 import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from colorization import process
 from sweeps.space import OBJECTIVES, SPACES, Spec, parse_fix
-
-if TYPE_CHECKING:
-    from colorization.data.prepare import Splits
-    from sweeps.storage import Storage
-
-logger = logging.getLogger("sweeps")
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -32,10 +24,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--trials", default="20", help="of the whole study, whoever trains them")
     add("--timeout", default="", help="seconds after which this process begins no other trial")
     add("--study", default="", help="its name (default: family, objective and data)")
-    text = "sqlite:///file.db or postgresql://user@host/database"
-    add("--storage", default="sqlite:///sweeps.db", help=text)
-    text = "on validation pictures (default: the family's criterion)"
-    add("--objective", choices=("", *OBJECTIVES), default="", help=text)
+    add("--storage", default="sqlite:///sweeps.db", help="or postgresql://user@host/database")
+    add("--objective", choices=("", *OBJECTIVES), default="", help="on validation pictures")
     add("--fix", default="", help="what is not searched, such as variant=naive_deep,filters=32")
     add("--data", default="sample", help="sample, kaggle, or a folder or .zip of photographs")
     add("--epochs", default="8", help="of a trial that is not pruned")
@@ -48,39 +38,28 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 @process.entry_point(parse, stopped="stopped; started again, the study goes on")
 def main(arguments: argparse.Namespace) -> None:
     """Be one process of the sweep that the command line describes."""
-    launched = os.environ.get("MLFLOW_RUN_ID")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     warnings.filterwarnings("ignore", ".*(experimental|Heartbeat of storage)")  # of Optuna
-    try:
-        spec, splits, storage = _prepare(arguments)
-        from sweeps import search  # imports TensorFlow, for which no bad argument should wait
-
-        search.run(arguments, spec, splits, storage)
-    finally:
-        if launched:  # MLflow has taken it from the environment; `entry_point` ends this run
-            os.environ["MLFLOW_RUN_ID"] = launched
-
-
-def _prepare(arguments: argparse.Namespace) -> "tuple[Spec, Splits, Storage]":
-    """Check the command line, and open what it names."""
     from colorization import evaluation
     from colorization.data import prepare, sources
     from sweeps.storage import Storage
     from sweeps.study import on_stale_trial
 
-    fix = parse_fix(arguments.family, arguments.fix)
     _whole("trials", arguments.trials, 1)
     _whole("timeout", arguments.timeout or "0", 0)
     final_epochs = _whole("final_epochs", arguments.final_epochs or "0", 0)
-    objective = arguments.objective or evaluation.CRITERIA[arguments.family].metric
-    spec = Spec(arguments.family, objective, fix, arguments.epochs, arguments.seed)
+    fix = parse_fix(arguments.family, arguments.fix)
+    arguments.objective = arguments.objective or evaluation.CRITERIA[arguments.family].metric
+    spec = Spec(arguments.family, arguments.objective, fix, arguments.epochs, arguments.seed)
     config, *_ = spec.presets().values()  # checks and converts epochs and seed
     dataclasses.replace(spec, epochs=final_epochs or 1).presets()
     pictures = sources.fetch(arguments.data)
     storage = Storage(arguments.storage, on_stale_trial)
     splits = prepare.prepare(pictures)
-    spec = Spec(spec.family, objective, fix, config.epochs, config.seed, splits.digest)
-    return spec, splits, storage
+    spec = Spec(spec.family, spec.objective, fix, config.epochs, config.seed, splits.digest)
+    from sweeps import search  # imports TensorFlow, for which no bad argument should wait
+
+    search.run(arguments, spec, splits, storage)
 
 
 def _whole(name: str, text: str, low: int) -> int:

@@ -1,7 +1,6 @@
 """The study's MLflow run: the parent of its trials' runs, shared by all processes of the study."""
 
 import contextlib
-import logging
 import os
 import re
 import warnings
@@ -15,12 +14,12 @@ import numpy as np
 import optuna
 from optuna.visualization import matplotlib as plots
 
-from colorization import comparison, tracking
+from colorization import comparison, experiment, tracking
 from colorization.data.prepare import Splits
 from colorization.errors import Failure
-from colorization.registry import promotion
+from colorization.registry.lookup import Candidate
 from sweeps.space import Spec, network
-from sweeps.study import best_trial, running, state_of
+from sweeps.study import running, state_of
 
 FIGURES: dict[str, Any] = {
     "history": plots.plot_optimization_history,
@@ -30,111 +29,89 @@ FIGURES: dict[str, Any] = {
     "importances": plots.plot_param_importances,
 }
 
-logger = logging.getLogger(__name__)
-
 
 @contextlib.contextmanager
-def open_parent(
-    study: optuna.Study, spec: Spec, splits: Splits, flags: dict[str, Any]
-) -> Iterator[str]:
+def open_parent(study: optuna.Study, spec: Spec, splits: Splits, flags: dict) -> Iterator[str]:
     """Open the study's MLflow run, which the first process creates; the study keeps its id.
 
     To be entered under a lock; gives the id. The run that `mlflow run` has launched, if any,
     becomes the parent; that of a later process only says where the trials are. `flags` are logged
     as params.
     """
-    launched, run_id = os.environ.get("MLFLOW_RUN_ID"), study.user_attrs.get("run_id")
+    name, run_id = study.study_name, study.user_attrs.get("run_id")
     if run_id:
+        if os.environ.get("MLFLOW_RUN_ID", run_id) != run_id:
+            note = f"Joined the study `{name}`: see run `{run_id}`."
+            with mlflow.start_run():  # that of `mlflow run`
+                mlflow.set_tags({"study": name, "sweep": "worker", "mlflow.note.content": note})
         os.environ["MLFLOW_RUN_ID"] = run_id  # `open_run` attaches to it
-    with tracking.open_run(study.study_name) as run:
+    with tracking.open_run(name) as run:
         if not run_id:
             tracking.log_flags(**flags)
             tracking.log_data(splits, used=("train", "val"))
             # The param may be the empty text that `mlflow run` was given; the tag is not.
             tags = {"objective": spec.objective, "family": spec.family, "sweep": "study"}
-            mlflow.set_tags(tags | {"study": study.study_name})
+            mlflow.set_tags(tags | {"study": name})
             parts = {name: [str(part.drawn), part.reason] for name, part in spec.searched.items()}
             mlflow.log_dict({"fix": spec.fix, "searched": parts}, "space.json")
             study.set_user_attr("run_id", run.info.run_id)
-        elif launched and launched != run_id:
-            note = f"Joined the study `{study.study_name}`: see run `{run_id}`."
-            tags = {"study": study.study_name, "sweep": "worker", "mlflow.note.content": note}
-            for name, value in tags.items():
-                mlflow.MlflowClient().set_tag(launched, name, value)
         if "error" in run.data.tags:  # what stopped it before
             mlflow.delete_tag("error")
         yield run.info.run_id
 
 
 def update(study: optuna.Study) -> None:
-    """Log what is known after a trial: the best value so far, the table, and stale runs' ends.
-
-    To be called under the lock of trials.
-    """
-    client, run_id = mlflow.MlflowClient(), study.user_attrs["run_id"]
+    """Log, under the lock of trials, the best value so far and the table; end stale runs."""
+    client, parent = mlflow.MlflowClient(), tracking.active_run().info
+    run_id = parent.run_id
     client.update_run(run_id, status="RUNNING")  # a process that left has ended it
-    best = best_trial(study)
+    best = next(iter(study.best_trials), None)
     if best and best.value is not None:
         mlflow.log_metric("best_value", best.value, step=len(study.get_trials(False)))
-    table = study.trials_dataframe(("number", "state", "value", "duration", "params", "user_attrs"))
-    table["duration"] = table["duration"].dt.total_seconds()
+    table = study.trials_dataframe(("number", "state", "value", "params", "user_attrs"))
     table.columns = [re.sub("^(params|user_attrs)_", "", name) for name in table.columns]
     tracking.log_table(run_id, table.rename(columns={"number": "trial"}), "trials.json")
     # A living process ends a run before its trial: a run is stale if its trial is not running.
-    alive = {run_name(trial.number) for trial in running(study)}
+    alive = {f"trial {trial.number}" for trial in running(study)}
     query = f"tags.`mlflow.parentRunId` = '{run_id}' and attributes.status = 'RUNNING'"
-    for run in client.search_runs([mlflow.get_run(run_id).info.experiment_id], query):
+    for run in client.search_runs([parent.experiment_id], query):
         if run.info.run_name not in alive:
-            close_killed(run.info.run_id)
-
-
-def run_name(number: int) -> str:
-    """Return the name of a trial's MLflow run, by which it is found again."""
-    return f"trial {number}"
-
-
-def close_killed(run_id: str) -> None:
-    """End the MLflow run of a trial as KILLED."""
-    client = mlflow.MlflowClient()
-    client.set_tag(run_id, "state", "killed")
-    client.set_terminated(run_id, "KILLED")
+            client.set_tag(run.info.run_id, "state", "killed")
+            client.set_terminated(run.info.run_id, "KILLED")
 
 
 def conclude(
-    study: optuna.Study, spec: Spec, splits: Splits, data: str, epochs: int, register: bool
-) -> None:
-    """Log the study's figures, train its best config and the presets, compare and serve them.
+    study: optuna.Study, spec: Spec, splits: Splits, data: str, epochs: int
+) -> Candidate | None:
+    """Log figures, train the best config and the presets, compare them; return the winner, if any.
 
     Test pictures are looked at here, and only here. To be called within the study's run and under
     a lock: what was trained before is not trained again, so that a second process finds everything
     done. With 0 `epochs`, nothing is trained.
 
     Raises:
-        Failure: all trials were pruned or failed, or the best config broke down.
+        Failure: all trials were pruned or failed.
+        FloatingPointError: the best config broke down.
     """
     states = [state_of(trial) for trial in study.get_trials(deepcopy=False)]
     counts = ", ".join(f"{states.count(each)} {each}" for each in dict.fromkeys(states))
     if states.count("finished") > 1:
         _log_figures(study)
-    best = best_trial(study)
+    best = next(iter(study.best_trials), None)
     if best is None:
         raise Failure(
             f"No trial has finished, so that there is no winner: {counts}. Their runs say why. "
             f"Expected more `trials`, or another study. Received: study={study.study_name!r}"
         )
     if not epochs:
-        return
+        return None
     spec = replace(spec, epochs=epochs)
-    config = spec.config_of(best.params)
+    config, parent, tags = spec.config_of(best.params), tracking.active_run(), {"sweep": "winner"}
+    winner = experiment.find_or_train(config, splits, data, parent, name="winner", tags=tags)
     others = [each for each in spec.presets().values() if network(each) != network(config)]
-    won = comparison.train([config], splits, data, name="winner", tags={"sweep": "winner"})
-    if not won:
-        raise Failure(
-            f"The best config broke down. Expected finite losses. Received: trial={best.number}"
-        )
-    compared = comparison.log(
-        won + comparison.train(others, splits, data, tags={"sweep": "preset"}), splits
-    )
+    presets = comparison.train(others, splits, data, tags={"sweep": "preset"})
+    contenders = [comparison.Contender("winner", config, *winner), *presets]
+    compared = comparison.log(contenders, splits)
     params = ",".join(f"{name}={value}" for name, value in best.params.items())
     note = (
         f"**{study.study_name}**: of {len(states)} trials ({counts}) on `{splits.name}`, trial "
@@ -142,9 +119,8 @@ def conclude(
         f"the presets, {epochs} epochs each, on {len(splits.test.images)} test pictures:\n\n"
         f"{compared}\n"
     )
-    run = won[0].run
-    mlflow.set_tags({"mlflow.note.content": note, "winner_run": run.info.run_id})
-    logger.info("serve it: %s", promotion.command_after(run, won[0].model_uri, register))
+    mlflow.set_tags({"mlflow.note.content": note, "winner_run": winner.run.info.run_id})
+    return winner
 
 
 def _log_figures(study: optuna.Study) -> None:

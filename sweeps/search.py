@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
+import mlflow
 import optuna
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages._heartbeat import get_heartbeat_thread
@@ -18,19 +19,11 @@ from optuna.trial import TrialState
 
 from colorization.address import redacted
 from colorization.data.prepare import Splits
+from colorization.registry import promotion
 from sweeps import parent_run
+from sweeps import study as studies
 from sweeps.space import Spec
 from sweeps.storage import Storage
-from sweeps.study import (
-    best_trial,
-    fail_stale_trials,
-    open_study,
-    retry,
-    running,
-    sampler,
-    spent,
-    state_of,
-)
 from sweeps.trial import OUTAGES, run_trial
 
 WAIT_SECONDS = 2  # between looks at what other processes do
@@ -53,9 +46,8 @@ def run(arguments: argparse.Namespace, spec: Spec, splits: Splits, storage: Stor
     try:
         with contextlib.ExitStack() as parent:
             with turn():
-                study, spec = open_study(storage, name, spec)
+                study, spec = studies.open_study(storage, name, spec)
                 flags = vars(arguments) | {"study": name, "storage": storage.shown}
-                flags |= {each: getattr(spec, each) for each in ("objective", "epochs", "seed")}
                 run_id = parent.enter_context(parent_run.open_parent(study, spec, splits, flags))
             logger.info("study %s in %s, MLflow run %s", name, storage.shown, run_id)
             objective = functools.partial(run_trial, spec=spec, splits=splits, data=arguments.data)
@@ -68,8 +60,10 @@ def run(arguments: argparse.Namespace, spec: Spec, splits: Splits, storage: Stor
                 with turn():
                     parent_run.update(study)
                 epochs = int(arguments.final_epochs or spec.full_epochs)
-                register = arguments.register == "yes"
-                parent_run.conclude(study, spec, splits, arguments.data, epochs, register)
+                winner = parent_run.conclude(study, spec, splits, arguments.data, epochs)
+                if winner:
+                    command = promotion.command_after(*winner, arguments.register == "yes")
+                    logger.info("serve it: %s", command)
     except OUTAGES as error:
         raise OSError(f"{error} Mend that, and start again: the study goes on.") from error
 
@@ -88,7 +82,7 @@ def search(
         deadline: after which this process begins no other, by `time.monotonic`.
 
     Returns:
-        Whether the study has ended: if the time is over, another process may still be at work.
+        Whether the study has ended; if only the time is over, another process is still at work.
     """
     trained, outcome, away = None, None, 0.0
     while True:
@@ -99,9 +93,9 @@ def search(
                     number, trained = trained.number, None
                     parent_run.update(study)
                     logger.info("%s", progress(study, spec, number, trials))
-                fail_stale_trials(study)
-                others = running(study)
-                begins = time.monotonic() < deadline and len(spent(study)) < trials
+                studies.fail_stale_trials(study)
+                others = studies.running(study)
+                begins = time.monotonic() < deadline and len(studies.spent(study)) < trials
                 trial = _take(study, spec) if begins else None
             away = 0.0
         except StorageInternalError as error:
@@ -122,7 +116,7 @@ def search(
 
 def _take(study: optuna.Study, spec: Spec) -> optuna.Trial:
     """Take the next trial. `Study.optimize` would hold the turn until its training ends."""
-    study.sampler = sampler(spec, len(study.get_trials(deepcopy=False)))
+    study.sampler = studies.sampler(spec, len(study.get_trials(deepcopy=False)))
     trial = study.ask(spec.distributions)
     study._storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
     trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
@@ -147,21 +141,21 @@ def _end(study: optuna.Study, trial: optuna.Trial, outcome: Outcome) -> None:
     if study.trials[trial.number].state.is_finished():
         logger.warning("trial %d: another process took this one for dead", trial.number)
         if "run_id" in trial.user_attrs:
-            parent_run.close_killed(trial.user_attrs["run_id"])
+            mlflow.MlflowClient().set_terminated(trial.user_attrs["run_id"], "KILLED")
     elif outcome:
         study.tell(trial, **outcome)
     else:
-        retry(study, study.tell(trial, state=TrialState.FAIL))
+        studies.retry(study, study.tell(trial, state=TrialState.FAIL))
 
 
 def progress(study: optuna.Study, spec: Spec, number: int, trials: int) -> str:
     """Return a line about a trial that has ended: state, value, best, and how many there were."""
-    trial, best = study.trials[number], best_trial(study)
-    text = f"trial {number}: {state_of(trial)}"
+    trial, best = study.trials[number], next(iter(study.best_trials), None)
+    text = f"trial {number}: {studies.state_of(trial)}"
     if "error" in trial.user_attrs:
         text += f" ({trial.user_attrs['error']})"
     elif trial.value is not None:
         text += f" after epoch {trial.last_step}" if trial.state == TrialState.PRUNED else ""
         text += f", {spec.objective} {trial.value:.4f}"
     text += f"; best {best.value:.4f} of trial {best.number}" if best else "; none finished yet"
-    return f"{text}; {sum(t.state.is_finished() for t in spent(study))} of {trials} trials"
+    return f"{text}; {sum(t.state.is_finished() for t in studies.spent(study))} of {trials} trials"

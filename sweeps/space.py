@@ -110,8 +110,7 @@ class Spec:
         epochs: of a trial that is not pruned.
         seed: of the sampler, and of every training.
         digest: of the pictures.
-        variants: that the study knows; by default those of the family that `fix` allows and that a
-            trial can draw.
+        variants: that the study knows; by default those that `fix` allows and a trial can draw.
     """
 
     family: str

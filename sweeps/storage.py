@@ -6,7 +6,6 @@ import os
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import optuna
 import sqlalchemy
@@ -33,12 +32,9 @@ class Storage(optuna.storages.RDBStorage):
     """An Optuna storage that a process may leave at any moment without harm to the others.
 
     Args:
-        url: `sqlite:///file.db` or `postgresql://user@host/database`.
+        url: `sqlite:///file.db` or `postgresql://user@host/database`; `shown` has no secrets.
         on_stale_trial: called with a study and a trial that failed after `GRACE_SECONDS` without
             a heartbeat of its process.
-
-    Attributes:
-        shown: the URL as `address.shown` shows it.
 
     Raises:
         ValueError: the URL is of another kind, or nobody answers there.
@@ -49,14 +45,15 @@ class Storage(optuna.storages.RDBStorage):
     ) -> None:
         self._address = _parse(url)
         self.shown = shown(url)
-        options: dict[str, Any] = {"connect_args": SQLITE}
-        if self._address.get_backend_name() == "postgresql":
-            options = {"connect_args": POSTGRESQL, "pool_pre_ping": True}  # finds it restarted
+        self._sqlite = self._address.get_backend_name() == "sqlite"
         try:
             with self.lock("tables"):  # two at once cannot create the same ones
                 super().__init__(
                     self._address.render_as_string(hide_password=False),
-                    engine_kwargs=options,
+                    engine_kwargs={
+                        "connect_args": SQLITE if self._sqlite else POSTGRESQL,
+                        "pool_pre_ping": True,  # notices that the server was restarted
+                    },
                     heartbeat_interval=HEARTBEAT_SECONDS,
                     grace_period=GRACE_SECONDS,
                     heartbeat_stale_trial_callback=on_stale_trial,
@@ -80,7 +77,7 @@ class Storage(optuna.storages.RDBStorage):
         A process that dies lets go of it.
         """
         key = zlib.crc32(name.encode())
-        if self._address.get_backend_name() == "sqlite":
+        if self._sqlite:
             with FileLock(f"{self._address.database}.{key:08x}.lock"):
                 yield
             return

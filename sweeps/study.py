@@ -5,20 +5,17 @@ import logging
 
 import numpy as np
 import optuna
-from optuna.storages import RetryHeartbeatStaleTrialCallback
+from optuna.storages import BaseStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.space import OBJECTIVES, Spec
 
-FULL_TRIALS = 3  # are finished before the first is pruned
 MAX_CRASHES = 2  # after which a config that fells its process (memory!) is not tried again
 
 logger = logging.getLogger(__name__)
 
 
-def open_study(
-    storage: optuna.storages.BaseStorage, name: str, spec: Spec
-) -> tuple[optuna.Study, Spec]:
+def open_study(storage: BaseStorage, name: str, spec: Spec) -> tuple[optuna.Study, Spec]:
     """Create a study, or join the one of this name; its first trials are the presets.
 
     A study goes on with the variants that it was created with, which the returned spec names:
@@ -65,13 +62,12 @@ def pruner(spec: Spec) -> optuna.pruners.MedianPruner:
 
     It begins at half of the epochs, a GAN's at half of those with the discriminator, by the preset
     that comes last: while learning rates are high, the order of the trials says little of the end.
-    Hyperband took 0.86 of an unpruned sweep's compute to as good a value, this one 0.62
-    (`benchmarks/sweep.py`, median of ten seeds; rates were held for half of the epochs then).
+    `benchmarks/sweep.py` compares it with Hyperband.
     """
     # Where no epoch has a discriminator, the remainder is 0.
     starts = [each.generator_only_epochs % each.epochs for each in spec.presets().values()]
     begin = max(1, (max(starts) + spec.epochs) // 2)
-    return optuna.pruners.MedianPruner(n_startup_trials=FULL_TRIALS, n_warmup_steps=begin)
+    return optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=begin)
 
 
 def spent(study: optuna.Study) -> list[FrozenTrial]:
@@ -84,12 +80,6 @@ def spent(study: optuna.Study) -> list[FrozenTrial]:
 def running(study: optuna.Study) -> list[FrozenTrial]:
     """Return the trials that are being trained now, here or elsewhere."""
     return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-
-
-def best_trial(study: optuna.Study) -> FrozenTrial | None:
-    """Return the best finished trial, or None if all were pruned or failed."""
-    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return study.best_trial if finished else None
 
 
 def state_of(trial: FrozenTrial) -> str:
@@ -123,9 +113,8 @@ def retry(study: optuna.Study, trial: FrozenTrial, crashed: bool = False) -> boo
     If its process `crashed`, the parameters may be the cause: that is retried `MAX_CRASHES` times.
     """
     crashes = trial.user_attrs.get("crashes", 0) + crashed
-    if crashes > MAX_CRASHES:
-        return False
     kept = {name: value for name, value in trial.user_attrs.items() if name == "preset"}
     trial.user_attrs = kept | {"retry_of": trial.number, "crashes": crashes}
-    RetryHeartbeatStaleTrialCallback()(study, trial)  # with the parameters, drawn or queued
-    return True
+    if crashes <= MAX_CRASHES:
+        RetryHeartbeatStaleTrialCallback()(study, trial)  # with the parameters, drawn or queued
+    return crashes <= MAX_CRASHES
