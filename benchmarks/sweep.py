@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 import zipfile
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -227,6 +228,7 @@ def measure_workers(birds, folder):
 
 def quiet():
     """Let only this benchmark speak."""
+    warnings.filterwarnings("ignore", ".*(experimental|Heartbeat of storage)")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     for library in ("absl", "tensorflow"):
         logging.getLogger(library).setLevel(logging.ERROR)
