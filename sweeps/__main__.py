@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Sequence
 
 from colorization import process
+from colorization.config import DATA
 from sweeps.space import OBJECTIVES, SPACES, Spec, parse_fix
 
 
@@ -27,7 +28,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--storage", default="sqlite:///sweeps.db", help="or postgresql://user@host/database")
     add("--objective", choices=("", *OBJECTIVES), default="", help="on validation pictures")
     add("--fix", default="", help="what is not searched, such as variant=naive_deep,filters=32")
-    add("--data", default="sample", help="sample, kaggle, or a folder or .zip of photographs")
+    add("--data", default="sample", help=DATA)
     add("--epochs", default="8", help="of a trial that is not pruned")
     add("--final_epochs", default="", help="of the winner (default: a full training's; 0: none)")
     add("--seed", default="0", help="of the draws and of every training")
@@ -55,7 +56,7 @@ def main(arguments: argparse.Namespace) -> None:
     dataclasses.replace(spec, epochs=final_epochs or 1).presets()
     pictures = sources.fetch(arguments.data)
     storage = Storage(arguments.storage, on_stale_trial)
-    splits = prepare.prepare(pictures)
+    splits = prepare.prepare(pictures, config.size)
     spec = Spec(spec.family, spec.objective, fix, config.epochs, config.seed, splits.digest)
     from sweeps import search  # imports TensorFlow, for which no bad argument should wait
 

@@ -116,8 +116,7 @@ def conclude(
     note = (
         f"**{study.study_name}**: of {len(states)} trials ({counts}) on `{splits.name}`, trial "
         f"{best.number} won by validation {spec.objective}, {best.value:.4f}: `{params}`. It and "
-        f"the presets, {epochs} epochs each, on {len(splits.test.images)} test pictures:\n\n"
-        f"{compared}\n"
+        f"the presets, {epochs} epochs each, on {len(splits.test.images)} tests:\n\n{compared}\n"
     )
     mlflow.set_tags({"mlflow.note.content": note, "winner_run": winner.run.info.run_id})
     return winner

@@ -71,18 +71,12 @@ def run(arguments: argparse.Namespace, spec: Spec, splits: Splits, storage: Stor
 def search(
     study: optuna.Study, spec: Spec, turn: Turn, objective: Objective, trials: int, deadline: float
 ) -> bool:
-    """Train trials until none is left to begin; the other processes of the study do the same.
+    """Train trials until none is left to begin; return whether the study has ended.
 
-    Args:
-        study: an Optuna study.
-        spec: of the study.
-        turn: gives the lock under which a process ends a trial, and takes the next one.
-        objective: trains a trial; returns its outcome, see `run_trial`.
-        trials: of the whole study.
-        deadline: after which this process begins no other, by `time.monotonic`.
-
-    Returns:
-        Whether the study has ended; if only the time is over, another process is still at work.
+    The other processes of the study do the same. `turn` gives the lock under which one ends a trial
+    and takes the next; `objective` trains it, see `run_trial`. `trials` are of the whole study.
+    After `deadline`, by `time.monotonic`, this process begins no other: one may still be at work
+    elsewhere.
     """
     trained, outcome, away = None, None, 0.0
     while True:

@@ -11,7 +11,7 @@ from optuna.distributions import CategoricalDistribution as Choice
 from optuna.distributions import FloatDistribution as Floats
 from optuna.distributions import IntDistribution as Ints
 
-from colorization.config import VARIANTS, Config, tunable_fields
+from colorization.config import VARIANTS, Config, deepest, tunable_fields, with_size
 
 OBJECTIVES: dict[str, Literal["minimize", "maximize"]] = {
     "color_error": "minimize",
@@ -95,7 +95,8 @@ def parse_fix(family: str, text: str) -> dict[str, Any]:
         raise ValueError(
             f"`fix` leaves nothing to search. Expected fewer fields. Received: fix={text!r}"
         )
-    config = dataclasses.replace(variants[variant], **texts)  # checks and converts
+    fitting = with_size(variants[variant], texts.get("size", Config.size))
+    config = dataclasses.replace(fitting, **texts)  # checks and converts
     return {name: getattr(config, name) for name in texts}
 
 
@@ -182,7 +183,8 @@ class Spec:
         """Change fields of a config. The depth is cut to what its network can have."""
         fields = params | self.fix | {"epochs": self.epochs, "seed": self.seed}
         (depth,) = (field for field in tunable_fields(config) if field.name == "depth")
-        fields["depth"] = min(fields.get("depth", config.depth), depth.metadata["high"])
+        most = min(depth.metadata["high"], deepest(fields.get("size", config.size)))
+        fields["depth"] = min(fields.get("depth", config.depth), most)
         return dataclasses.replace(config, **fields | {"variant": config.variant})
 
 

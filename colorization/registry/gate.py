@@ -58,7 +58,8 @@ def require_better_than(champion: Candidate, candidate: Candidate) -> None:
     """Raise a `GateError` unless the candidate beats the champion on the candidate's test pictures.
 
     Logged scores are compared if both were tested on the same pictures by today's criterion;
-    otherwise the champion is tested again. Paintings never beat photographs.
+    otherwise the champion is tested again, or both are at the larger size if theirs differ.
+    Paintings never beat photographs.
     """
     _require_scored(candidate)
     if candidate.painted and not champion.painted:
@@ -68,10 +69,15 @@ def require_better_than(champion: Candidate, candidate: Candidate) -> None:
         )
     if champion.painted and not candidate.painted:
         return  # a painted champion always gives way
-    same = champion.digest == candidate.digest and champion.is_scored
-    score = champion.score() if same else _score_again(champion, candidate)
     name = f"the champion of run {champion.run.info.run_id}"
-    _require_better(candidate, candidate.score(), score, name)
+    if champion.tested_on == candidate.tested_on and champion.is_scored:
+        _require_better(candidate, candidate.score(), champion.score(), name)
+        return
+    own, size = candidate.score(), max(champion.size, candidate.size)
+    if champion.size != candidate.size:
+        own = _score_again(candidate, candidate, size)
+        name += f", both at {size} pixels"
+    _require_better(candidate, own, _score_again(champion, candidate, size), name)
 
 
 def _require_scored(candidate: Candidate) -> None:
@@ -98,10 +104,10 @@ def _require_better(candidate: Candidate, score: float, other: float, name: str)
     logger.info("gate: test %s %.4f against %.4f of %s", metric, score, other, name)
 
 
-def _score_again(champion: Candidate, candidate: Candidate) -> float:
-    """Return the champion's criterion on the candidate's test pictures."""
+def _score_again(model: Candidate, candidate: Candidate, size: int) -> float:
+    """Return a model's criterion on the candidate's test pictures, at a size in pixels."""
     try:
-        splits = prepare.prepare(sources.fetch(candidate.run.data.tags["data_source"]))
+        splits = prepare.prepare(sources.fetch(candidate.run.data.tags["data_source"]), size)
     except (ValueError, OSError) as error:
         raise GateError(
             "The champion must be tested again on the run's pictures, but they cannot be read: "
@@ -112,6 +118,6 @@ def _score_again(champion: Candidate, candidate: Candidate) -> float:
             f"The pictures have changed since the run. Expected digest {candidate.digest}: train "
             f"again. Received: digest={splits.digest}, data={splits.uri}"
         )
-    colorize, real = load_colorizer(champion.model_uri), splits.test.images
+    colorize, real = load_colorizer(model.model_uri), splits.test.images
     colored = colorize(color.gray_input(real, colorize.channels))
     return evaluation.measure(real, color.to_uint8(colored))[candidate.criterion.metric]

@@ -44,6 +44,16 @@ class Candidate(NamedTuple):
         return self.run.data.tags["dataset_digest"]
 
     @property
+    def size(self) -> int:
+        """Side of the pictures that it was trained and tested on; all had 128 pixels once."""
+        return int(self.run.data.params.get("size", Config.size))
+
+    @property
+    def tested_on(self) -> tuple[str, int]:
+        """Names its test pictures: runs of which this is the same have comparable scores."""
+        return self.digest, self.size
+
+    @property
     def painted(self) -> bool:
         """Whether it was tested on painted birds, and trained on them if it was trained here."""
         return self.run.data.tags["data_kind"] == "painted"
@@ -163,8 +173,8 @@ def resolve(model: str) -> Candidate:
 def find_best(family: str) -> Candidate:
     """Return the best finished run of a family, by its criterion.
 
-    Only runs on the same pictures are compared: on photographs if there are any, and of several
-    sets on the one that was used last.
+    Only runs on the same pictures of the same size are compared: on photographs if there are any,
+    and of several sets and sizes on the one that was used last.
 
     Raises:
         GateError: the family is unknown, or has no finished run that today's criterion knows.
@@ -188,13 +198,15 @@ def find_best(family: str) -> Candidate:
             f"with `mlflow run . -e ...` first. Received: best={family!r}"
         )
     latest = min(candidates, key=lambda each: each.painted)
-    equal = [each for each in candidates if each.digest == latest.digest]
+    equal = [each for each in candidates if each.tested_on == latest.tested_on]
     logger.info(
-        "best=%s: compared %d finished runs on `%s` (digest %s) by test %s, left out %d on others",
+        "best=%s: compared %d finished runs on `%s` (digest %s, %d pixels) by test %s, left out %d "
+        "on others",
         family,
         len(equal),
         latest.run.data.tags["data"],
         latest.digest[:8],
+        latest.size,
         latest.criterion.metric,
         len(candidates) - len(equal),
     )
@@ -240,8 +252,9 @@ def config_of(run: Run) -> Config | None:
     if run.data.params.get("start_from", "").strip("'"):
         return None
     try:  # `mlflow run -P` logs texts as they were typed: 2e-4
-        # Runs from before there was a choice of precision had the default.
-        arguments = argparse.Namespace(**{"precision": PRECISIONS[0]} | run.data.params)
+        # Runs from before there was a choice of precision and size had the defaults.
+        before = {"precision": PRECISIONS[0], "size": Config.size}
+        arguments = argparse.Namespace(**before | run.data.params)
         return from_arguments(VARIANTS[run.data.tags["variant"]], arguments)
     except (AttributeError, ValueError):
         return None

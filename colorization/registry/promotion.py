@@ -132,8 +132,8 @@ def _settle(
         for each in client.search_model_versions(f"name = '{version.name}'")
         if int(each.version) > base and each.tags.get("gate") == "passed"
     ]
-    digest = version.tags["dataset_digest"]
-    rivals = [each for each in rivals if each[1].digest == digest and each[1].is_scored]
+    own = candidate_of_version(version).tested_on
+    rivals = [each for each in rivals if each[1].tested_on == own and each[1].is_scored]
     if version.tags.get("forced") or len(rivals) < 2:
         return version, CHAMPION
     winning = best([candidate for _, candidate in rivals]).run.info.run_id

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from colorization import process
+from colorization.config import DATA
 from colorization.data import sources
 from colorization.registry import lookup
 from serve.evaluation import holdout, scoring
@@ -26,11 +27,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="one or more, with commas: models:/..., the id of a finished training run, or naive "
         "or pix2pix: the family's champion",
     )
-    parser.add_argument(
-        "--data",
-        default="sample",
-        help="sample (painted birds), kaggle, or a folder or .zip of photographs",
-    )
+    parser.add_argument("--data", default="sample", help=DATA)
     return parser.parse_args(argv)
 
 
