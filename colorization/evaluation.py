@@ -1,6 +1,6 @@
 """Scores of a colorizer beside two baselines on the same pictures; the families' criteria."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -91,6 +91,15 @@ def summary(table: pd.DataFrame) -> dict[str, float]:
     return means
 
 
+def summarize(table: pd.DataFrame, by: Sequence[str] = ("model",)) -> pd.DataFrame:
+    """Average the rows of `scores` over the pictures of each group, in the order of appearance."""
+    rows = []
+    for names, group in table.groupby(list(by), sort=False):
+        keys = dict(zip(by, names, strict=True))
+        rows.append(keys | {"pictures": len(group)} | summary(group))
+    return pd.DataFrame(rows)
+
+
 def measure(
     real: np.ndarray, predicted: np.ndarray, table: pd.DataFrame | None = None
 ) -> dict[str, float]:
@@ -161,9 +170,7 @@ class Evaluation(NamedTuple):
 
     def per_species(self) -> pd.DataFrame:
         """Return the means of each species, with the number of its pictures."""
-        groups = self.pictures.groupby("species")
-        rows = [{"species": name, "pictures": len(rows), **summary(rows)} for name, rows in groups]
-        return pd.DataFrame(rows)
+        return summarize(self.pictures.sort_values("species", kind="stable"), ("species",))
 
 
 def evaluate(

@@ -21,7 +21,7 @@ from colorization.registry import lookup, promotion
 from serve.evaluation import holdout, scoring
 from serve.pyfunc import Colorizer
 from sweeps import space
-from sweeps.spec import Spec
+from sweeps.space import Spec
 from tests.conftest import bird
 from tests.test_prepare import photos
 

@@ -22,7 +22,7 @@ from optuna.trial import TrialState
 
 from colorization.config import VARIANTS
 from sweeps import space
-from sweeps.spec import Spec
+from sweeps.space import Spec
 from sweeps.storage import Storage
 from sweeps.study import MAX_CRASHES, on_stale_trial, open_study, pruner, retry, sampler
 from tests.conftest import ROOT, serve_mlflow

@@ -1,7 +1,7 @@
 """Scores of several models on the same pictures, and their log."""
 
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import mlflow
@@ -16,6 +16,7 @@ from colorization import color, evaluation, report
 from colorization.config import VARIANTS
 from colorization.data import manifest
 from colorization.data.sources import Source
+from colorization.evaluation import summarize
 from colorization.registry import lookup
 from colorization.registry.lookup import Candidate, Colorize
 from serve.evaluation.holdout import SCORED, SHOWN, Pictures
@@ -87,15 +88,6 @@ def score(colorizers: Mapping[str, Colorize], pictures: Pictures) -> pd.DataFram
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
-def summarize(table: pd.DataFrame, by: Sequence[str] = ("model",)) -> pd.DataFrame:
-    """Average the table of `score` over the pictures of each group, in the order of appearance."""
-    rows = []
-    for names, group in table.groupby(list(by), sort=False):
-        keys = dict(zip(by, names, strict=True))
-        rows.append(keys | {"pictures": len(group)} | evaluation.summary(group))
-    return pd.DataFrame(rows)
-
-
 def log(models: Mapping[str, Candidate], source: Source, pictures: Pictures) -> str:
     """Score models and log all of it to the active run; return the note, Markdown."""
     colorizers = {
@@ -126,9 +118,8 @@ def log(models: Mapping[str, Candidate], source: Source, pictures: Pictures) -> 
 
 def _log_inputs(models: Mapping[str, Candidate], source: Source, pictures: Pictures) -> None:
     """Log which models are evaluated on which pictures."""
-    for label, candidate in models.items():
-        mlflow.log_params({f"{label}_run_id": candidate.run.info.run_id})
-        mlflow.log_params({f"{label}_model": candidate.model_uri})
+    mlflow.log_params({f"{label}_run_id": each.run.info.run_id for label, each in models.items()})
+    mlflow.log_params({f"{label}_model": each.model_uri for label, each in models.items()})
     for split in (SCORED, SHOWN):
         mlflow.log_metric(f"pictures_{split}", len(pictures.of(split)))
     mlflow.log_metric("pictures_left_out", sum(bool(row.reason) for row in pictures.rows))
