@@ -141,10 +141,12 @@ def log_colorizer(
 def finished(label: str, run: Run, model: ModelInfo) -> lookup.Candidate:
     """Log the test's outcome once the run has ended; return the run and its model."""
     candidate = lookup.Candidate(mlflow.get_run(run.info.run_id), model.model_uri)
-    psnr = (
-        candidate.run.data.metrics[f"test_psnr{each}"] for each in ("", "_gray", "_mean_chroma")
+    metrics = candidate.run.data.metrics
+    others = (
+        f"{title} {metrics[f'test_psnr_{name}']:.2f} dB"
+        for name, title in evaluation.BASELINES.items()
     )
-    logger.info("%s: test %.2f dB; plain gray %.2f dB, mean chroma %.2f dB", label, *psnr)
+    logger.info("%s: test %.2f dB; %s", label, metrics["test_psnr"], ", ".join(others))
     return candidate
 
 

@@ -17,12 +17,7 @@ from colorization.config import Config
 from colorization.data import pipeline
 from colorization.data.prepare import Splits
 from colorization.models import build
-from colorization.training.callbacks import (
-    SCORED_PICTURES,
-    SCORING_BATCH,
-    Scoring,
-    WeightAveraging,
-)
+from colorization.training.callbacks import SCORING_BATCH, Scoring, WeightAveraging
 from colorization.training.schedule import CosineSchedule
 
 SHAPING = ("head", "filters", "depth")  # the fields that set the shapes of the weights
@@ -89,7 +84,7 @@ def train(
         WeightAveraging(config, in_training, colorizer),
         scoring,
     ]
-    validated = whole_shares(val_images[:SCORED_PICTURES], replicas)
+    validated = whole_shares(val_images, replicas)
     started = time.perf_counter()
     fitted = trainer.fit(
         pairs,
