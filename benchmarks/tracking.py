@@ -48,7 +48,7 @@ def compare(name: str, splits) -> tuple[list[Row], float]:
             tracking.log_config(config, data="sample")
             tracking.log_data(splits)
             result = train.train(config, splits, [tracking.EpochLog(VARIANTS[name], splits.val)])
-            tracking.log_training(result)
+            tracking.log_training(config, result)
 
     shares = []
 

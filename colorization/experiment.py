@@ -88,7 +88,7 @@ def train_and_log(
         callbacks = [tracking.EpochLog(config, splits.val)]
         result = train.train(config, splits, callbacks, start.arrays)
         model = log_colorizer(config, result.colorizer, splits, origin)
-        tracking.log_training(result)
+        tracking.log_training(config, result)
     return finished(config.label, opened, model)
 
 
@@ -132,7 +132,8 @@ def log_colorizer(
         model = tracking.log_model(onnx, color.to_uint8(grays[0, ..., 0]))
     mlflow.log_metric("parameters", colorizer.count_params())
     note = _note(config, splits, tested.metrics, model, origin)
-    tracking.log_test(tested, model, _test_sheet(config.variant, splits.test, tested), note)
+    sheet = _test_sheet(config.variant, splits.test, tested)
+    tracking.log_test(tested, model, splits, sheet, note)
     if tested.collapse:
         logger.warning("%s has collapsed: all is %s", config.variant, tested.collapse)
     return model

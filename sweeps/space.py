@@ -1,13 +1,12 @@
 """What is searched in each family, and what `--fix` leaves of it."""
 
-import dataclasses
 from typing import Any, NamedTuple
 
 from optuna.distributions import CategoricalDistribution as Choice
 from optuna.distributions import FloatDistribution as Floats
 from optuna.distributions import IntDistribution as Ints
 
-from colorization.config import VARIANTS, Config, tunable_fields
+from colorization.config import VARIANTS, Config, changed, tunable_fields
 
 OWN_FLAGS = ("epochs", "seed")  # the same for all trials, or they could not be compared
 
@@ -109,7 +108,7 @@ def parse_fix(family: str, text: str) -> dict[str, Any]:
                 f"`fix` pins no such field. Expected variant, {', '.join(known)}. "
                 f"Received: {name!r}"
             )
-    config = dataclasses.replace(variants[variant], **texts)  # checks and converts
+    config = changed(variants[variant], texts)  # checks and converts
     if set(SPACES[family]) <= set(names):
         raise ValueError(
             f"`fix` leaves nothing to search. Expected fewer fields. Received: fix={text!r}"

@@ -117,12 +117,13 @@ def log(models: Mapping[str, Candidate], source: Source, pictures: Pictures) -> 
     colorizers = {
         label: lookup.load_colorizer(candidate.model_uri) for label, candidate in models.items()
     }
-    _log_inputs(models, source, pictures)
+    dataset = _log_inputs(models, source, pictures)
     table, means = score(colorizers, pictures)
     note = pictures.summary()
     if len(table):
         for row in means.to_dict("records"):
-            mlflow.log_metrics({f"{name}/{row['model']}": row[name] for name in COLUMNS})
+            scores = {f"{name}/{row['model']}": row[name] for name in COLUMNS}
+            mlflow.log_metrics(scores, dataset=dataset)
         collapsed = means[means["model"].isin(colorizers) & (means["collapse"] != "")]
         for row in collapsed.to_dict("records"):
             mlflow.set_tag(f"collapse/{row['model']}", row["collapse"])
@@ -142,8 +143,8 @@ def log(models: Mapping[str, Candidate], source: Source, pictures: Pictures) -> 
     return note
 
 
-def _log_inputs(models: Mapping[str, Candidate], source: Source, pictures: Pictures) -> None:
-    """Log which models are evaluated on which pictures."""
+def _log_inputs(models: Mapping[str, Candidate], source: Source, pictures: Pictures) -> MetaDataset:
+    """Log which models are evaluated on which pictures; return these."""
     for label, candidate in models.items():
         mlflow.log_params({f"{label}_run_id": candidate.run.info.run_id})
         mlflow.log_params({f"{label}_model": candidate.model_uri})
@@ -159,6 +160,7 @@ def _log_inputs(models: Mapping[str, Candidate], source: Source, pictures: Pictu
     origin = CodeDatasetSource({"uri": source.uri, "manifest": "data/manifest.csv"})
     dataset = MetaDataset(origin, source.name, digest)  # type: ignore[abstract]  # as MLflow does
     mlflow.log_input(dataset, context="evaluation")
+    return dataset
 
 
 def _as_markdown(means: pd.DataFrame) -> str:
