@@ -138,7 +138,7 @@ def test_a_champion_of_other_pictures_is_scored_again_on_the_candidate_s(
 ):
     champion = log_candidate(photographs, 1.0)
     promotion.register(champion)
-    # What the champion does is known: it takes the chroma of the nearest mean luma. So is its score.
+    # The champion takes the chroma of the picture with the nearest mean luma: its score is known.
     real, known = other_photographs.test.images, photographs.test.images
     means, own = (color.luma(each).mean(axis=(1, 2)) for each in (known, real))
     nearest = known[np.abs(own - means.T).argmin(axis=1)]
@@ -175,16 +175,16 @@ def test_a_run_that_was_not_tested_by_today_s_criterion_is_to_be_trained_again(
 ):
     old = log_candidate(photographs, 1.0)
     upgrade()
-    with pytest.raises(GateError, match="did not test new_error: train it again"):
+    with pytest.raises(GateError, match="did not test new_error beside .*: train it again"):
         promotion.register(old)
     with pytest.raises(GateError, match="No finished run was tested by new_error"):
         lookup.find_best("naive")
 
 
 def test_a_champion_that_was_not_tested_by_today_s_criterion_is_tested_again(photographs, upgrade):
-    promotion.register(log_candidate(photographs, 0.6))
+    promotion.register(log_candidate(photographs, 0.8))
     upgrade()
-    worse, better = (log_candidate(photographs, share) for share in (0.3, 1.0))
+    worse, better = (log_candidate(photographs, share) for share in (0.7, 1.0))
     version, alias = promotion.register(worse)
     assert alias == "challenger"
     assert f"new_error {worse.score():.4f} against" in version.tags["gate"]
@@ -196,11 +196,9 @@ def test_best_compares_equal_pictures_only_and_photographs_first(
 ):
     validated(log_candidate(other_photographs, 1.0), 1.0)  # but on easier pictures
     best = validated(log_candidate(photographs, 0.4), 4.0, 2.0, 3.0)  # the middle epoch was kept
-    validated(
-        log_candidate(photographs, 0.9), 2.5
-    )  # better on the test pictures, which are not asked
+    validated(log_candidate(photographs, 0.9), 2.5)  # on test pictures the best
     log_candidate(photographs, 1.0)  # imported weights have no validation
-    validated(log_candidate(painted, 0.5), 1.5)
+    validated(log_candidate(painted, 0.5), 5.0)
     with caplog.at_level(logging.INFO, "colorization"):
         found = lookup.find_best("naive")
     assert found.run.info.run_id == best.run.info.run_id
@@ -301,14 +299,14 @@ def test_a_store_that_does_not_answer_is_not_taken_for_one_without_a_champion(
 
 def test_deleted_runs_and_models_are_refused_and_passed_over(photographs):
     best, other, gone = (log_candidate(photographs, share) for share in (1.0, 0.5, 0.8))
+    for each in (best, other, gone):
+        validated(each, 2.0)
     model_id = best.model_uri.removeprefix("models:/")
     mlflow.MlflowClient().delete_logged_model(model_id)
     mlflow.delete_run(gone.run.info.run_id)
     for candidate in (best, gone):
         with pytest.raises(GateError, match="cannot be served"):
             lookup.find(candidate.run.info.run_id)
-    for each in (best, other, gone):
-        validated(each, 2.0)
     assert lookup.find_best("naive").run.info.run_id == other.run.info.run_id
 
 
