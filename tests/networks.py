@@ -13,9 +13,11 @@ from colorization.registry import lookup
 def with_chroma(planes, channels=1, size=128):
     """A colorizer that lays on its luma the chroma that `planes` makes of the luma, in levels."""
     gray = keras.Input((size, size, channels))
-    luma = gray[..., :1]
-    joined = layers.Concatenate()([luma, planes(luma)])
-    rgb = keras.ops.matmul(joined, color.YCBCR_TO_RGB)
+    mean = keras.initializers.Constant(1 / channels)
+    luma = layers.Conv2D(1, 1, use_bias=False, kernel_initializer=mean)(gray)
+    join = layers.Conv2D(3, 1, use_bias=False)
+    rgb = join(layers.Concatenate()([luma, planes(luma)]))
+    join.set_weights([color.YCBCR_TO_RGB[None, None]])
     return keras.Model(gray, layers.ReLU(max_value=color.MAX_LEVEL)(rgb))
 
 
