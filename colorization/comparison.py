@@ -74,11 +74,11 @@ def train(configs: Iterable[Config], splits: Splits, data: str, **options: Any) 
 
 
 def best_of_families(contenders: list[Contender]) -> Iterator[Contender]:
-    """Return the best contender of each family by its criterion."""
+    """Return the best contender of each family by its criterion, on the validation pictures."""
     for family in dict.fromkeys(each.config.family for each in contenders):
         criterion = evaluation.CRITERIA[family]
         scores = {
-            each: each.run.data.metrics[f"test_{criterion.metric}"]
+            each: lookup.Candidate(each.run, each.model_uri).validation_score()
             for each in contenders
             if each.config.family == family
         }
@@ -86,7 +86,7 @@ def best_of_families(contenders: list[Contender]) -> Iterator[Contender]:
 
 
 def table(contenders: list[Contender]) -> pd.DataFrame:
-    """Return the comparison: a row for each contender, plain gray and mean chroma at the end.
+    """Return the comparison: a row for each contender, the baselines at the end.
 
     Columns: model, psnr (dB), ssim, delta_e, colorfulness, color_error, parameters, seconds,
     images_per_second and run_id. The baselines have no training: their last four are missing.

@@ -7,7 +7,7 @@ name in a sweep. Its default, range and help are stated here and nowhere else.
 import argparse
 import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from colorization.fields import as_in, checked, choice, expected, file, number
 from colorization.losses import GAN_LOSSES, PIXEL_LOSSES
@@ -15,6 +15,7 @@ from colorization.losses import GAN_LOSSES, PIXEL_LOSSES
 HEADS = ("chroma", "histogram", "rgb")  # of `models.heads.HEADS`, which this must not import
 ENCODERS = ("efficientnet", "mobilenet")  # of `models.pretrained_unet.ENCODERS`
 ENCODER_STAGES = 5
+CROSS_ENTROPY = "cross_entropy"  # the loss of the head histogram
 PRECISIONS = ("float32", "mixed_bfloat16")  # the default first
 DATA = "sample (painted birds), kaggle or kaggle:<owner>/<dataset>, a folder or .zip of photographs"
 """Help of the flag `--data` of every command line."""
@@ -117,7 +118,17 @@ class NaiveConfig(Config):
     batch_norm: bool = False
 
     learning_rate: float = number(1e-3, 1e-7, 1.0, "learning rate of Adam")
-    loss: str = choice("l1", PIXEL_LOSSES, "pixel loss on [-1, 1], for the heads chroma and rgb")
+    loss: str = choice(
+        "l1", PIXEL_LOSSES, "pixel loss on [-1, 1]; the head histogram has cross_entropy instead"
+    )
+
+    def __post_init__(self) -> None:
+        """See `Config`. The loss follows the head where that is replaced."""
+        if self.loss == CROSS_ENTROPY:
+            object.__setattr__(self, "loss", NaiveConfig.loss)
+        super().__post_init__()
+        if self.head == "histogram":
+            object.__setattr__(self, "loss", CROSS_ENTROPY)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,13 +235,29 @@ def add_arguments(parser: argparse.ArgumentParser, config: Config) -> None:
     for spec in tunable_fields(config):
         default = getattr(config, spec.name)
         text = f"{spec.metadata['help']}; {expected(spec)} (default: {default})"
-        parser.add_argument(f"--{spec.name}", default=default, metavar=spec.name.upper(), help=text)
+        parser.add_argument(f"--{spec.name}", metavar=spec.name.upper(), help=text)
 
 
 def from_arguments(config: AnyConfig, arguments: argparse.Namespace) -> AnyConfig:
-    """Return `config` with the values of the parsed flags; raise a ValueError for a bad one."""
+    """Return `config` with the values of the flags that were given; see `changed`."""
     values = {spec.name: getattr(arguments, spec.name) for spec in tunable_fields(config)}
-    return dataclasses.replace(config, **values)
+    return changed(config, {name: each for name, each in values.items() if each is not None})
+
+
+def changed(config: AnyConfig, values: dict[str, Any]) -> AnyConfig:
+    """Return `config` with the values that a user gave.
+
+    Raises:
+        ValueError: a value is not acceptable, or the head has another loss than the one given.
+    """
+    made = dataclasses.replace(config, **values)
+    loss = getattr(made, "loss", None)
+    if values.get("loss", loss) != loss:
+        raise ValueError(
+            f"Bad value for `loss`. Expected {loss}, or none, with head={made.head}. "
+            f"Received: loss={values['loss']!r}"
+        )
+    return made
 
 
 def every_head(variants: str, epochs: int | str, size: int | str = Config.size) -> list[Config]:

@@ -11,7 +11,7 @@ from optuna.distributions import CategoricalDistribution as Choice
 from optuna.distributions import FloatDistribution as Floats
 from optuna.distributions import IntDistribution as Ints
 
-from colorization.config import VARIANTS, Config, deepest, tunable_fields, with_size
+from colorization.config import VARIANTS, Config, changed, deepest, tunable_fields, with_size
 
 OBJECTIVES: dict[str, Literal["minimize", "maximize"]] = {
     "color_error": "minimize",
@@ -96,7 +96,7 @@ def parse_fix(family: str, text: str) -> dict[str, Any]:
             f"`fix` leaves nothing to search. Expected fewer fields. Received: fix={text!r}"
         )
     fitting = with_size(variants[variant], texts.get("size", Config.size))
-    config = dataclasses.replace(fitting, **texts)  # checks and converts
+    config = changed(fitting, texts)  # checks and converts
     return {name: getattr(config, name) for name in texts}
 
 

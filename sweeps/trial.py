@@ -56,7 +56,7 @@ def _train(trial: optuna.Trial, spec: Spec, splits: Splits, data: str) -> dict[s
     tracking.log_data(splits, used=("train", "val"))
     report = Report(trial, spec)
     result = train.train(config, splits, [tracking.EpochLog(config, splits.val), report])
-    tracking.log_training(result)
+    tracking.log_training(config, result)
     mlflow.log_metric("value", report.value)
     mlflow.set_tag("state", "pruned" if report.pruned else "finished")
     if report.pruned:

@@ -11,7 +11,7 @@ import mlflow
 import numpy as np
 import pytest
 
-from colorization import color, evaluation, tracking
+from colorization import color, evaluation, metrics, tracking
 from colorization.config import VARIANTS, PretrainedEncoder
 from colorization.models import build
 from colorization.models.export import TOLERANCE, export_onnx
@@ -59,10 +59,11 @@ def test_the_best_epoch_by_the_criterion_is_kept(variant, rate, metric, splits):
     result = train.train(config, splits)
     history = result.history[f"val_{metric}"]
     assert result.best_epoch == int(np.argmin(history))
-    real = splits.val.images[: callbacks.SCORED_PICTURES]
+    real = splits.val.images
     colorize = callbacks.as_function(result.colorizer)
     predicted = color.to_uint8(colorize(color.gray_input(real, config.gray_channels)))
-    kept = evaluation.measure(real, predicted)
+    scores = evaluation.scores(real, predicted, metrics.pixel_sample(128))
+    kept = evaluation.measure(real, predicted, scores)
     assert kept[metric] == pytest.approx(min(history), rel=1e-4)
 
 
@@ -140,7 +141,7 @@ def test_fine_tuning_begins_with_short_steps(splits):
 
 @pytest.mark.parametrize("head", ["chroma", "histogram"])
 def test_callbacks_receive_the_scores_and_what_they_are_of(head, splits):
-    real = splits.val.images[: callbacks.SCORED_PICTURES]
+    real = splits.val.images
 
     class Seen(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):

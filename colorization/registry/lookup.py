@@ -1,6 +1,7 @@
 """Finds runs and models of this project in MLflow's store."""
 
 import argparse
+import json
 import logging
 import tempfile
 from pathlib import Path
@@ -59,13 +60,42 @@ class Candidate(NamedTuple):
         return self.run.data.tags["data_kind"] == "painted"
 
     @property
+    def collapse(self) -> str:
+        """How it has collapsed, see `evaluation.collapse`; empty if it has not."""
+        return self.run.data.tags.get("collapse", "")
+
+    @property
+    def test_pictures(self) -> int:
+        """The number of pictures that it was tested on."""
+        inputs = self.run.inputs.dataset_inputs if self.run.inputs else []
+        profiles = {tag.value: each.dataset.profile for each in inputs for tag in each.tags}
+        shape = json.loads(profiles.get("testing") or "{}").get("features_shape", [0])
+        return int(shape[0])
+
+    @property
     def is_scored(self) -> bool:
         """Whether it was tested by today's criterion; runs of earlier releases may not be."""
         return f"test_{self.criterion.metric}" in self.run.data.metrics
 
+    @property
+    def is_beside_baselines(self) -> bool:
+        """Whether all of today's baselines were tested too; earlier releases had fewer."""
+        metric, tested = self.criterion.metric, self.run.data.metrics
+        return all(f"test_{metric}_{name}" in tested for name in evaluation.BASELINES)
+
     def score(self, baseline: str = "") -> float:
-        """Return the criterion on the test pictures, of the model or of `_gray`."""
+        """Return the criterion on the test pictures, of the model or of such as `_gray`."""
         return self.run.data.metrics[f"test_{self.criterion.metric}{baseline}"]
+
+    def validation_score(self) -> float | None:
+        """Return the criterion on all validation pictures, of the epoch whose weights were kept.
+
+        None if there is none: imported weights are tested only.
+        """
+        name = f"val_{self.criterion.metric}"
+        history = mlflow.MlflowClient().get_metric_history(self.run.info.run_id, name)
+        values = [each.value for each in history]
+        return self.criterion.best(values, float) if values else None
 
 
 class Colorize(Protocol):
@@ -114,12 +144,6 @@ def candidate_of_version(version: ModelVersion) -> Candidate:
 def _model_id(run: Run) -> str | None:
     models = run.outputs.model_outputs if run.outputs else None
     return models[0].model_id if models else None
-
-
-def best(candidates: list[Candidate]) -> Candidate:
-    """Return the best of candidates of one family, by its criterion."""
-    criterion = candidates[0].criterion
-    return criterion.best(candidates, lambda each: (each.score(), each.run.info.run_id))
 
 
 def find(run_id: str) -> Candidate:
@@ -173,11 +197,12 @@ def resolve(model: str) -> Candidate:
 def find_best(family: str) -> Candidate:
     """Return the best finished run of a family, by its criterion.
 
-    Only runs on the same pictures of the same size are compared: on photographs if there are any,
-    and of several sets and sizes on the one that was used last.
+    Only runs on the same pictures of the same size are compared, by their validation: on
+    photographs if there are any, and of several sets and sizes on the one that was used last. Test
+    pictures do not choose.
 
     Raises:
-        GateError: the family is unknown, or has no finished run that today's criterion knows.
+        GateError: the family is unknown, or has no finished run that today's gate would take.
     """
     if family not in evaluation.CRITERIA:
         known = " or ".join(evaluation.CRITERIA)
@@ -186,11 +211,13 @@ def find_best(family: str) -> Candidate:
     query = f"tags.family = '{family}' and attributes.status = 'FINISHED'"
     runs = mlflow.search_runs(experiments, query, output_format="list")  # the latest first
     found = [candidate_of(run) for run in runs if has_model(run) and "data" in run.data.tags]
-    candidates = [each for each in found if each.is_scored]
+    scores = {each: each.validation_score() for each in found if each.is_beside_baselines}
+    candidates = [each for each in scores if scores[each] is not None]
     if found and not candidates:
         raise GateError(
-            f"No finished run was tested by {evaluation.CRITERIA[family].metric}, which earlier "
-            f"releases did not know: train again. Received: best={family!r}"
+            f"No finished run was tested by {evaluation.CRITERIA[family].metric} beside all "
+            "baselines, which earlier releases did not know: train again. "
+            f"Received: best={family!r}"
         )
     if not candidates:
         raise GateError(
@@ -200,8 +227,8 @@ def find_best(family: str) -> Candidate:
     latest = min(candidates, key=lambda each: each.painted)
     equal = [each for each in candidates if each.tested_on == latest.tested_on]
     logger.info(
-        "best=%s: compared %d finished runs on `%s` (digest %s, %d pixels) by test %s, left out %d "
-        "on others",
+        "best=%s: compared %d finished runs on `%s` (digest %s, %d pixels) by validation %s, "
+        "left out %d on others",
         family,
         len(equal),
         latest.run.data.tags["data"],
@@ -210,7 +237,7 @@ def find_best(family: str) -> Candidate:
         latest.criterion.metric,
         len(candidates) - len(equal),
     )
-    return best(equal)
+    return latest.criterion.best(equal, lambda each: (scores[each], each.run.info.run_id))
 
 
 def find_champion(family: str) -> tuple[ModelVersion, Candidate] | None:
@@ -240,7 +267,8 @@ def find_finished(config: Config, digest: str, experiment_id: str) -> Candidate 
         f"tags.variant = '{config.variant}' and tags.dataset_digest = '{digest}' "
         "and attributes.status = 'FINISHED'"
     )
-    tested = {f"test_{name}" for name in evaluation.SCORES_TOGETHER}  # earlier releases: not all
+    metrics, suffixes = evaluation.SCORES_TOGETHER, ["", *(f"_{n}" for n in evaluation.BASELINES)]
+    tested = {f"test_{name}{suffix}" for name in metrics for suffix in suffixes}  # not all, once
     for run in mlflow.search_runs([experiment_id], query, output_format="list"):
         if config_of(run) == config and tested <= set(run.data.metrics) and has_model(run):
             return candidate_of(run)

@@ -17,14 +17,11 @@ from colorization.config import Config
 from colorization.data import pipeline
 from colorization.data.prepare import Splits
 from colorization.models import build
-from colorization.training.callbacks import (
-    SCORED_PICTURES,
-    SCORING_BATCH,
-    Scoring,
-    WeightAveraging,
-)
+from colorization.training import device
+from colorization.training.callbacks import SCORING_BATCH, Scoring, WeightAveraging
 from colorization.training.schedule import CosineSchedule
 
+LOSS_PICTURES = 64  # of validation: a second pass over all would only smooth the losses
 SHAPING = ("head", "filters", "depth")  # the fields that set the shapes of the weights
 
 logger = logging.getLogger(__name__)
@@ -39,12 +36,14 @@ class Result(NamedTuple):
         history: the values of each metric, one per epoch.
         best_epoch: counted from 0.
         seconds: that all epochs took, scoring and callbacks included.
+        device: that it was trained on.
     """
 
     colorizer: keras.Model
     history: dict[str, list[float]]
     best_epoch: int
     seconds: float
+    device: str
 
 
 def train(
@@ -69,6 +68,7 @@ def train(
         ValueError: the config asks for an impossible network, or `start_from` is of another one.
         FloatingPointError: a loss is not finite; the message names the epoch.
     """
+    on = device.describe()
     forget_trainings()
     keras.utils.set_random_seed(config.seed)
     tf.config.experimental.enable_op_determinism()
@@ -89,7 +89,7 @@ def train(
         WeightAveraging(config, in_training, colorizer),
         scoring,
     ]
-    validated = whole_shares(val_images[:SCORED_PICTURES], replicas)
+    validated = whole_shares(val_images[:LOSS_PICTURES], replicas)
     started = time.perf_counter()
     fitted = trainer.fit(
         pairs,
@@ -99,9 +99,7 @@ def train(
         shuffle=False,  # the pipeline does
         verbose=2,
     )
-    return Result(
-        colorizer, fitted.history, scoring.best_epoch, seconds=time.perf_counter() - started
-    )
+    return Result(colorizer, fitted.history, scoring.best_epoch, time.perf_counter() - started, on)
 
 
 def _build_kept(

@@ -1,7 +1,8 @@
 """Evaluate models on pictures they were not trained on: `python -m serve.evaluation --help`.
 
-Each model is scored beside plain gray and mean chroma, with test-time augmentation (TTA: the mean
-over a picture and its mirror image) and without; `mlflow run . -e evaluate` calls it.
+Each model is scored beside plain gray, mean chroma and shuffled chroma, with test-time augmentation
+(TTA: the mean over a picture and its mirror image) and without; `mlflow run . -e evaluate` calls
+it.
 """
 
 import argparse
