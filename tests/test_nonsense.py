@@ -16,6 +16,8 @@ from colorization.registry import lookup, promotion
 from colorization.training import train
 from tests.networks import log_network, memory, with_chroma
 
+pytestmark = pytest.mark.slow  # each test exports networks and logs them
+
 
 @pytest.fixture(autouse=True)
 def store(ready_store, monkeypatch):

@@ -20,6 +20,8 @@ from tests.networks import log_network, memory
 
 NAME = "bird-colorizer-naive"
 
+pytestmark = pytest.mark.slow  # each test exports networks and logs them
+
 
 @pytest.fixture(autouse=True)
 def store(ready_store, monkeypatch):
@@ -232,7 +234,6 @@ def call(store, *arguments):
     )
 
 
-@pytest.mark.slow
 def test_two_processes_promoting_at_once_converge_on_the_better_model(photographs, store):
     shares = (0.5, 1.0, 0.7)
     candidates = [log_candidate(photographs, share) for share in shares]
