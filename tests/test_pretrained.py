@@ -719,6 +719,7 @@ def test_no_secret_of_an_address_stands_in_a_refusal(naive, server, empty_cache,
     assert [secret for secret in SECRETS if secret in output] == []
 
 
+@pytest.mark.slow  # starts processes
 @pytest.mark.parametrize(
     "entry", ["serve.importing", "colorization.registry", "colorization", "sweeps"]
 )
