@@ -161,11 +161,8 @@ def run_campaign(campaign, data, digest, minutes, folder):
 
 def baselines(splits):
     """Return the results of no model at all, by name."""
-    from colorization import color
-
     real = np.asarray(splits.test.images)
-    chroma = evaluation.mean_chroma(splits.train.images)
-    plain = evaluation.baselines(color.luma(real), chroma)
+    plain = evaluation.baselines(real, evaluation.mean_chroma(splits.train.images))
     return {
         evaluation.BASELINES[name]: evaluation.measure(real, each) for name, each in plain.items()
     }

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 import zipfile
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -30,9 +31,9 @@ from optuna.trial import TrialState
 from benchmarks.table import Row, print_table
 from colorization.data import prepare, sources
 from colorization.training import train
-from sweeps import parent_run, search, space
+from sweeps import parent_run, search
 from sweeps import study as studies
-from sweeps.spec import Spec
+from sweeps.space import Spec, parse_fix
 from sweeps.storage import Storage
 from sweeps.trial import Report, run_trial
 
@@ -131,7 +132,7 @@ def compare_pruners(birds, seed):
     """Return pruner to share of an unpruned sweep's epochs after which it is as good, or inf."""
     quiet()
     splits = prepare.prepare(sources.fetch(str(birds)))
-    spec = Spec("naive", "delta_e", space.parse_fix("naive", FIX), EPOCHS, seed, splits.digest)
+    spec = Spec("naive", "delta_e", parse_fix("naive", FIX), EPOCHS, seed, splits.digest)
     curves, shares = {}, {}
     never = optuna.pruners.NopPruner()
     best, everything, _ = sweep(spec, splits, curves, never, TRIALS)
@@ -150,12 +151,10 @@ def measure_trials(splits, folder):
     """Return what a real trial costs beside `training.train`, and what it leaves in memory."""
     os.chdir(folder)
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
-    spec = Spec("naive", "delta_e", space.parse_fix("naive", FIX), 1, 0, splits.digest)
+    spec = Spec("naive", "delta_e", parse_fix("naive", FIX), 1, 0, splits.digest)
     storage = Storage(f"sqlite:///{folder}/trials.db", studies.on_stale_trial)
     study, spec = studies.open_study(storage, "trials", spec)
-    parent_run.open_parent(study, spec, splits, None, {"study": "trials", "data": "birds"})
-    common = {"spec": spec, "splits": splits, "data": "birds"}
-    objective = functools.partial(run_trial, **common, parent_run_id=study.user_attrs["run_id"])
+    objective = functools.partial(run_trial, spec=spec, splits=splits, data="birds")
     turn, plain = functools.partial(storage.lock, "turn"), train.train
     trained, overheads, memory = [], [], []
 
@@ -167,11 +166,12 @@ def measure_trials(splits, folder):
             trained.append(time.perf_counter() - begun)
 
     train.train = timed
-    for trials in range(1, MEMORY_TRIALS + 1):
-        begun = time.perf_counter()
-        search.search(study, spec, turn, objective, trials, deadline=float("inf"))
-        overheads.append(time.perf_counter() - begun - trained[-1])
-        memory.append(psutil.Process().memory_info().rss / 2**20)
+    with parent_run.open_parent(study, spec, splits, {"study": "trials", "data": "birds"}):
+        for trials in range(1, MEMORY_TRIALS + 1):
+            begun = time.perf_counter()
+            search.search(study, spec, turn, objective, trials, deadline=float("inf"))
+            overheads.append(time.perf_counter() - begun - trained[-1])
+            memory.append(psutil.Process().memory_info().rss / 2**20)
     train.train = plain
     grown = statistics.median(memory[-5:]) - statistics.median(memory[5:10])
     return [
@@ -191,7 +191,7 @@ def measure_workers(birds, folder):
     for name, workers in names.items():
         database = f"sqlite:///{folder}/{name}.db"
         splits = prepare.prepare(sources.fetch(str(birds)))
-        spec = Spec("naive", "delta_e", space.parse_fix("naive", "filters=16"), 3, 0, splits.digest)
+        spec = Spec("naive", "delta_e", parse_fix("naive", "filters=16"), 3, 0, splits.digest)
         study, spec = studies.open_study(Storage(database, None), name, spec)
         (first, *_) = spec.presets().values()
         for trial in range(WORKER_TRIALS):  # equally long, and never pruned
@@ -228,6 +228,7 @@ def measure_workers(birds, folder):
 
 def quiet():
     """Let only this benchmark speak."""
+    warnings.filterwarnings("ignore", ".*(experimental|Heartbeat of storage)")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     for library in ("absl", "tensorflow"):
         logging.getLogger(library).setLevel(logging.ERROR)

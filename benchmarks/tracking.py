@@ -48,7 +48,7 @@ def compare(name: str, splits) -> tuple[list[Row], float]:
             tracking.log_config(config, data="sample")
             tracking.log_data(splits)
             result = train.train(config, splits, [tracking.EpochLog(VARIANTS[name], splits.val)])
-            tracking.log_training(result)
+            tracking.log_training(config, result)
 
     shares = []
 
@@ -104,7 +104,7 @@ def time_end(name: str, splits, training_seconds: float) -> list[Row]:
         share = seconds / (training_seconds + whole)
         return f"{seconds:.1f} s, {share:.1%} of a run with {config.epochs} epochs"
 
-    tested = f"test of {len(splits.test.images)} pictures beside both baselines"
+    tested = f"test of {len(splits.test.images)} pictures beside the baselines"
     return [
         Row(f"`{name}`: export to ONNX", text(exporting), "< 10 s"),
         Row(f"`{name}`: {tested}", text(testing)),

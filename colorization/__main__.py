@@ -58,15 +58,13 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="to train, separated by commas",
     )
     every.add_argument("--epochs", default="12", help="of every training (default: 12)")
+    size = configuration.Config.size
+    every.add_argument("--size", default=size, help=f"of every training's pictures ({size})")
     return parser.parse_args(argv)
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--data",
-        default="sample",
-        help="sample (painted birds), kaggle, or a folder or .zip of photographs",
-    )
+    parser.add_argument("--data", default="sample", help=configuration.DATA)
     parser.add_argument(
         "--register",
         default="yes",
@@ -77,7 +75,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
 
 def _configs(arguments: argparse.Namespace) -> list[configuration.Config]:
     if arguments.variant == COMPARE:
-        return configuration.every_head(arguments.variants, arguments.epochs)
+        return configuration.every_head(arguments.variants, arguments.epochs, arguments.size)
     if not arguments.checkpoint_every.isdecimal():
         raise ValueError(
             "Bad value for `checkpoint_every`. Expected a whole number from 0. Received: "
@@ -95,7 +93,7 @@ def main(arguments: argparse.Namespace) -> int:
 
     if arguments.variant != COMPARE and arguments.resume:
         return resume(configs[0], arguments)
-    splits = prepare.prepare(sources.fetch(arguments.data))
+    splits = prepare.prepare(sources.fetch(arguments.data), configs[0].size)
     if arguments.variant == COMPARE:
         return compare(configs, splits, arguments)
     return run(configs[0], splits, arguments)
@@ -138,7 +136,7 @@ def compare(
     from colorization import comparison
     from colorization.registry import promotion
 
-    flags = {name: getattr(arguments, name) for name in ("variants", "epochs", "register")}
+    flags = {name: getattr(arguments, name) for name in ("variants", "epochs", "size", "register")}
     contenders = comparison.compare(configs, splits, arguments.data, **flags)
     for best in comparison.best_of_families(contenders):
         command = promotion.command_after(best.run, best.model_uri, arguments.register == "yes")

@@ -2,8 +2,8 @@
 
 import logging
 import statistics
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import mlflow
 import numpy as np
@@ -46,31 +46,39 @@ def compare(configs: list[Config], splits: Splits, data: str, **flags: str) -> l
     Raises:
         FloatingPointError: every training broke down.
     """
-    with tracking.open_run("compare") as opened:
+    with tracking.open_run("compare"):
         tracking.log_flags(data, **flags)
         tracking.log_data(splits)
-        own = {"register": flags["register"]} if "register" in flags else {}
-        contenders = []
-        for config in configs:
-            try:
-                candidate = experiment.find_or_train(config, splits, data, opened, flags=own)
-            except (FloatingPointError, ValueError) as error:
-                process.refuse(error)
-            else:
-                contenders.append(Contender(config.label, config, *candidate))
+        contenders = train(configs, splits, data, flags={"register": flags["register"]})
         if not contenders:
             raise FloatingPointError("Every training broke down: there is nothing to compare.")
-        for line in as_text(log(contenders, splits)).split("\n"):
-            logger.info("%s", line)
+        log(contenders, splits)
+    return contenders
+
+
+def train(configs: Iterable[Config], splits: Splits, data: str, **options: Any) -> list[Contender]:
+    """Train what has not been trained yet, in runs below the active one.
+
+    The options are those of `experiment.train_and_log`. A training that breaks down is logged and
+    left out.
+    """
+    parent, contenders = tracking.active_run(), []
+    for config in configs:
+        try:
+            candidate = experiment.find_or_train(config, splits, data, parent, **options)
+        except (FloatingPointError, ValueError) as error:
+            process.refuse(error)
+        else:
+            contenders.append(Contender(config.label, config, *candidate))
     return contenders
 
 
 def best_of_families(contenders: list[Contender]) -> Iterator[Contender]:
-    """Return the best contender of each family by its criterion."""
+    """Return the best contender of each family by its criterion, on the validation pictures."""
     for family in dict.fromkeys(each.config.family for each in contenders):
         criterion = evaluation.CRITERIA[family]
         scores = {
-            each: each.run.data.metrics[f"test_{criterion.metric}"]
+            each: lookup.Candidate(each.run, each.model_uri).validation_score()
             for each in contenders
             if each.config.family == family
         }
@@ -78,7 +86,7 @@ def best_of_families(contenders: list[Contender]) -> Iterator[Contender]:
 
 
 def table(contenders: list[Contender]) -> pd.DataFrame:
-    """Return the comparison: a row for each contender, plain gray and mean chroma at the end.
+    """Return the comparison: a row for each contender, the baselines at the end.
 
     Columns: model, psnr (dB), ssim, delta_e, colorfulness, color_error, parameters, seconds,
     images_per_second and run_id. The baselines have no training: their last four are missing.
@@ -103,21 +111,26 @@ def _tested(metrics: Mapping[str, float], suffix: str = "") -> dict:
     return {name: metrics[f"test_{name}{suffix}"] for name in COLUMNS}
 
 
-def log(contenders: list[Contender], splits: Splits) -> pd.DataFrame:
-    """Log tables, loss curves, test pictures and the note of a comparison to the active run."""
-    compared = table(contenders)
-    run_id = tracking.active_run().info.run_id
+def log(contenders: list[Contender], splits: Splits) -> str:
+    """Log a comparison to the active run: tables, loss curves, test pictures and the note.
+
+    Returns:
+        The table as Markdown, without the run ids.
+    """
+    compared, run_id = table(contenders), tracking.active_run().info.run_id
     tracking.log_table(run_id, compared, "comparison.json")
     tracking.log_table(run_id, _per_species(contenders), "test_species.json")
     curves = {each.label: _curves(each) for each in contenders}
     mlflow.log_figure(figures.convergence(curves), "losses.png")
     mlflow.log_figure(_test_sheet(contenders, splits.test), "test_pictures.png")
-    mlflow.set_tag("mlflow.note.content", _note(contenders, compared, splits))
-    return compared
+    text = _as_markdown(compared)
+    mlflow.set_tag("mlflow.note.content", _note(contenders, text, splits))
+    for line in text.split("\n"):
+        logger.info("%s", line)
+    return text
 
 
-def as_text(compared: pd.DataFrame) -> str:
-    """Return the comparison as a Markdown table, without the run ids."""
+def _as_markdown(compared: pd.DataFrame) -> str:
     head = ["", *evaluation.headings(COLUMNS), "parameters", "seconds", "images/s"]
     rows = []
     for row in compared.to_dict("records"):
@@ -145,15 +158,12 @@ def _curves(contender: Contender) -> dict[str, list[float]]:
 
 def _per_species(contenders: list[Contender]) -> pd.DataFrame:
     """Return CIEDE2000 of every contender on the test pictures of every species."""
-    species = None
+    columns: dict[str, pd.Series] = {}
     for each in contenders:
         logged = mlflow.artifacts.load_dict(f"{each.run.info.artifact_uri}/test_species.json")
-        own = pd.DataFrame(logged["data"], columns=logged["columns"])
-        own = own.rename(columns={"delta_e": each.label})
-        if species is None:
-            species = own[["species", "pictures"]]
-        species = species.merge(own[["species", each.label]], on="species")
-    return species
+        own = pd.DataFrame(logged["data"], columns=logged["columns"]).set_index("species")
+        columns |= {"pictures": own["pictures"], each.label: own["delta_e"]}
+    return pd.DataFrame(columns).reset_index()
 
 
 def _test_sheet(contenders: list[Contender], split: Split) -> Figure:
@@ -169,10 +179,10 @@ def _test_sheet(contenders: list[Contender], split: Split) -> Figure:
     return report.sheet(real, colored, captions, title)
 
 
-def _note(contenders: list[Contender], compared: pd.DataFrame, splits: Splits) -> str:
+def _note(contenders: list[Contender], text: str, splits: Splits) -> str:
     links = "\n".join(f"- {each.label}: run `{each.run.info.run_id}`" for each in contenders)
     return (
         f"Compared on `{splits.name}` (digest `{splits.digest}`): trained on "
         f"{len(splits.train.images)} pictures, for {contenders[0].config.epochs} epochs each, "
-        f"tested on {len(splits.test.images)} others.\n\n{as_text(compared)}\n\n{links}\n"
+        f"tested on {len(splits.test.images)} others.\n\n{text}\n\n{links}\n"
     )

@@ -5,39 +5,22 @@ name in a sweep. Its default, range and help are stated here and nowhere else.
 """
 
 import argparse
-import contextlib
 import dataclasses
-from collections.abc import Collection
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
-from colorization.address import shown
+from colorization.fields import as_in, checked, choice, expected, file, number
 from colorization.losses import GAN_LOSSES, PIXEL_LOSSES
 
 HEADS = ("chroma", "histogram", "rgb")  # of `models.heads.HEADS`, which this must not import
 ENCODERS = ("efficientnet", "mobilenet")  # of `models.pretrained_unet.ENCODERS`
 ENCODER_STAGES = 5
+CROSS_ENTROPY = "cross_entropy"  # the loss of the head histogram
 PRECISIONS = ("float32", "mixed_bfloat16")  # the default first
+DATA = "sample (painted birds), kaggle or kaggle:<owner>/<dataset>, a folder or .zip of photographs"
+"""Help of the flag `--data` of every command line."""
 
 AnyConfig = TypeVar("AnyConfig", bound="Config")
-
-
-def _number(default: float, low: float, high: float, text: str) -> Any:
-    return field(default=default, metadata={"low": low, "high": high, "help": text})
-
-
-def _choice(default: str, choices: Collection[str], text: str) -> Any:
-    return field(default=default, metadata={"choices": choices, "help": text})
-
-
-def _file(default: str, names: Collection[str], text: str) -> Any:
-    return field(default=default, metadata={"names": names, "help": text})
-
-
-def _as_in(parent: "type[Config]", name: str, default: Any) -> Any:
-    """Redeclare a parent's field with another default."""
-    return field(default=default, metadata=parent.__dataclass_fields__[name].metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,24 +50,30 @@ class Config:
     compared: bool = True
     searched: bool = True
 
-    head: str = _choice(
+    size: int = number(128, 32, 512, "side of the prepared pictures, in pixels", step=32)
+    head: str = choice(
         "chroma", HEADS, "predict two planes of color, how likely each color is, or free RGB"
     )
-    filters: int = _number(32, 4, 256, "channels of the first stage")
-    depth: int = _number(3, 2, 7, "down-sampling stages")
-    dropout: float = _number(0.0, 0.0, 0.9, "share of activations dropped while training")
-    epochs: int = _number(20, 1, 10_000, "passes over the training pictures")
-    batch_size: int = _number(8, 1, 512, "pictures per step")
-    warmup_ratio: float = _number(0.05, 0.0, 0.9, "share of the steps in which the rates rise")
-    ema_momentum: float = _number(0.998, 0.0, 0.99999, "share of the averaged weights that is kept")
-    crop: float = _number(0.8, 0.1, 1.0, "smallest share of a side that random crops leave")
-    seed: int = _number(0, 0, 2**31 - 1, "seed of weights, order, augmentation and dropout")
-    precision: str = _choice(PRECISIONS[0], PRECISIONS, "precision of training; mixed is for a GPU")
+    filters: int = number(32, 4, 256, "channels of the first stage")
+    depth: int = number(3, 2, 7, "down-sampling stages")
+    dropout: float = number(0.0, 0.0, 0.9, "share of activations dropped while training")
+    epochs: int = number(20, 1, 10_000, "passes over the training pictures")
+    batch_size: int = number(8, 1, 512, "pictures per step")
+    warmup_ratio: float = number(0.05, 0.0, 0.9, "share of the steps in which the rates rise")
+    ema_momentum: float = number(0.998, 0.0, 0.99999, "share of the averaged weights that is kept")
+    crop: float = number(0.8, 0.1, 1.0, "smallest share of a side that random crops leave")
+    seed: int = number(0, 0, 2**31 - 1, "seed of weights, order, augmentation and dropout")
+    precision: str = choice(PRECISIONS[0], PRECISIONS, "precision of training; mixed is for a GPU")
 
     def __post_init__(self) -> None:
         """Check every field against its declared type and range."""
         for spec in tunable_fields(type(self)):
-            object.__setattr__(self, spec.name, _checked(spec, getattr(self, spec.name)))
+            object.__setattr__(self, spec.name, checked(spec, getattr(self, spec.name)))
+        if self.depth > deepest(self.size):
+            raise ValueError(
+                f"`depth` halves the pictures too often. Expected at most {deepest(self.size)} for "
+                f"pictures of {self.size} pixels. Received: depth={self.depth}, size={self.size}"
+            )
 
     @property
     def label(self) -> str:
@@ -128,8 +117,18 @@ class NaiveConfig(Config):
     architecture: str = "autoencoder"
     batch_norm: bool = False
 
-    learning_rate: float = _number(1e-3, 1e-7, 1.0, "learning rate of Adam")
-    loss: str = _choice("l1", PIXEL_LOSSES, "pixel loss on [-1, 1], for the heads chroma and rgb")
+    learning_rate: float = number(1e-3, 1e-7, 1.0, "learning rate of Adam")
+    loss: str = choice(
+        "l1", PIXEL_LOSSES, "pixel loss on [-1, 1]; the head histogram has cross_entropy instead"
+    )
+
+    def __post_init__(self) -> None:
+        """See `Config`. The loss follows the head where that is replaced."""
+        if self.loss == CROSS_ENTROPY:
+            object.__setattr__(self, "loss", NaiveConfig.loss)
+        super().__post_init__()
+        if self.head == "histogram":
+            object.__setattr__(self, "loss", CROSS_ENTROPY)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,16 +144,16 @@ class Pix2PixConfig(Config):
 
     architecture: str = "unet"
 
-    generator_only_ratio: float = _number(
+    generator_only_ratio: float = number(
         0.5, 0.0, 1.0, "share of the epochs, the first ones, without the discriminator"
     )
-    generator_only_learning_rate: float = _number(1e-3, 1e-7, 1.0, "learning rate in these epochs")
-    generator_learning_rate: float = _number(2e-4, 1e-7, 1.0, "learning rate of the generator")
-    discriminator_learning_rate: float = _number(
+    generator_only_learning_rate: float = number(1e-3, 1e-7, 1.0, "learning rate in these epochs")
+    generator_learning_rate: float = number(2e-4, 1e-7, 1.0, "learning rate of the generator")
+    discriminator_learning_rate: float = number(
         2e-4, 1e-7, 1.0, "learning rate of the discriminator"
     )
-    l1_weight: float = _number(100.0, 0.0, 10_000.0, "lambda: weight of L1 beside the GAN loss")
-    gan_loss: str = _choice("bce", GAN_LOSSES, "cross-entropy, or least squares")
+    l1_weight: float = number(100.0, 0.0, 10_000.0, "lambda: weight of L1 beside the GAN loss")
+    gan_loss: str = choice("bce", GAN_LOSSES, "cross-entropy, or least squares")
 
     @property
     def generator_only_epochs(self) -> int:
@@ -174,20 +173,20 @@ class PretrainedEncoder(Config):
     architecture: str = "pretrained_unet"
     compared: bool = False
 
-    head: str = _as_in(Config, "head", "histogram")
-    filters: int = _number(32, 4, 256, "channels of the decoder's last stage")
-    depth: int = _number(5, 2, ENCODER_STAGES, "down-sampling stages, of the encoder's five")
-    dropout: float = _as_in(Config, "dropout", 0.2)
-    crop: float = _as_in(Config, "crop", 0.6)
-    encoder: str = _choice(ENCODERS[0], ENCODERS, "EfficientNet-Lite0 or MobileNetV2")
-    encoder_weights: str = _file("imagenet", ("imagenet", "none"), "initial weights of the encoder")
-    frozen_stages: int = _number(
+    head: str = as_in(Config, "head", "histogram")
+    filters: int = number(32, 4, 256, "channels of the decoder's last stage")
+    depth: int = number(5, 2, ENCODER_STAGES, "down-sampling stages, of the encoder's five")
+    dropout: float = as_in(Config, "dropout", 0.2)
+    crop: float = as_in(Config, "crop", 0.6)
+    encoder: str = choice(ENCODERS[0], ENCODERS, "EfficientNet-Lite0 or MobileNetV2")
+    encoder_weights: str = file("imagenet", ("imagenet", "none"), "initial weights of the encoder")
+    frozen_stages: int = number(
         2, 0, ENCODER_STAGES, "stages of a pretrained encoder that never learn"
     )
-    finetune_ratio: float = _number(
+    finetune_ratio: float = number(
         0.6, 0.0, 1.0, "share of the generator-only epochs in which the other stages learn"
     )
-    finetune_learning_rate: float = _number(1e-4, 1e-7, 1.0, "learning rate in these epochs")
+    finetune_learning_rate: float = number(1e-4, 1e-7, 1.0, "learning rate in these epochs")
 
     @property
     def finetune_epochs(self) -> int:
@@ -211,8 +210,19 @@ class PretrainedNaiveConfig(PretrainedEncoder, NaiveConfig):
 class PretrainedPix2PixConfig(PretrainedEncoder, Pix2PixConfig):
     """A conditional GAN whose generator has a pretrained encoder."""
 
-    generator_only_ratio: float = _as_in(Pix2PixConfig, "generator_only_ratio", 0.8)
-    l1_weight: float = _as_in(Pix2PixConfig, "l1_weight", 17.0)
+    generator_only_ratio: float = as_in(Pix2PixConfig, "generator_only_ratio", 0.8)
+    l1_weight: float = as_in(Pix2PixConfig, "l1_weight", 17.0)
+
+
+def deepest(size: int) -> int:
+    """Return how often a size in pixels can be halved."""
+    return (size & -size).bit_length() - 1
+
+
+def with_size(config: AnyConfig, size: int | str) -> AnyConfig:
+    """Return `config` for pictures of another size, its depth cut to what that size allows."""
+    known: int = checked(Config.__dataclass_fields__["size"], size)
+    return dataclasses.replace(config, size=known, depth=min(config.depth, deepest(known)))
 
 
 def tunable_fields(config: Config | type[Config]) -> list[dataclasses.Field]:
@@ -224,21 +234,38 @@ def add_arguments(parser: argparse.ArgumentParser, config: Config) -> None:
     """Add a flag for every field of `config` to a parser, its range in the help."""
     for spec in tunable_fields(config):
         default = getattr(config, spec.name)
-        text = f"{spec.metadata['help']}; {_expected(spec)} (default: {default})"
-        parser.add_argument(f"--{spec.name}", default=default, metavar=spec.name.upper(), help=text)
+        text = f"{spec.metadata['help']}; {expected(spec)} (default: {default})"
+        parser.add_argument(f"--{spec.name}", metavar=spec.name.upper(), help=text)
 
 
 def from_arguments(config: AnyConfig, arguments: argparse.Namespace) -> AnyConfig:
-    """Return `config` with the values of the parsed flags; raise a ValueError for a bad one."""
+    """Return `config` with the values of the flags that were given; see `changed`."""
     values = {spec.name: getattr(arguments, spec.name) for spec in tunable_fields(config)}
-    return dataclasses.replace(config, **values)
+    return changed(config, {name: each for name, each in values.items() if each is not None})
 
 
-def every_head(variants: str, epochs: int | str) -> list[Config]:
+def changed(config: AnyConfig, values: dict[str, Any]) -> AnyConfig:
+    """Return `config` with the values that a user gave.
+
+    Raises:
+        ValueError: a value is not acceptable, or the head has another loss than the one given.
+    """
+    made = dataclasses.replace(config, **values)
+    loss = getattr(made, "loss", None)
+    if values.get("loss", loss) != loss:
+        raise ValueError(
+            f"Bad value for `loss`. Expected {loss}, or none, with head={made.head}. "
+            f"Received: loss={values['loss']!r}"
+        )
+    return made
+
+
+def every_head(variants: str, epochs: int | str, size: int | str = Config.size) -> list[Config]:
     """Return the configs of a comparison: each named variant with its own head and with `rgb`.
 
     Raises:
-        ValueError: a name (`variants` separates them by commas) or `epochs` is not acceptable.
+        ValueError: a name (`variants` separates them by commas), `epochs` or `size` is not
+            acceptable.
     """
     names = [name.strip() for name in variants.split(",")]
     if not set(names) <= set(VARIANTS):
@@ -247,41 +274,10 @@ def every_head(variants: str, epochs: int | str) -> list[Config]:
             f"Received: variants={variants!r}"
         )
     return [
-        dataclasses.replace(VARIANTS[name], head=head, epochs=epochs)  # type: ignore[arg-type]
+        dataclasses.replace(with_size(VARIANTS[name], size), head=head, epochs=epochs)  # type: ignore[arg-type]
         for name in dict.fromkeys(names)
         for head in (VARIANTS[name].head, "rgb")
     ]
-
-
-def _expected(spec: dataclasses.Field) -> str:
-    if "names" in spec.metadata:
-        return f"{', '.join(spec.metadata['names'])}, or an existing .h5 file"
-    if "choices" in spec.metadata:
-        return " or ".join(spec.metadata["choices"])
-    kind = "a whole number" if spec.type is int else "a number"
-    return f"{kind} from {spec.metadata['low']:g} to {spec.metadata['high']:g}"
-
-
-def _checked(spec: dataclasses.Field, value: Any) -> Any:
-    """Return `value` as the field's type, or raise a ValueError that states the range."""
-    kind: Any = spec.type
-    with contextlib.suppress(TypeError, ValueError):
-        typed = value if type(value) is kind else kind(value)
-        if (kind is not int or float(typed) == float(value)) and _in_range(spec, typed):
-            return typed
-    received = shown(value) if isinstance(value, str) else value
-    raise ValueError(
-        f"Bad value for `{spec.name}`. Expected {_expected(spec)}. "
-        f"Received: {spec.name}={received!r}"
-    )
-
-
-def _in_range(spec: dataclasses.Field, value: Any) -> bool:
-    if "names" in spec.metadata:
-        return value in spec.metadata["names"] or Path(value).is_file()
-    if "choices" in spec.metadata:
-        return value in spec.metadata["choices"]
-    return bool(spec.metadata["low"] <= value <= spec.metadata["high"])  # NaN is in no range
 
 
 # Last, since creating an entry already checks it.

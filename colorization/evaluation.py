@@ -1,6 +1,6 @@
-"""Scores of a colorizer beside two baselines on the same pictures; the families' criteria."""
+"""Scores of a colorizer beside three baselines on the same pictures; the families' criteria."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -47,7 +47,12 @@ SCORES: Columns = {
     "colorfulness": ("colorfulness", ".2f"),
 }
 SCORES_TOGETHER: Columns = {**SCORES, "color_error": ("color error", ".2f")}  # of `measure`
-BASELINES = {"gray": "plain gray", "mean_chroma": "mean chroma"}  # name -> title
+BASELINES = {  # name -> title
+    "gray": "plain gray",
+    "mean_chroma": "mean chroma",
+    "shuffled": "shuffled chroma",
+}
+BATCH = 16  # pictures; a set of thousands is scored in little memory
 
 
 def headings(shown: Columns = SCORES) -> list[str]:
@@ -62,22 +67,31 @@ def cells(
     return [f"{means[prefix + name + suffix]:{digits}}" for name, (_, digits) in shown.items()]
 
 
-def scores(real: np.ndarray, predicted: np.ndarray) -> pd.DataFrame:
+def scores(
+    real: np.ndarray, predicted: np.ndarray, pixels: np.ndarray | None = None
+) -> pd.DataFrame:
     """Return the metrics of each picture.
 
     Args:
         real: RGB levels 0..255, (N, S, S, 3), uint8 or float.
         predicted: the same shape and range.
+        pixels: those that delta_e is of, see `metrics.delta_e`.
 
     Returns:
         N rows: psnr (dB), ssim, delta_e (CIEDE2000), colorfulness and real_colorfulness (Hasler
         and Süsstrunk).
     """
+    batches = [slice(start, start + BATCH) for start in range(0, len(real), BATCH)]
+    tables = [_scores(real[batch], predicted[batch], pixels) for batch in batches]
+    return pd.concat(tables, ignore_index=True)
+
+
+def _scores(real: np.ndarray, predicted: np.ndarray, pixels: np.ndarray | None) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "psnr": metrics.psnr(real, predicted),
             "ssim": metrics.ssim(real, predicted),
-            "delta_e": metrics.delta_e(real, predicted),
+            "delta_e": metrics.delta_e(real, predicted, pixels),
             "colorfulness": metrics.colorfulness(predicted),
             "real_colorfulness": metrics.colorfulness(real),
         }
@@ -89,6 +103,15 @@ def summary(table: pd.DataFrame) -> dict[str, float]:
     means = table.mean(numeric_only=True).to_dict()
     means["colorfulness"] /= means.pop("real_colorfulness")
     return means
+
+
+def summarize(table: pd.DataFrame, by: Sequence[str] = ("model",)) -> pd.DataFrame:
+    """Average the rows of `scores` over the pictures of each group, in the order of appearance."""
+    rows = []
+    for names, group in table.groupby(list(by), sort=False):
+        keys = dict(zip(by, names, strict=True))
+        rows.append(keys | {"pictures": len(group)} | summary(group))
+    return pd.DataFrame(rows)
 
 
 def measure(
@@ -138,17 +161,36 @@ def mean_chroma(images: np.ndarray) -> np.ndarray:
     return np.mean([color.chroma(image).mean(axis=(0, 1)) for image in images], axis=0)
 
 
-def baselines(gray: np.ndarray, chroma: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the pictures that need no network: plain gray, and the training set's mean chroma.
+def partners(count: int) -> np.ndarray:
+    """Return for each of `count` pictures the index of another, always the same; each once."""
+    order = np.random.default_rng(0).permutation(count)
+    found = np.empty(count, int)
+    found[order] = np.roll(order, 1)
+    return found
+
+
+def baselines(real: np.ndarray, chroma: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the pictures that need no network, on the luma of the real ones.
+
+    They are plain gray; the training set's mean chroma; and shuffled: each picture in the chroma
+    of another one, so that the colors are real ones in the wrong places.
 
     Args:
-        gray: levels (N, S, S, 1).
+        real: RGB levels 0..255, (N, S, S, 3), uint8 or float.
         chroma: Cb and Cr, (2,), from `mean_chroma` of the training pictures.
 
     Returns:
         uint8 (N, S, S, 3) for each key of `BASELINES`.
     """
-    return {"gray": color.join(gray, np.zeros(2)), "mean_chroma": color.join(gray, chroma)}
+    order, colored = partners(len(real)), []
+    for start in range(0, len(real), BATCH):
+        batch = slice(start, start + BATCH)
+        gray, others = color.luma(real[batch]), real[order[batch]]
+        if len(real) == 1:  # there is no other: its own chroma upside down
+            others = others[:, ::-1, ::-1]
+        planes = (np.zeros(2), chroma, color.chroma(others))
+        colored.append([color.join(gray, each) for each in planes])
+    return dict(zip(BASELINES, map(np.concatenate, zip(*colored, strict=True)), strict=True))
 
 
 class Evaluation(NamedTuple):
@@ -161,15 +203,13 @@ class Evaluation(NamedTuple):
 
     def per_species(self) -> pd.DataFrame:
         """Return the means of each species, with the number of its pictures."""
-        groups = self.pictures.groupby("species")
-        rows = [{"species": name, "pictures": len(rows), **summary(rows)} for name, rows in groups]
-        return pd.DataFrame(rows)
+        return summarize(self.pictures.sort_values("species", kind="stable"), ("species",))
 
 
 def evaluate(
     colorize: Callable[[np.ndarray], np.ndarray], split: Split, channels: int, chroma: np.ndarray
 ) -> Evaluation:
-    """Score a colorizer on a split, next to plain gray and mean chroma on the same pictures.
+    """Score a colorizer on a split, next to the baselines on the same pictures.
 
     Args:
         colorize: function of gray levels (N, S, S, channels), float32, to RGB levels (N, S, S, 3).
@@ -188,7 +228,7 @@ def evaluate(
     pictures.insert(1, "species", split.species)
     measured = measure(real, predicted, pictures)
     means = {f"{split.name}_{name}": value for name, value in measured.items()}
-    for baseline, plain in baselines(color.luma(real), chroma).items():
+    for baseline, plain in baselines(real, chroma).items():
         table = scores(real, plain)
         for name in ("psnr", "delta_e"):
             pictures[f"{name}_{baseline}"] = table[name]

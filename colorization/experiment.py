@@ -111,7 +111,7 @@ def train_and_log(
             callbacks = [tracking.EpochLog(config, splits.val)]
             result = train.train(config, splits, callbacks, start.arrays, saved)
             model = log_colorizer(config, result.colorizer, splits, origin)
-            tracking.log_training(result)
+            tracking.log_training(config, result)
             runs.delete_checkpoint(opened)
     return finished(config.label, opened, model)
 
@@ -149,7 +149,7 @@ def find_or_train(
 
 def _find_stopped(config: Config, digest: str, experiment_id: str) -> Stopped | None:
     """Return the latest stopped training of a config that has a checkpoint, or None."""
-    for run in lookup.find_unfinished(config.variant, digest, [experiment_id]):
+    for run in runs.find_unfinished(config.variant, digest, [experiment_id]):
         if lookup.config_of(run) != config:
             continue
         try:
@@ -193,7 +193,8 @@ def log_colorizer(
             model = tracking.log_model(onnx, color.to_uint8(grays[0, ..., 0]))
     tracking.log_once({"parameters": colorizer.count_params()})
     note = _note(config, splits, tested.metrics, model, origin)
-    tracking.log_test(tested, model, _test_sheet(config.variant, splits.test, tested), note)
+    sheet = _test_sheet(config.variant, splits.test, tested)
+    tracking.log_test(tested, model, splits, sheet, note)
     if tested.collapse:
         logger.warning("%s has collapsed: all is %s", config.variant, tested.collapse)
     return model
@@ -202,10 +203,12 @@ def log_colorizer(
 def finished(label: str, run: Run, model: ModelInfo) -> lookup.Candidate:
     """Log the test's outcome once the run has ended; return the run and its model."""
     candidate = lookup.Candidate(mlflow.get_run(run.info.run_id), model.model_uri)
-    psnr = (
-        candidate.run.data.metrics[f"test_psnr{each}"] for each in ("", "_gray", "_mean_chroma")
+    metrics = candidate.run.data.metrics
+    others = (
+        f"{title} {metrics[f'test_psnr_{name}']:.2f} dB"
+        for name, title in evaluation.BASELINES.items()
     )
-    logger.info("%s: test %.2f dB; plain gray %.2f dB, mean chroma %.2f dB", label, *psnr)
+    logger.info("%s: test %.2f dB; %s", label, metrics["test_psnr"], ", ".join(others))
     return candidate
 
 

@@ -5,6 +5,7 @@ An entry point is a function of its parsed arguments, decorated by `entry_point`
 
 import argparse
 import contextlib
+import difflib
 import functools
 import logging
 import os
@@ -14,12 +15,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
-
-import psutil
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from colorization.address import redacted, silence_links
 from colorization.errors import Failure
+
+if TYPE_CHECKING:
+    import psutil
 
 REFUSED = 2  # the exit status of what could not be done
 
@@ -74,15 +76,24 @@ class Parser(argparse.ArgumentParser):
         namespace, unknown = super().parse_known_args(args, namespace)
         if unknown:
             known = sorted(action.dest for action in self._actions if action.dest != "help")
+            name = unknown[0].lstrip("-").partition("=")[0]
+            meant = " or ".join(f"`{each}`" for each in _similar(name, known))
             self.error(
-                f"Unknown parameter. Expected one of {', '.join(known)}. "
-                f"Received: {' '.join(unknown)}"
+                f"Unknown parameter `{name}`. {f'Did you mean {meant}? ' * bool(meant)}"
+                f"Expected one of {', '.join(known)}. Received: {' '.join(unknown)}"
             )
         return namespace, unknown
 
     def error(self, message: str) -> NoReturn:
-        """End the process with a message."""
-        super().error(printable(message))
+        """End the process with a message; the usage would hide it, and `--help` shows that."""
+        self.exit(REFUSED, printable(f"{self.prog}: error: {message}") + "\n")
+
+
+def _similar(name: str, known: Sequence[str]) -> list[str]:
+    """Return the known names that are spelled alike, or shortened so: `lr` for `learning_rate`."""
+    initials = {each: "".join(word[0] for word in each.split("_")) for each in known}
+    shortened = [each for each in known if "_" in each and initials[each].endswith(name)]
+    return difflib.get_close_matches(name, known, n=1) or shortened
 
 
 Body = Callable[[argparse.Namespace], int | None]
@@ -218,6 +229,8 @@ def stop_with_it() -> None:
     """End with `mlflow run`: if only that is killed, this process would go on training."""
     if "MLFLOW_RUN_ID" not in os.environ:
         return
+    import psutil  # here, since `--help` is shown without any package
+
     ancestors = psutil.Process().parents()
     launcher = next((each for each in ancestors if _is_mlflow_run(each)), None)
     if launcher:
@@ -231,7 +244,9 @@ def stop_with_it() -> None:
         threading.Thread(target=follow, daemon=True).start()
 
 
-def _is_mlflow_run(process: psutil.Process) -> bool:
+def _is_mlflow_run(process: "psutil.Process") -> bool:
+    import psutil
+
     with contextlib.suppress(psutil.Error):  # another user's process
         words = {os.path.basename(word) for word in process.cmdline()}
         return {"mlflow", "run"} <= words

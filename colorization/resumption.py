@@ -56,10 +56,11 @@ def find(asked: Config, arguments: argparse.Namespace, defaults: argparse.Namesp
         run = _find(arguments.resume, asked.variant)
         if data == defaults.data:
             data = run.data.tags.get("data_source", data)
-    splits = prepare.prepare(sources.fetch(data))
-    run = run or _find_last(asked.variant, splits)
-    _require_same_pictures(run, splits, data)
+    pictures = sources.fetch(data)
+    run = run or _find_last(asked.variant, prepare.prepare(pictures, asked.size))
     config, run_id = _config_of(run), run.info.run_id
+    splits = prepare.prepare(pictures, config.size)
+    _require_same_pictures(run, splits, data)
     flags = {name: run.data.params.get(name, getattr(defaults, name)) for name in FLAGS}
     origin = lookup.start_of(run)
     _refuse_contradictions(
@@ -91,7 +92,7 @@ def _find(run_id: str, variant: str) -> Run:
 
 def _find_last(variant: str, splits: Splits) -> Run:
     experiments = [each.experiment_id for each in mlflow.search_experiments()]
-    found = lookup.find_unfinished(variant, splits.digest, experiments)
+    found = runs.find_unfinished(variant, splits.digest, experiments)
     if not found:
         raise InputError(
             f"No training of {variant} on `{splits.name}` was stopped. Expected one, or a run's "

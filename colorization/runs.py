@@ -6,7 +6,7 @@ import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,22 +63,29 @@ def open_run(
             except Exception as error:
                 mlflow.set_tag("error", f"{type(error).__name__}: {redacted(error)}")
                 raise
-        shutil.rmtree(checkpoint.file_of(run.info.run_id).parent, ignore_errors=True)
+        if lock:
+            shutil.rmtree(checkpoint.file_of(run.info.run_id).parent, ignore_errors=True)
     finally:
-        lock.release()
+        if lock:
+            lock.release()
 
 
 def _start(
     name: str, parent_run_id: str | None, resumed: Run | None
-) -> tuple[mlflow.ActiveRun, FileLock]:
-    """Start a run, or an earlier one again, and lock it as long as this process lives."""
+) -> tuple[mlflow.ActiveRun, FileLock | None]:
+    """Start a run, or an earlier one again, and lock it as long as this process lives.
+
+    Processes share the run of a study: the first one has the lock.
+    """
     options: dict[str, Any] = {"run_name": name}
     if parent_run_id:
         experiment = mlflow.get_run(parent_run_id).info.experiment_id
         options |= {"nested": True, "parent_run_id": parent_run_id, "experiment_id": experiment}
     if resumed is None:
         opened = mlflow.start_run(log_system_metrics=True, **options)
-        return opened, _lock(opened.info.run_id)
+        with contextlib.suppress(Timeout):
+            return opened, _lock(opened.info.run_id)
+        return opened, None
     run_id = resumed.info.run_id
     try:
         lock = _lock(run_id)
@@ -164,6 +171,20 @@ def _hold_signals() -> Callable[[], None]:
             signal.raise_signal(received)
 
     return release
+
+
+def find_unfinished(variant: str, digest: str, experiments: Sequence[str]) -> list[Run]:
+    """Return the trainings of a variant on these pictures that were stopped, the latest first."""
+    query = (
+        f"tags.variant = '{variant}' and tags.dataset_digest = '{digest}' "
+        "and attributes.status != 'FINISHED'"
+    )
+    found = mlflow.search_runs(list(experiments), query, output_format="list")
+    return [
+        run
+        for run in found
+        if run.info.status in ("KILLED", "FAILED") and run.data.tags.get("sweep") != "trial"
+    ]
 
 
 def log_checkpoint(file: Path) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from mlflow.data.code_dataset_source import CodeDatasetSource
-from mlflow.data.numpy_dataset import from_numpy
+from mlflow.data.numpy_dataset import NumpyDataset, from_numpy
 from mlflow.models import ModelSignature
 from mlflow.models.model import ModelInfo
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
@@ -26,6 +26,7 @@ from colorization.data.prepare import Split, Splits
 from colorization.evaluation import Evaluation
 from colorization.runs import active_run
 from colorization.runs import open_run as open_run
+from colorization.training.schedule import phases
 from colorization.training.train import Result
 
 SAMPLES = 8  # validation pictures that are shown while training
@@ -85,12 +86,14 @@ def log_data(splits: Splits, used: Collection[str] = tuple(CONTEXTS)) -> None:
         {"data": splits.name, "data_kind": splits.kind, "dataset_digest": splits.digest}
     )
     mlflow.log_artifact(str(splits.manifest), "data")
-    source = CodeDatasetSource({"uri": splits.uri, "manifest": "data/manifest.csv"})
     for split in used:
-        images = getattr(splits, split).images
-        name = f"{splits.name}-{split}"
-        dataset = from_numpy(images, source=source, name=name, digest=splits.digest)
-        mlflow.log_input(dataset, context=CONTEXTS[split])
+        mlflow.log_input(_dataset(splits, split), context=CONTEXTS[split])
+
+
+def _dataset(splits: Splits, split: str) -> NumpyDataset:
+    source = CodeDatasetSource({"uri": splits.uri, "manifest": "data/manifest.csv"})
+    images, name = getattr(splits, split).images, f"{splits.name}-{split}"
+    return from_numpy(images, source=source, name=name, digest=splits.digest)
 
 
 class EpochLog(keras.callbacks.Callback):
@@ -140,17 +143,23 @@ class EpochLog(keras.callbacks.Callback):
         mlflow.log_image(picture, key="validation/pictures", step=step, synchronous=True)
 
 
-def log_training(result: Result) -> None:
+def log_training(config: Config, result: Result) -> None:
     """Log what a training leaves behind besides its colorizer."""
+    (kept,) = (each for each in phases(config) if result.best_epoch in each.epochs)
+    phase = "adversarial" if kept.adversarial else "generator-only"
+    mlflow.set_tags({"kept_phase": phase, "device": result.device})
     log_once({"best_epoch": result.best_epoch + 1, "training_seconds": result.seconds})
     mlflow.log_figure(figures.loss_curves(result.history, result.best_epoch), "losses.png")
 
 
-def log_once(metrics: Mapping[str, float], model_id: str | None = None) -> None:
-    """Log the metrics that the active run does not have yet: it may have been stopped here."""
+def log_once(metrics: Mapping[str, float], **where: Any) -> None:
+    """Log the metrics that the active run does not have yet: it may have been stopped here.
+
+    The options are those of `mlflow.log_metrics`.
+    """
     known = mlflow.get_run(active_run().info.run_id).data.metrics
     new = {name: value for name, value in metrics.items() if name not in known}
-    mlflow.log_metrics(new, model_id=model_id)
+    mlflow.log_metrics(new, **where)
 
 
 def log_model(onnx: Path, example: np.ndarray) -> ModelInfo:
@@ -172,9 +181,12 @@ def log_model(onnx: Path, example: np.ndarray) -> ModelInfo:
     )
 
 
-def log_test(tested: Evaluation, model: ModelInfo, sheet: Figure, note: str) -> None:
+def log_test(
+    tested: Evaluation, model: ModelInfo, splits: Splits, sheet: Figure, note: str
+) -> None:
     """Log the test of a logged model: scores, tables, a sheet of pictures and the run's note."""
-    log_once(tested.metrics, model.model_id)
+    dataset = _dataset(splits, "test")
+    log_once(tested.metrics, model_id=model.model_id, dataset=dataset)
     if tested.collapse:
         mlflow.set_tag("collapse", tested.collapse)
     run_id = active_run().info.run_id

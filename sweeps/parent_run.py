@@ -2,26 +2,24 @@
 
 import contextlib
 import os
+import re
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import matplotlib
 import mlflow
 import numpy as np
 import optuna
-import pandas as pd
-from mlflow.exceptions import MlflowException
-from optuna.exceptions import StorageInternalError
-from optuna.trial import TrialState
 from optuna.visualization import matplotlib as plots
 
-from colorization import tracking
+from colorization import comparison, experiment, tracking
 from colorization.data.prepare import Splits
-from sweeps.spec import Spec
-from sweeps.storage import unwarned
-from sweeps.study import best_trial, running, state_of
-from sweeps.trial import OUTAGES, run_name
+from colorization.errors import Failure
+from colorization.registry.lookup import Candidate
+from sweeps.space import Spec, network
+from sweeps.study import running, state_of
 
 FIGURES: dict[str, Any] = {
     "history": plots.plot_optimization_history,
@@ -32,118 +30,102 @@ FIGURES: dict[str, Any] = {
 }
 
 
-def open_parent(
-    study: optuna.Study, spec: Spec, splits: Splits, launched: str | None, flags: dict[str, Any]
-) -> None:
+@contextlib.contextmanager
+def open_parent(study: optuna.Study, spec: Spec, splits: Splits, flags: dict) -> Iterator[str]:
     """Open the study's MLflow run, which the first process creates; the study keeps its id.
 
-    To be called under a lock. The run that `mlflow run` has `launched`, if any, becomes the parent;
-    that of a later process only says where the trials are. `flags` are logged as params.
+    To be entered under a lock; gives the id. The run that `mlflow run` has launched, if any,
+    becomes the parent; that of a later process only says where the trials are. `flags` are logged
+    as params.
     """
-    client, run_id = mlflow.MlflowClient(), study.user_attrs.get("run_id")
+    name, run_id = study.study_name, study.user_attrs.get("run_id")
     if run_id:
-        os.environ.pop("MLFLOW_RUN_ID", None)  # or else the first trial would take it
-    else:
-        with tracking.open_run(study.study_name) as run:  # attaches to the launched one
-            run_id = run.info.run_id
+        if os.environ.get("MLFLOW_RUN_ID", run_id) != run_id:
+            note = f"Joined the study `{name}`: see run `{run_id}`."
+            with mlflow.start_run():  # that of `mlflow run`
+                mlflow.set_tags({"study": name, "sweep": "worker", "mlflow.note.content": note})
+        os.environ["MLFLOW_RUN_ID"] = run_id  # `open_run` attaches to it
+    with tracking.open_run(name) as run:
+        if not run_id:
             tracking.log_flags(**flags)
             tracking.log_data(splits, used=("train", "val"))
             # The param may be the empty text that `mlflow run` was given; the tag is not.
             tags = {"objective": spec.objective, "family": spec.family, "sweep": "study"}
-            mlflow.set_tags(tags | {"study": study.study_name})
-            mlflow.log_table(pd.DataFrame(spec.table()), "space.json")
-        study.set_user_attr("run_id", run_id)
-    client.update_run(run_id, status="RUNNING")
-    client.set_tag(run_id, "error", "")  # of what stopped it before
-    client.delete_tag(run_id, "error")
-    if launched and launched != run_id:
-        note = f"Joined the study `{study.study_name}`: see run `{run_id}`."
-        tags = {"study": study.study_name, "sweep": "worker", "mlflow.note.content": note}
-        for name, value in tags.items():
-            client.set_tag(launched, name, value)
-    _close_stale(study)
+            mlflow.set_tags(tags | {"study": name})
+            parts = {name: [str(part.drawn), part.reason] for name, part in spec.searched.items()}
+            mlflow.log_dict({"fix": spec.fix, "searched": parts}, "space.json")
+            study.set_user_attr("run_id", run.info.run_id)
+        if "error" in run.data.tags:  # what stopped it before
+            mlflow.delete_tag("error")
+        yield run.info.run_id
 
 
-@contextlib.contextmanager
-def killed_if_stopped(study: optuna.Study, run_id: str) -> Iterator[None]:
-    """On an exception, end the study's run as KILLED, unless another process is at work."""
-    try:
-        yield
-    except MlflowException:
-        raise  # of a server that is gone: to report the end would take minutes
-    except BaseException:
-        others = []
-        with contextlib.suppress(StorageInternalError):  # it may be what is away
-            others = running(study)
-        if not others:
-            with contextlib.suppress(*OUTAGES):
-                mlflow.MlflowClient().set_terminated(run_id, "KILLED")
-        raise
-
-
-def update(study: optuna.Study, concluding: bool = False) -> None:
-    """Log what is known after a trial: the best value so far, the table, and stale runs' ends.
-
-    To be called under the lock of trials. `concluding` is the only process that may begin other
-    trainings: their runs are stale, too.
-    """
-    run_id = study.user_attrs["run_id"]
-    client = mlflow.MlflowClient()
-    client.update_run(run_id, status="RUNNING")  # a process that left may have ended it
-    best = best_trial(study)
+def update(study: optuna.Study) -> None:
+    """Log, under the lock of trials, the best value so far and the table; end stale runs."""
+    client, parent = mlflow.MlflowClient(), tracking.active_run().info
+    run_id = parent.run_id
+    client.update_run(run_id, status="RUNNING")  # a process that left has ended it
+    best = next(iter(study.best_trials), None)
     if best and best.value is not None:
-        client.log_metric(run_id, "best_value", best.value, step=len(study.get_trials(False)))
-        client.set_tag(run_id, "best_trial", best.number)
-    tracking.log_table(run_id, table(study), "trials.json")
-    _close_stale(study, concluding)
+        mlflow.log_metric("best_value", best.value, step=len(study.get_trials(False)))
+    table = study.trials_dataframe(("number", "state", "value", "params", "user_attrs"))
+    table.columns = [re.sub("^(params|user_attrs)_", "", name) for name in table.columns]
+    tracking.log_table(run_id, table.rename(columns={"number": "trial"}), "trials.json")
+    # A living process ends a run before its trial: a run is stale if its trial is not running.
+    alive = {f"trial {trial.number}" for trial in running(study)}
+    query = f"tags.`mlflow.parentRunId` = '{run_id}' and attributes.status = 'RUNNING'"
+    for run in client.search_runs([parent.experiment_id], query):
+        if run.info.run_name not in alive:
+            client.set_tag(run.info.run_id, "state", "killed")
+            client.set_terminated(run.info.run_id, "KILLED")
 
 
-def _close_stale(study: optuna.Study, concluding: bool = False) -> None:
-    """End the runs below the study's whose process has died.
+def conclude(
+    study: optuna.Study, spec: Spec, splits: Splits, data: str, epochs: int
+) -> Candidate | None:
+    """Log figures, train the best config and the presets, compare them; return the winner, if any.
 
-    A living process ends a run before its trial: a run is stale if its trial is not running.
+    Test pictures are looked at here, and only here. To be called within the study's run and under
+    a lock: what was trained before is not trained again, so that a second process finds everything
+    done. With 0 `epochs`, nothing is trained.
+
+    Raises:
+        Failure: all trials were pruned or failed.
+        FloatingPointError: the best config broke down.
     """
-    parent = mlflow.get_run(study.user_attrs["run_id"]).info
-    alive = {run_name(trial.number) for trial in running(study)}
-    query = f"tags.`mlflow.parentRunId` = '{parent.run_id}' and attributes.status = 'RUNNING'"
-    for run in mlflow.MlflowClient().search_runs([parent.experiment_id], query):
-        name = run.info.run_name
-        if name not in alive and (concluding or name.startswith(run_name(""))):
-            close_killed(run.info.run_id)
+    states = [state_of(trial) for trial in study.get_trials(deepcopy=False)]
+    counts = ", ".join(f"{states.count(each)} {each}" for each in dict.fromkeys(states))
+    if states.count("finished") > 1:
+        _log_figures(study)
+    best = next(iter(study.best_trials), None)
+    if best is None:
+        raise Failure(
+            f"No trial has finished, so that there is no winner: {counts}. Their runs say why. "
+            f"Expected more `trials`, or another study. Received: study={study.study_name!r}"
+        )
+    if not epochs:
+        return None
+    spec = replace(spec, epochs=epochs)
+    config, parent, tags = spec.config_of(best.params), tracking.active_run(), {"sweep": "winner"}
+    winner = experiment.find_or_train(config, splits, data, parent, name="winner", tags=tags)
+    others = [each for each in spec.presets().values() if network(each) != network(config)]
+    presets = comparison.train(others, splits, data, tags={"sweep": "preset"})
+    contenders = [comparison.Contender("winner", config, *winner), *presets]
+    compared = comparison.log(contenders, splits)
+    params = ",".join(f"{name}={value}" for name, value in best.params.items())
+    note = (
+        f"**{study.study_name}**: of {len(states)} trials ({counts}) on `{splits.name}`, trial "
+        f"{best.number} won by validation {spec.objective}, {best.value:.4f}: `{params}`. It and "
+        f"the presets, {epochs} epochs each, on {len(splits.test.images)} tests:\n\n{compared}\n"
+    )
+    mlflow.set_tags({"mlflow.note.content": note, "winner_run": winner.run.info.run_id})
+    return winner
 
 
-def close_killed(run_id: str) -> None:
-    """End the MLflow run of a trial as KILLED."""
-    client = mlflow.MlflowClient()
-    client.set_tag(run_id, "state", "killed")
-    client.set_terminated(run_id, "KILLED")
-
-
-def table(study: optuna.Study) -> pd.DataFrame:
-    """Return a row per trial: number, state, value, epochs, seconds, parameters and run."""
-    rows = [
-        {
-            "trial": trial.number,
-            "state": state_of(trial),
-            "value": trial.value,
-            "epochs": trial.last_step,
-            "seconds": trial.duration.total_seconds() if trial.duration else None,
-            **trial.params,
-            **{name: trial.user_attrs.get(name, "") for name in ("preset", "worker", "run_id")},
-        }
-        for trial in study.get_trials(deepcopy=False)
-    ]
-    return pd.DataFrame(rows).astype(object)  # keeps whole numbers beside missing ones
-
-
-@unwarned()
-def log_figures(study: optuna.Study) -> None:
-    """Log Optuna's figures to the active run; those that need more trials are left out."""
+def _log_figures(study: optuna.Study) -> None:
+    """Log Optuna's figures to the active run."""
     matplotlib.use("Agg")
-    finished = len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
     for name, plot in FIGURES.items():
-        if finished < (2 if name == "importances" else 1):
-            continue
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of values that are all the same, early in a study
             figure = np.ravel(plot(study))[0].figure

@@ -1,5 +1,8 @@
 """The work of one process: trial after trial, until the study's budget is used up."""
 
+import argparse
+import contextlib
+import functools
 import logging
 import os
 import socket
@@ -8,17 +11,20 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
+import mlflow
 import optuna
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages._heartbeat import get_heartbeat_thread
 from optuna.trial import TrialState
 
 from colorization.address import redacted
+from colorization.data.prepare import Splits
+from colorization.registry import promotion
 from sweeps import parent_run
-from sweeps.spec import Spec
-from sweeps.storage import unwarned
-from sweeps.study import best_trial, on_stale_trial, retry, running, sampler, spent, state_of
-from sweeps.trial import INTERRUPTIONS
+from sweeps import study as studies
+from sweeps.space import Spec
+from sweeps.storage import Storage
+from sweeps.trial import OUTAGES, run_trial
 
 WAIT_SECONDS = 2  # between looks at what other processes do
 OUTAGE_SECONDS = 300  # for which a storage may be away
@@ -26,119 +32,124 @@ OUTAGE_SECONDS = 300  # for which a storage may be away
 logger = logging.getLogger(__name__)
 
 Turn = Callable[[], AbstractContextManager[None]]
-Objective = Callable[[optuna.Trial], dict[str, Any]]
+Outcome = dict[str, Any] | None
+Objective = Callable[[optuna.Trial], Outcome]
+
+
+def run(arguments: argparse.Namespace, spec: Spec, splits: Splits, storage: Storage) -> None:
+    """Search, and conclude, as the command line says; another process may do the same."""
+    for library in ("absl", "tensorflow"):  # Keras's lines per epoch, and advice about tracing
+        logging.getLogger(library).setLevel(logging.ERROR)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # `progress` says it
+    name = arguments.study or f"{spec.family}-{spec.objective}-{splits.name}"
+    turn = functools.partial(storage.lock, f"turn {name}")
+    try:
+        with contextlib.ExitStack() as parent:
+            with turn():
+                study, spec = studies.open_study(storage, name, spec)
+                flags = vars(arguments) | {"study": name, "storage": storage.shown}
+                run_id = parent.enter_context(parent_run.open_parent(study, spec, splits, flags))
+            logger.info("study %s in %s, MLflow run %s", name, storage.shown, run_id)
+            objective = functools.partial(run_trial, spec=spec, splits=splits, data=arguments.data)
+            deadline = time.monotonic() + float(arguments.timeout or "inf")
+            if not search(study, spec, turn, objective, int(arguments.trials), deadline):
+                logger.info("the time is over; other processes go on, the last of them concludes")
+                return
+            # Held through a training; the second process finds everything done.
+            with storage.lock(f"winner {name}"):
+                with turn():
+                    parent_run.update(study)
+                epochs = int(arguments.final_epochs or spec.full_epochs)
+                winner = parent_run.conclude(study, spec, splits, arguments.data, epochs)
+                if winner:
+                    command = promotion.command_after(*winner, arguments.register == "yes")
+                    logger.info("serve it: %s", command)
+    except OUTAGES as error:
+        raise OSError(f"{error} Mend that, and start again: the study goes on.") from error
 
 
 def search(
     study: optuna.Study, spec: Spec, turn: Turn, objective: Objective, trials: int, deadline: float
 ) -> bool:
-    """Train trials until none is left to begin; the other processes of the study do the same.
+    """Train trials until none is left to begin; return whether the study has ended.
 
-    Args:
-        study: an Optuna study.
-        spec: of the study.
-        turn: gives the lock under which a process takes a trial, or ends one.
-        objective: trains a trial; returns its outcome as arguments of `Study.tell`.
-        trials: of the whole study.
-        deadline: after which this process begins no other, by `time.monotonic`.
-
-    Returns:
-        Whether the study has ended: if the time is over, another process may still be at work.
+    The other processes of the study do the same. `turn` gives the lock under which one ends a trial
+    and takes the next; `objective` trains it, see `run_trial`. `trials` are of the whole study.
+    After `deadline`, by `time.monotonic`, this process begins no other: one may still be at work
+    elsewhere.
     """
+    trained, outcome, away = None, None, 0.0
     while True:
-        trial = None
         try:
             with turn():
-                _fail_stale_trials(study)
-                others = running(study)
-                if time.monotonic() < deadline and len(spent(study)) < trials:
-                    trial = _take(study, spec)
-            if trial:
-                _train(study, turn, trial, objective)
-                with turn():
+                if trained:
+                    _end(study, trained, outcome)
+                    number, trained = trained.number, None
                     parent_run.update(study)
-                logger.info("%s", progress(study, spec, trial.number, trials))
-            elif not others:
-                return True
-            elif time.monotonic() >= deadline:
-                return False
-            else:  # one of the others may die, and leave its trial
-                time.sleep(WAIT_SECONDS)
+                    logger.info("%s", progress(study, spec, number, trials))
+                studies.fail_stale_trials(study)
+                others = studies.running(study)
+                begins = time.monotonic() < deadline and len(studies.spent(study)) < trials
+                trial = _take(study, spec) if begins else None
+            away = 0.0
         except StorageInternalError as error:
-            _wait_for_storage(study, error)
+            if not away:
+                logger.warning("the storage was away: %s", redacted(error).splitlines()[0])
+            away = away or time.monotonic()
+            if time.monotonic() > away + OUTAGE_SECONDS:
+                raise
+            time.sleep(WAIT_SECONDS)
+            continue
+        if trial:
+            trained, outcome = trial, _train(study, turn, trial, objective)
+        elif not others or time.monotonic() >= deadline:
+            return not others
+        else:  # one of the others may die, and leave its trial
+            time.sleep(WAIT_SECONDS)
 
 
-@unwarned()
-def _fail_stale_trials(study: optuna.Study) -> None:
-    optuna.storages.fail_stale_trials(study)  # calls `on_stale_trial`
-    for trial in running(study):
-        if "worker" not in trial.user_attrs:  # its process died before the first heartbeat
-            on_stale_trial(study, study.tell(trial.number, state=TrialState.FAIL))
-
-
-@unwarned()
 def _take(study: optuna.Study, spec: Spec) -> optuna.Trial:
     """Take the next trial. `Study.optimize` would hold the turn until its training ends."""
-    study.sampler = sampler(spec, len(study.get_trials(deepcopy=False)))
+    study.sampler = studies.sampler(spec, len(study.get_trials(deepcopy=False)))
     trial = study.ask(spec.distributions)
     study._storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
     trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
     return trial
 
 
-def _train(study: optuna.Study, turn: Turn, trial: optuna.Trial, objective: Objective) -> None:
-    """Train a trial, and tell Optuna its outcome; one that was interrupted is queued again."""
-    outcome: dict[str, Any] | None = None
-    stop: BaseException | None = None
+def _train(study: optuna.Study, turn: Turn, trial: optuna.Trial, objective: Objective) -> Outcome:
+    """Train a trial; one that was interrupted has no outcome."""
     try:
         with get_heartbeat_thread(trial._trial_id, study._storage):  # as `Study.optimize` does
-            outcome = objective(trial)
-    except StorageInternalError as error:
-        _wait_for_storage(study, error)
-    except UpdateFinishedTrialError:
-        pass
-    except INTERRUPTIONS as error:
-        stop = error
-    try:
-        with turn():  # or another process could fail the trial in between
-            if study.trials[trial.number].state.is_finished():
-                logger.warning("trial %d: another process took this one for dead", trial.number)
-                if "run_id" in trial.user_attrs:
-                    parent_run.close_killed(trial.user_attrs["run_id"])
-            elif outcome:
-                study.tell(trial, **outcome)
-            else:
-                retry(study, study.tell(trial, state=TrialState.FAIL))
-    finally:
-        if stop:
-            raise stop
+            return objective(trial)
+    except (StorageInternalError, UpdateFinishedTrialError):
+        return None
+    except BaseException:  # this process ends
+        with contextlib.suppress(StorageInternalError), turn():
+            _end(study, trial, None)
+        raise
 
 
-def _wait_for_storage(study: optuna.Study, error: StorageInternalError) -> None:
-    """Wait until a storage that is away answers again; raise the error if it stays away."""
-    deadline = time.monotonic() + OUTAGE_SECONDS
-    while time.monotonic() < deadline:
-        try:
-            study.get_trials(deepcopy=False)
-        except StorageInternalError:
-            time.sleep(WAIT_SECONDS)
-        else:
-            logger.warning("the storage was away: %s", redacted(error).splitlines()[0])
-            return
-    raise error
+def _end(study: optuna.Study, trial: optuna.Trial, outcome: Outcome) -> None:
+    """Tell Optuna a trial's outcome; without one, it was interrupted and is queued again."""
+    if study.trials[trial.number].state.is_finished():
+        logger.warning("trial %d: another process took this one for dead", trial.number)
+        if "run_id" in trial.user_attrs:
+            mlflow.MlflowClient().set_terminated(trial.user_attrs["run_id"], "KILLED")
+    elif outcome:
+        study.tell(trial, **outcome)
+    else:
+        studies.retry(study, study.tell(trial, state=TrialState.FAIL))
 
 
 def progress(study: optuna.Study, spec: Spec, number: int, trials: int) -> str:
-    """Return a line about a trial that has ended: state, value, best, and the time left."""
-    trial, best = study.trials[number], best_trial(study)
-    text = f"trial {number}: {state_of(trial)}"
+    """Return a line about a trial that has ended: state, value, best, and how many there were."""
+    trial, best = study.trials[number], next(iter(study.best_trials), None)
+    text = f"trial {number}: {studies.state_of(trial)}"
     if "error" in trial.user_attrs:
         text += f" ({trial.user_attrs['error']})"
     elif trial.value is not None:
         text += f" after epoch {trial.last_step}" if trial.state == TrialState.PRUNED else ""
         text += f", {spec.objective} {trial.value:.4f}"
     text += f"; best {best.value:.4f} of trial {best.number}" if best else "; none finished yet"
-    seconds = [each.duration.total_seconds() for each in spent(study) if each.duration]
-    left = (trials - len(seconds)) * sum(seconds) / max(1, len(seconds) * (len(running(study)) + 1))
-    minutes = f"about {left / 60:.0f} min" if left >= 60 else "less than a minute"
-    return f"{text}; {len(seconds)} of {trials} trials, {minutes} left"
+    return f"{text}; {sum(t.state.is_finished() for t in studies.spent(study))} of {trials} trials"

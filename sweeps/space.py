@@ -1,15 +1,24 @@
-"""What is searched in each family, and what `--fix` leaves of it."""
+"""What is searched in each family, what `--fix` leaves of it, and how a trial becomes a config."""
 
 import dataclasses
-from typing import Any, NamedTuple
+import hashlib
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
 from optuna.distributions import CategoricalDistribution as Choice
 from optuna.distributions import FloatDistribution as Floats
 from optuna.distributions import IntDistribution as Ints
 
-from colorization.config import VARIANTS, Config, tunable_fields
+from colorization.config import VARIANTS, Config, changed, deepest, tunable_fields, with_size
 
-OWN_FLAGS = ("epochs", "seed")  # the same for all trials, or they could not be compared
+OBJECTIVES: dict[str, Literal["minimize", "maximize"]] = {
+    "color_error": "minimize",
+    "delta_e": "minimize",
+    "psnr": "maximize",
+    "ssim": "maximize",
+}
 
 
 class Part(NamedTuple):
@@ -18,63 +27,36 @@ class Part(NamedTuple):
     drawn: Choice | Floats | Ints
     reason: str
 
-    def __str__(self) -> str:
-        if isinstance(self.drawn, Choice):
-            return " or ".join(map(str, self.drawn.choices))
-        text = f"{self.drawn.low:g} to {self.drawn.high:g}" + ", log" * self.drawn.log
-        return text + (f", step {self.drawn.step}" if self.drawn.step not in (None, 1) else "")
-
 
 def of_family(family: str) -> dict[str, Config]:
     """Return the variants of a family: name to config."""
     return {name: config for name, config in VARIANTS.items() if config.family == family}
 
 
-def searched_variants(names: Any) -> Choice:
+def searched_variants(names: Collection[str]) -> Choice:
     """Return the choice among the variants that are searched."""
     return Choice([name for name in names if VARIANTS[name].searched])
 
 
-_RATE = "a factor of ten or so to either side of the default; what works spans orders of magnitude"
+_RATE = "ten times less or more than the default: what works spans orders of magnitude"
 
 SPACES: dict[str, dict[str, Part]] = {
     "naive": {
-        "variant": Part(
-            searched_variants(of_family("naive")),
-            "with batch normalization or without, or a pretrained encoder; naive_basic is "
-            "naive_dropout with dropout 0",
-        ),
-        "filters": Part(
-            Ints(16, 48, step=16), "what two cores train in minutes; pin it higher on a GPU"
-        ),
-        "depth": Part(
-            Ints(2, 5), "a bottleneck of 32 to 4 pixels; below 4 no garden is left to see"
-        ),
-        "dropout": Part(
-            Floats(0.0, 0.5), "none at all, up to what still lets a small network learn"
-        ),
+        "variant": Part(searched_variants(of_family("naive")), "naive_basic has dropout 0"),
+        "filters": Part(Ints(16, 48, step=16), "minutes on two cores; pin it higher on a GPU"),
+        "depth": Part(Ints(2, 5), "32 to 4 pixels are left; below 4 there is no garden to see"),
+        "dropout": Part(Floats(0.0, 0.5), "none, up to what still lets a small network learn"),
         "learning_rate": Part(Floats(1e-4, 1e-2, log=True), _RATE),
     },
     "pix2pix": {
-        "variant": Part(
-            searched_variants(of_family("pix2pix")),
-            "the paper's generator, or one around a pretrained encoder",
-        ),
-        "filters": Part(
-            Ints(8, 32, step=8), "what two cores train in minutes; pin it to 64 on a GPU"
-        ),
-        "depth": Part(
-            Ints(4, 7),
-            "7 reach the paper's one pixel; fewer are quicker; an encoder has 5",
-        ),
+        "variant": Part(searched_variants(of_family("pix2pix")), "with or without an encoder"),
+        "filters": Part(Ints(8, 32, step=8), "minutes on two cores; pin it to 64 on a GPU"),
+        "depth": Part(Ints(4, 7), "7 reach the paper's one pixel; an encoder has 5"),
         "dropout": Part(Floats(0.0, 0.7), "around the paper's 0.5, and none at all"),
         "generator_only_learning_rate": Part(Floats(1e-4, 1e-2, log=True), _RATE),
         "generator_learning_rate": Part(Floats(5e-5, 2e-3, log=True), _RATE),
         "discriminator_learning_rate": Part(Floats(2e-5, 2e-3, log=True), _RATE),
-        "l1_weight": Part(
-            Floats(2.0, 500.0, log=True),
-            "from colorful to accurate: the paper's 100, or 17 around an encoder",
-        ),
+        "l1_weight": Part(Floats(2.0, 500.0, log=True), "100 in the paper, 17 with an encoder"),
     },
 }
 
@@ -82,7 +64,7 @@ SPACES: dict[str, dict[str, Part]] = {
 def parse_fix(family: str, text: str) -> dict[str, Any]:
     """Return what `--fix` pins: field to value, of the field's type.
 
-    `text` is such as `variant=naive_deep,filters=32`: any field of a config but `OWN_FLAGS`.
+    `text` is such as `variant=naive_deep,filters=32`. Epochs and seed are flags of their own.
 
     Raises:
         ValueError: the text cannot be read, a name is no field of the family, or a value is
@@ -95,23 +77,127 @@ def parse_fix(family: str, text: str) -> dict[str, Any]:
             f"`fix` cannot be read. Expected different names with a value each, such as "
             f"`filters=32,depth=3`. Received: fix={text!r}"
         )
-    names, variants = list(texts), of_family(family)
-    variant = texts.pop("variant", next(iter(variants)))
+    variants = of_family(family)
+    variant = texts.get("variant", next(iter(variants)))
     if variant not in variants:
         raise ValueError(
             f"Unknown variant of the family {family}. Expected {' or '.join(variants)}. "
             f"Received: variant={variant!r}"
         )
-    known = [spec.name for spec in tunable_fields(variants[variant]) if spec.name not in OWN_FLAGS]
+    fields = [field.name for field in tunable_fields(variants[variant])]
+    known = ["variant", *(name for name in fields if name not in ("epochs", "seed"))]
     for name in texts:
         if name not in known:
             raise ValueError(
-                f"`fix` pins no such field. Expected variant, {', '.join(known)}. "
-                f"Received: {name!r}"
+                f"`fix` pins no such field. Expected {', '.join(known)}. Received: {name!r}"
             )
-    config = dataclasses.replace(variants[variant], **texts)  # checks and converts
-    if set(SPACES[family]) <= set(names):
+    if set(SPACES[family]) <= set(texts):
         raise ValueError(
             f"`fix` leaves nothing to search. Expected fewer fields. Received: fix={text!r}"
         )
-    return {name: getattr(config, name) for name in names}
+    fitting = with_size(variants[variant], texts.get("size", Config.size))
+    config = changed(fitting, texts)  # checks and converts
+    return {name: getattr(config, name) for name in texts}
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What makes the trials of a study comparable.
+
+    Attributes:
+        family: `naive` or `pix2pix`.
+        objective: a key of `OBJECTIVES`, measured on the validation pictures.
+        fix: of `parse_fix`.
+        epochs: of a trial that is not pruned.
+        seed: of the sampler, and of every training.
+        digest: of the pictures.
+        variants: that the study knows; by default those that `fix` allows and a trial can draw.
+    """
+
+    family: str
+    objective: str
+    fix: dict[str, Any]
+    epochs: int
+    seed: int
+    digest: str = ""
+    variants: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Fill in the default of `variants`."""
+        names, pinned = of_family(self.family), self.fix.get("variant")
+        known = (pinned,) if pinned else tuple(name for name in names if _drawn_as(name, names))
+        object.__setattr__(self, "variants", self.variants or known)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a study compares when it goes on: every field, and a digest of every variant."""
+        variants = dict.fromkeys(self.variants, "none")  # so is one that is gone by now
+        for name in VARIANTS.keys() & variants:
+            text = json.dumps(dataclasses.asdict(VARIANTS[name]))
+            variants[name] = hashlib.sha256(text.encode()).hexdigest()[:8]
+        return dataclasses.asdict(self) | {"variants": variants}
+
+    @property
+    def searched(self) -> dict[str, Part]:
+        """What is left to search, by field."""
+        parts = {name: part for name, part in SPACES[self.family].items() if name not in self.fix}
+        if "variant" in parts:
+            parts["variant"] = parts["variant"]._replace(drawn=searched_variants(self.variants))
+        return parts
+
+    @property
+    def distributions(self) -> dict[str, Any]:
+        """What a trial draws, see `Study.ask`."""
+        return {name: part.drawn for name, part in self.searched.items()}
+
+    @property
+    def full_epochs(self) -> int:
+        """How many epochs make a full training: those of the longest preset."""
+        return max(VARIANTS[name].epochs for name in self.presets())
+
+    def presets(self) -> dict[str, Config]:
+        """Return the variants with their own settings, as far as `fix` allows: name to config.
+
+        Where `fix` makes two of them the same network, the first is returned.
+        """
+        presets: dict[tuple, Config] = {}
+        for name in self.variants:
+            config = self._with(VARIANTS[name], {})
+            presets.setdefault(network(config), config)
+        return {config.variant: config for config in presets.values()}
+
+    def config_of(self, params: dict[str, Any]) -> Config:
+        """Return the parameters of a trial, of all searched fields, as a config."""
+        return self._with(VARIANTS[(params | self.fix)["variant"]], params)
+
+    def params_of(self, config: Config) -> dict[str, Any]:
+        """Return a config as the parameters of a trial.
+
+        A variant that is not searched is drawn as one that differs only in searched fields.
+        """
+        fields = dataclasses.asdict(config)
+        fields["variant"] = _drawn_as(config.variant, self.variants)
+        return {name: fields[name] for name in self.searched}
+
+    def _with(self, config: Config, params: dict[str, Any]) -> Config:
+        """Change fields of a config. The depth is cut to what its network can have."""
+        fields = params | self.fix | {"epochs": self.epochs, "seed": self.seed}
+        (depth,) = (field for field in tunable_fields(config) if field.name == "depth")
+        most = min(depth.metadata["high"], deepest(fields.get("size", config.size)))
+        fields["depth"] = min(fields.get("depth", config.depth), most)
+        return dataclasses.replace(config, **fields | {"variant": config.variant})
+
+
+def network(config: Config, ignored: Collection[str] = ()) -> tuple:
+    """Return what makes a config another network than others, but for the `ignored` fields."""
+    ignored = {"variant", "compared", "searched", *ignored}
+    fields = dataclasses.asdict(config).items()
+    return type(config), *((name, value) for name, value in fields if name not in ignored)
+
+
+def _drawn_as(variant: str, names: Collection[str]) -> str:
+    """Return which searched variant a trial chooses to draw this one's network, or "" if none."""
+    space = SPACES[VARIANTS[variant].family]
+    own = network(VARIANTS[variant], space)
+    drawn = (name for name in (variant, *names) if VARIANTS[name].searched)
+    return next((name for name in drawn if network(VARIANTS[name], space) == own), "")

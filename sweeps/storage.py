@@ -1,26 +1,22 @@
-"""Where a study is kept, SQLite or PostgreSQL, and the locks that its processes share."""
+"""Where a study is kept, SQLite or PostgreSQL, with heartbeats and locks of its processes."""
 
 import contextlib
 import logging
 import os
-import re
 import time
-import warnings
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import optuna
 import sqlalchemy
 from filelock import FileLock
-from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from colorization.address import redacted, shown
 
-DEFAULT = "sqlite:///sweeps.db"
 HEARTBEAT_SECONDS = 5
 GRACE_SECONDS = 20  # of silence; then a trial is stale
 LOCK_POLL_SECONDS = 0.2
@@ -32,26 +28,13 @@ EXPECTED = "Expected sqlite:///file.db or postgresql://user@host/database"
 logger = logging.getLogger(__name__)
 
 
-@contextlib.contextmanager
-def unwarned() -> Iterator[None]:
-    """Silence Optuna's warnings about experimental features and about `Study.optimize`."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)  # Optuna's version is pinned
-        warnings.filterwarnings("ignore", "Heartbeat of storage")
-        yield
-
-
-class Storage:
+class Storage(optuna.storages.RDBStorage):
     """An Optuna storage that a process may leave at any moment without harm to the others.
 
     Args:
-        url: `sqlite:///file.db` or `postgresql://user@host/database`.
+        url: `sqlite:///file.db` or `postgresql://user@host/database`; `shown` has no secrets.
         on_stale_trial: called with a study and a trial that failed after `GRACE_SECONDS` without
             a heartbeat of its process.
-
-    Attributes:
-        shown: the URL as `address.shown` shows it.
-        optuna: `optuna.storages.RDBStorage`.
 
     Raises:
         ValueError: the URL is of another kind, or nobody answers there.
@@ -60,17 +43,17 @@ class Storage:
     def __init__(
         self, url: str, on_stale_trial: Callable[[optuna.Study, FrozenTrial], None] | None
     ) -> None:
-        self._url = _parse(url)
+        self._address = _parse(url)
         self.shown = shown(url)
-        options: dict[str, Any] = {"connect_args": SQLITE}
-        if self._url.get_backend_name() == "postgresql":
-            options = {"connect_args": POSTGRESQL, "pool_pre_ping": True}  # finds it restarted
+        self._sqlite = self._address.get_backend_name() == "sqlite"
         try:
-            # Two at once cannot create the same tables.
-            with self.lock("tables"), unwarned():
-                self.optuna = _RDBStorage(
-                    self._url.render_as_string(hide_password=False),
-                    engine_kwargs=options,
+            with self.lock("tables"):  # two at once cannot create the same ones
+                super().__init__(
+                    self._address.render_as_string(hide_password=False),
+                    engine_kwargs={
+                        "connect_args": SQLITE if self._sqlite else POSTGRESQL,
+                        "pool_pre_ping": True,  # notices that the server was restarted
+                    },
                     heartbeat_interval=HEARTBEAT_SECONDS,
                     grace_period=GRACE_SECONDS,
                     heartbeat_stale_trial_callback=on_stale_trial,
@@ -82,6 +65,11 @@ class Storage:
                 f"Received: storage={self.shown!r}: {reason}"
             ) from error
 
+    def record_heartbeat(self, trial_id: int) -> None:
+        """Record that a trial's process lives, unless the server is away for a while."""
+        with contextlib.suppress(StorageInternalError):
+            super().record_heartbeat(trial_id)
+
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
         """Hold a lock that one process has at a time, on all machines that share the storage.
@@ -89,14 +77,14 @@ class Storage:
         A process that dies lets go of it.
         """
         key = zlib.crc32(name.encode())
-        if self._url.get_backend_name() == "sqlite":
-            with FileLock(f"{self._url.database}.{key:08x}.lock"):
+        if self._sqlite:
+            with FileLock(f"{self._address.database}.{key:08x}.lock"):
                 yield
             return
         # By keepalives the server notices a machine that lost power.
         options = POSTGRESQL | {"options": KEEPALIVES}
         engine = sqlalchemy.create_engine(
-            self._url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=options
+            self._address, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=options
         )
         taken = sqlalchemy.select(sqlalchemy.func.pg_try_advisory_lock(key))
         try:
@@ -108,32 +96,16 @@ class Storage:
             raise StorageInternalError(str(getattr(error, "orig", error))) from error
 
 
-class _RDBStorage(optuna.storages.RDBStorage):
-    """Optuna's storage; its heartbeat goes on after the server was away for a while."""
-
-    def record_heartbeat(self, trial_id: int) -> None:
-        with contextlib.suppress(StorageInternalError):
-            super().record_heartbeat(trial_id)
-
-
 def _parse(text: str) -> sqlalchemy.URL:
-    try:
+    with contextlib.suppress(ArgumentError, ValueError):
         url = sqlalchemy.make_url(text)
-        backend = url.get_backend_name()
-    except (ArgumentError, ValueError):
-        # What cannot be read may still hold a password: only its scheme is shown.
-        scheme = re.match(r"([\w+]+://)?", text)
-        raise ValueError(
-            f"The storage's URL cannot be read. {EXPECTED}. Received: {scheme and scheme[0]!r}..."
-        ) from None
-    if backend not in ("sqlite", "postgresql") or not url.database or url.database == ":memory:":
-        raise ValueError(f"Unknown kind of storage. {EXPECTED}. Received: storage={shown(text)!r}")
-    instead = "in PGPASSWORD or ~/.pgpass"
-    if "password" in url.query:
-        raise ValueError(
-            f"The storage's query holds a password, which logs would show. Expected it {instead}. "
-            f"Received: storage={shown(text)!r}"
-        )
-    if "MLFLOW_RUN_ID" in os.environ and (url.password or "sslpassword" in url.query):
-        logger.warning("`mlflow run` has logged a password: next time, give it %s", instead)
-    return url
+        secret = url.password or {"password", "sslpassword"} & url.query.keys()
+        if secret and "MLFLOW_RUN_ID" in os.environ:
+            instead = "in PGPASSWORD or ~/.pgpass"
+            logger.warning("`mlflow run` has logged a password: next time, give it %s", instead)
+        known = url.get_backend_name() in ("sqlite", "postgresql")
+        if known and url.database not in (None, "", ":memory:"):
+            return url
+    # What is no address may still hold a password.
+    received = shown(text) if "://" in text else "..."
+    raise ValueError(f"Unknown kind of storage. {EXPECTED}. Received: storage={received!r}")

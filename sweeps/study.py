@@ -5,19 +5,17 @@ import logging
 
 import numpy as np
 import optuna
-from optuna.storages import RetryHeartbeatStaleTrialCallback
+from optuna.storages import BaseStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.spec import OBJECTIVES, Spec
-from sweeps.storage import Storage, unwarned
+from sweeps.space import OBJECTIVES, Spec
 
-FULL_TRIALS = 3  # are finished before the first is pruned
 MAX_CRASHES = 2  # after which a config that fells its process (memory!) is not tried again
 
 logger = logging.getLogger(__name__)
 
 
-def open_study(storage: Storage, name: str, spec: Spec) -> tuple[optuna.Study, Spec]:
+def open_study(storage: BaseStorage, name: str, spec: Spec) -> tuple[optuna.Study, Spec]:
     """Create a study, or join the one of this name; its first trials are the presets.
 
     A study goes on with the variants that it was created with, which the returned spec names:
@@ -28,7 +26,7 @@ def open_study(storage: Storage, name: str, spec: Spec) -> tuple[optuna.Study, S
     """
     direction = OBJECTIVES[spec.objective]
     study = optuna.create_study(
-        study_name=name, storage=storage.optuna, direction=direction, load_if_exists=True
+        study_name=name, storage=storage, direction=direction, load_if_exists=True
     )
     if "spec" not in study.user_attrs and not study.trials:
         study.set_user_attr("spec", spec.identity)
@@ -64,21 +62,19 @@ def pruner(spec: Spec) -> optuna.pruners.MedianPruner:
 
     It begins at half of the epochs, a GAN's at half of those with the discriminator, by the preset
     that comes last: while learning rates are high, the order of the trials says little of the end.
-    Hyperband took 0.86 of an unpruned sweep's compute to as good a value, this one 0.62
-    (`benchmarks/sweep.py`, median of ten seeds; rates were held for half of the epochs then).
+    `benchmarks/sweep.py` compares it with Hyperband.
     """
     # Where no epoch has a discriminator, the remainder is 0.
     starts = [each.generator_only_epochs % each.epochs for each in spec.presets().values()]
     begin = max(1, (max(starts) + spec.epochs) // 2)
-    return optuna.pruners.MedianPruner(n_startup_trials=FULL_TRIALS, n_warmup_steps=begin)
+    return optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=begin)
 
 
 def spent(study: optuna.Study) -> list[FrozenTrial]:
     """Return the trials that count: all that have begun but those that were retried."""
     trials = study.get_trials(deepcopy=False)
-    skipped = {trial.user_attrs.get("retry_of") for trial in trials}
-    skipped |= {trial.number for trial in trials if trial.state == TrialState.WAITING}
-    return [trial for trial in trials if trial.number not in skipped]
+    retried = {trial.user_attrs.get("retry_of") for trial in trials}
+    return [t for t in trials if t.state != TrialState.WAITING and t.number not in retried]
 
 
 def running(study: optuna.Study) -> list[FrozenTrial]:
@@ -86,10 +82,22 @@ def running(study: optuna.Study) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 
 
-def best_trial(study: optuna.Study) -> FrozenTrial | None:
-    """Return the best finished trial, or None if all were pruned or failed."""
-    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return study.best_trial if finished else None
+def state_of(trial: FrozenTrial) -> str:
+    """Return a trial's outcome, in the words of its MLflow run's tag `state`."""
+    if trial.state == TrialState.FAIL:
+        return "failed" if "error" in trial.user_attrs else "killed"
+    return {"COMPLETE": "finished"}.get(trial.state.name, trial.state.name.lower())
+
+
+def fail_stale_trials(study: optuna.Study) -> None:
+    """Fail the trials whose process has died, which its heartbeats show; queue them again.
+
+    To be called under a lock. How often a heartbeat comes is stated in `sweeps/storage.py`.
+    """
+    optuna.storages.fail_stale_trials(study)  # calls `on_stale_trial`
+    for trial in running(study):
+        if "worker" not in trial.user_attrs:  # its process died before the first heartbeat
+            on_stale_trial(study, study.tell(trial.number, state=TrialState.FAIL))
 
 
 def on_stale_trial(study: optuna.Study, trial: FrozenTrial) -> None:
@@ -99,27 +107,14 @@ def on_stale_trial(study: optuna.Study, trial: FrozenTrial) -> None:
     logger.warning("trial %d: its process has died; it %s", trial.number, outcome)
 
 
-@unwarned()
 def retry(study: optuna.Study, trial: FrozenTrial, crashed: bool = False) -> bool:
     """Queue a copy of a trial that ended through no fault of its own; return whether it was queued.
 
     If its process `crashed`, the parameters may be the cause: that is retried `MAX_CRASHES` times.
     """
+    crashes = trial.user_attrs.get("crashes", 0) + crashed
     kept = {name: value for name, value in trial.user_attrs.items() if name == "preset"}
-    trial.user_attrs = kept | {"retry_of": trial.number}
-    if crashed:
-        crashes = len(RetryHeartbeatStaleTrialCallback.retry_history(trial))
-        RetryHeartbeatStaleTrialCallback(max_retry=MAX_CRASHES)(study, trial)
-        return crashes < MAX_CRASHES
-    trial.state = TrialState.WAITING
-    trial.values = trial.datetime_start = trial.datetime_complete = None
-    trial.intermediate_values = {}
-    study.add_trial(trial)  # with the parameters that were queued and not yet drawn
-    return True
-
-
-def state_of(trial: FrozenTrial) -> str:
-    """Return a trial's outcome, in the words of its MLflow run's tag `state`."""
-    if trial.state == TrialState.FAIL:
-        return "failed" if "error" in trial.user_attrs else "killed"
-    return {"COMPLETE": "finished"}.get(trial.state.name, trial.state.name.lower())
+    trial.user_attrs = kept | {"retry_of": trial.number, "crashes": crashes}
+    if crashes <= MAX_CRASHES:
+        RetryHeartbeatStaleTrialCallback()(study, trial)  # with the parameters, drawn or queued
+    return crashes <= MAX_CRASHES

@@ -1,6 +1,5 @@
 """One trial: a config is trained and logged in a run of its own, or given up early."""
 
-import contextlib
 from typing import Any
 
 import keras
@@ -14,22 +13,15 @@ from colorization import evaluation, tracking
 from colorization.address import redacted
 from colorization.data.prepare import Splits
 from colorization.training import train
-from sweeps.spec import Spec
+from sweeps.space import Spec
 
 # Not the trial's fault: it is tried again.
 OUTAGES = (MlflowException, StorageInternalError, OSError)
 INTERRUPTIONS = (KeyboardInterrupt, SystemExit, UpdateFinishedTrialError, *OUTAGES)
 
 
-def run_name(number: int | str) -> str:
-    """Return the name of a trial's MLflow run, by which it is found again."""
-    return f"trial {number}"
-
-
-def run_trial(
-    trial: optuna.Trial, spec: Spec, splits: Splits, data: str, parent_run_id: str
-) -> dict[str, Any]:
-    """Train what an Optuna trial has drawn; the test pictures stay untouched.
+def run_trial(trial: optuna.Trial, spec: Spec, splits: Splits, data: str) -> dict[str, Any]:
+    """Train what an Optuna trial has drawn, in a run below the active one; without test pictures.
 
     Returns:
         The outcome, as arguments of `Study.tell`. The value is the objective in the epoch whose
@@ -38,38 +30,33 @@ def run_trial(
     Raises:
         BaseException: one of `INTERRUPTIONS`.
     """
-    try:
-        with tracking.open_run(run_name(trial.number), parent_run_id) as run:
-            try:
-                trial.set_user_attr("run_id", run.info.run_id)
-                return _train(trial, spec, splits, data)
-            except MlflowException:
-                raise  # of a server that is gone: a tag would take minutes
-            except BaseException as error:
-                state = "killed" if isinstance(error, INTERRUPTIONS) else "failed"
-                with contextlib.suppress(MlflowException):
-                    mlflow.set_tag("state", state)
-                raise
-    except INTERRUPTIONS:
-        raise
-    except Exception as error:
-        reason = f"{type(error).__name__}: {redacted(error)}".partition("\n")[0]
-        trial.set_user_attr("error", reason)
-        return {"state": TrialState.FAIL}
+    parent = tracking.active_run().info.run_id
+    with tracking.open_run(f"trial {trial.number}", parent) as run:
+        try:
+            trial.set_user_attr("run_id", run.info.run_id)
+            return _train(trial, spec, splits, data)
+        except MlflowException:
+            raise  # of a server that is gone: a tag would take minutes
+        except INTERRUPTIONS:
+            mlflow.set_tag("state", "killed")
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {redacted(error)}"
+            mlflow.set_tags({"state": "failed", "error": reason})
+            trial.set_user_attr("error", reason.partition("\n")[0])
+            mlflow.end_run("FAILED")
+            return {"state": TrialState.FAIL}
 
 
 def _train(trial: optuna.Trial, spec: Spec, splits: Splits, data: str) -> dict[str, Any]:
     tags = {"sweep": "trial", "trial": trial.number, "study": trial.study.study_name}
-    kept = {
-        name: trial.user_attrs[name] for name in ("preset", "retry_of") & trial.user_attrs.keys()
-    }
-    mlflow.set_tags(tags | kept | {"state": "running"})
+    mlflow.set_tags(tags | {"state": "running"} | trial.user_attrs)
     config = spec.config_of(trial.params)
     tracking.log_config(config, data=data)
     tracking.log_data(splits, used=("train", "val"))
     report = Report(trial, spec)
     result = train.train(config, splits, [tracking.EpochLog(config, splits.val), report])
-    tracking.log_training(result)
+    tracking.log_training(config, result)
     mlflow.log_metric("value", report.value)
     mlflow.set_tag("state", "pruned" if report.pruned else "finished")
     if report.pruned:
@@ -81,19 +68,16 @@ def _train(trial: optuna.Trial, spec: Spec, splits: Splits, data: str) -> dict[s
 class Report(keras.callbacks.Callback):
     """Reports to Optuna after each epoch what the training would be worth if it ended here.
 
-    That is the objective in the best epoch so far by the family's criterion, whose weights are
-    kept. Presets are never pruned: the sweep does not end below them.
-
-    Attributes:
-        value: what was reported last.
-        pruned: whether Optuna gave the trial up.
+    That is `value`: the objective in the best epoch so far by the family's criterion, whose weights
+    are kept. `pruned` tells whether Optuna gave the trial up. Presets are never pruned: the sweep
+    does not end below them.
     """
 
     def __init__(self, trial: optuna.Trial, spec: Spec) -> None:
         super().__init__()
-        self.trial = trial
-        self.spec = spec
-        self.best_score: float | None = None
+        self.trial, self.spec = trial, spec
+        self.criterion = evaluation.CRITERIA[spec.family]
+        self.epochs: list[tuple[float, float]] = []  # the criterion and the objective of each
         self.value = float("nan")
         self.pruned = False
 
@@ -103,10 +87,9 @@ class Report(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
         """Report, and stop a training that is not worth its time."""
-        criterion = evaluation.CRITERIA[self.spec.family]
-        score = logs[f"val_{criterion.metric}"]
-        if self.best_score is None or criterion.better(score, self.best_score):
-            self.best_score, self.value = score, float(logs[f"val_{self.spec.objective}"])
+        value = float(logs[f"val_{self.spec.objective}"])
+        self.epochs.append((logs[f"val_{self.criterion.metric}"], value))
+        _, self.value = self.criterion.best(self.epochs, lambda scores: scores[0])
         self.trial.report(self.value, epoch + 1)
         last = epoch + 1 == self.spec.epochs
         if not last and "preset" not in self.trial.user_attrs and self.trial.should_prune():

@@ -72,11 +72,12 @@ def test_a_campaign_goes_on_where_it_was_and_compares_with_no_model(paintings, c
             command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
         )
         assert done.returncode == 0, done.stderr
-        return done.stdout.splitlines()[-8:]
+        return done.stdout.splitlines()[-9:]
 
     table = run()
     assert [line.split("|")[1].strip() for line in table[2:]] == [
-        *("narrow", "narrow, TTA", "rgb", "rgb, TTA", "plain gray", "mean chroma")
+        *("narrow", "narrow, TTA", "rgb", "rgb, TTA"),
+        *("plain gray", "mean chroma", "shuffled chroma"),
     ]
     assert table[2].split("|")[-2].strip() == "2"  # seeds
     files = sorted((tmp_path / "quality").glob("*.json"))

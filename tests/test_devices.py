@@ -48,9 +48,8 @@ def report(splits):
         "replicas": replicas,
         "descents": [descend(variant, splits) for variant in ("naive_basic", "pix2pix")],
         "histories": [
-            history(variant, splits, head=head)
-            for variant in ("naive_deep", "pix2pix")
-            for head in ("chroma", "histogram")
+            history("naive_deep", splits, head="chroma"),
+            history("pix2pix", splits, head="histogram"),
         ],
         "mixed": history("naive_deep", splits, precision="mixed_bfloat16")["loss"],
         "finetuned": history(
@@ -58,6 +57,7 @@ def report(splits):
             splits,
             encoder_weights="imagenet",
             finetune_ratio=0.5,
+            depth=2,
         )["loss"],
     }
 

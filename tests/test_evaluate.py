@@ -21,7 +21,7 @@ from serve.evaluation import __main__ as command
 from serve.evaluation import holdout, scoring
 from tests.conftest import ROOT, bird
 
-SCORES = ("psnr", "ssim", "delta_e", "colorfulness")
+SCORES = ("psnr", "ssim", "delta_e", "colorfulness", "chroma_distance", "color_error")
 
 
 @pytest.fixture(scope="session")
@@ -93,10 +93,12 @@ def test_on_its_own_data_a_model_scores_what_its_training_has_logged(evaluated, 
     scored, test = evaluated[0].data.metrics, trained[1].data.metrics
     for score in SCORES:
         assert scored[f"{score}/naive_basic"] == pytest.approx(test[f"test_{score}"], rel=1e-12)
-        for baseline in ("gray", "mean_chroma"):
+        for baseline in ("gray", "mean_chroma", "shuffled"):
             expected = pytest.approx(test[f"test_{score}_{baseline}"], rel=1e-9)
             assert scored[f"{score}/{baseline}"] == expected
     assert scored["delta_e/naive_basic_tta"] != scored["delta_e/naive_basic"]
+    known = trained[1].data.tags.get("collapse")
+    assert evaluated[0].data.tags.get("collapse/naive_basic") == known
 
 
 @pytest.mark.slow
@@ -134,9 +136,9 @@ def test_tables_of_pictures_species_and_models_tell_the_same(evaluated, table):
     pictures, models, species = (
         table(f"{name}.json") for name in ("pictures", "models", "species")
     )
-    names = ["naive_basic", "naive_basic_tta", "gray", "mean_chroma"]
+    names = ["naive_basic", "naive_basic_tta", "gray", "mean_chroma", "shuffled"]
     assert list(models["model"]) == names
-    assert len(pictures) == 4 * metrics["pictures_scored"]
+    assert len(pictures) == 5 * metrics["pictures_scored"]
     for name in names:
         mine = pictures[pictures["model"] == name]
         assert mine["delta_e"].mean() == pytest.approx(metrics[f"delta_e/{name}"], rel=1e-6)
@@ -249,9 +251,9 @@ def test_a_single_picture_is_enough(gray, tmp_path):
     luma = np.asarray(picture.convert("L"), int)
     shown = np.asarray(Image.fromarray(pictures.images[0]).convert("L"), int)
     assert np.abs(shown - luma).max() <= 1
-    table = scoring.score({}, pictures)
-    assert list(scoring.summarize(table)["model"] if len(table) else []) == (
-        [] if gray else ["gray", "mean_chroma"]
+    _, means = scoring.score({}, pictures)
+    assert list(means["model"] if len(means) else []) == (
+        [] if gray else ["gray", "mean_chroma", "shuffled"]
     )
 
 

@@ -19,7 +19,7 @@ def oracle(_):
     return REAL.astype("float32") + 1
 
 
-def test_a_colorizer_is_scored_next_to_both_baselines():
+def test_a_colorizer_is_scored_next_to_the_baselines():
     chroma = evaluation.mean_chroma(REAL)
     tested = evaluation.evaluate(oracle, SPLIT, 1, chroma)
     assert tested.metrics["test_psnr"] == pytest.approx(48.13, abs=0.01)  # an error of one level
@@ -47,7 +47,7 @@ def test_the_gray_row_is_what_a_colorizer_that_adds_no_color_scores(channels):
 
 def test_the_mean_chroma_of_a_flat_color_gives_the_color_back():
     flat = np.full((2, 8, 8, 3), (180, 90, 60), "uint8")
-    painted = evaluation.baselines(color.luma(flat), evaluation.mean_chroma(flat))["mean_chroma"]
+    painted = evaluation.baselines(flat, evaluation.mean_chroma(flat))["mean_chroma"]
     np.testing.assert_allclose(painted.astype(int), flat, atol=1)
 
 

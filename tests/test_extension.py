@@ -28,6 +28,7 @@ def train_one_step(config):
     return train.train(config, SimpleNamespace(train=split, val=split)).history
 
 
+@pytest.mark.slow  # trains
 @pytest.mark.parametrize(
     ("known", "changes", "loss"),
     [
@@ -43,6 +44,7 @@ def test_a_variant_is_an_entry_of_its_config(known, changes, loss, monkeypatch):
     assert len(train_one_step(config)[loss]) == 1
 
 
+@pytest.mark.slow  # trains
 def test_a_pixel_loss_is_a_function_and_its_name(monkeypatch):
     def doubled(real, predicted):
         return 2 * losses.mean_absolute_error(real, predicted)

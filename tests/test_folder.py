@@ -131,6 +131,7 @@ def test_other_formats_become_png_and_a_name_is_given_once(color, tmp_path):
     assert status == 1
     assert files(tmp_path / "out") == ["a.png", "b.png", "c.png"]
     assert f"not colored: {source / 'c.gif'}: would become c.png, as c.png does" in said
+    assert f"3 of 4 pictures are colored, 1 are not: see {tmp_path / 'out'}" in said
     colored = Image.open(tmp_path / "out" / "a.png")
     assert colored.format == "PNG"
     tags = dict(colored.getexif())
@@ -154,7 +155,7 @@ def test_nothing_is_overwritten_unless_told(color, tmp_path):
     (target / "a.png").write_text("mine")
     status, said = color(source, target)
     assert status == 0
-    assert "1 of 2 are colored already" in said
+    assert "1 of 2 are colored already" in said and "2 of 2 pictures are colored, 0 are" in said
     assert (target / "a.png").read_text() == "mine"
     assert is_red(target / "b.png")
     assert color(source, target, "--overwrite", "yes")[0] == 0

@@ -34,6 +34,7 @@ from colorization.training import train
 from colorization.weights import download, safe_keras
 from serve.importing import value_range
 from tests.conftest import ROOT, serve_mlflow
+from tests.networks import memory
 
 DRIVE_ID = "1AbCdEfGhIjKlMnOpQrStUvWxYz012345"
 ATTACHED = {
@@ -157,6 +158,15 @@ def tinting(span, channels, chroma=(0, 0)):
     kernel = np.full((1, 1, channels, 3), 1 / channels)
     network.get_layer("tint").set_weights([kernel, tint])
     return network
+
+
+def recalling(span, channels, images):
+    """A network that knows the colors of pictures, in any range."""
+    low, high = value_range.RANGES[span]
+    gray, scale = keras.Input((128, 128, channels)), 255 / (high - low)
+    levels = layers.Rescaling(scale, offset=-low * scale)(gray)
+    rgb = memory(images, color.chroma(images), channels)(levels)
+    return keras.Model(gray, layers.Rescaling(1 / scale, offset=low)(rgb))
 
 
 @pytest.fixture(scope="session")
@@ -624,9 +634,8 @@ def call(store, **options):
 
 @pytest.mark.slow
 def test_both_families_become_runs_and_champions(splits, paintings, tmp_path):
-    chroma = evaluation.mean_chroma(splits.test.images)
-    tinting("0..1", 1, chroma).save(tmp_path / "naive.h5")
-    tinting("-1..1", 3, chroma).save(tmp_path / "pix2pix.keras")
+    recalling("0..1", 1, splits.test.images).save(tmp_path / "naive.h5")
+    recalling("-1..1", 3, splits.test.images).save(tmp_path / "pix2pix.keras")
     store = f"sqlite:///{tmp_path}/mlflow.db"
     files = {"naive": tmp_path / "naive.h5", "pix2pix": tmp_path / "pix2pix.keras"}
     status, output = call(store, **files, data=paintings)
@@ -710,6 +719,7 @@ def test_no_secret_of_an_address_stands_in_a_refusal(naive, server, empty_cache,
     assert [secret for secret in SECRETS if secret in output] == []
 
 
+@pytest.mark.slow  # starts processes
 @pytest.mark.parametrize(
     "entry", ["serve.importing", "colorization.registry", "colorization", "sweeps"]
 )

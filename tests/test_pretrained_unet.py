@@ -79,6 +79,7 @@ def test_the_encoder_begins_with_the_weights_of_a_file(variant, encoder, make, n
         np.testing.assert_allclose(ours, their, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow  # trains
 @pytest.mark.parametrize(
     ("variant", "encoder", "make", "last_frozen", "last_used"),
     [
@@ -117,6 +118,7 @@ def test_frozen_stages_keep_their_weights_and_all_their_statistics(
     assert {name for name in behind if behind[name]} == set(behind) - normalizing
 
 
+@pytest.mark.slow  # trains
 @pytest.mark.parametrize(
     ("variant", "encoder", "make"),
     [(*PIX2PIX_MOBILENET, mobilenet), (*NAIVE_EFFICIENTNET, efficient)],

@@ -91,7 +91,7 @@ def test_an_unknown_parameter_is_an_error_that_names_the_known_ones(name, capsys
         PARSERS[name](arguments_of(name, **NEEDED.get(name, {}), epoch="3"))
     assert stop.value.code == 2
     error = capsys.readouterr().err
-    assert "Unknown parameter. Expected one of " in error and "Received: --epoch 3" in error
+    assert "Unknown parameter `epoch`. " in error and "Received: --epoch 3" in error
     known = {"app": "host", "colorize": "saturation", "register": "best", "pretrained": "naive"}
     assert known.get(name, "data") in error.partition("Expected one of ")[2]
 

@@ -538,4 +538,3 @@ def test_missing_credentials_are_told_where_to_go(kaggle, monkeypatch):
     assert message.startswith("PermissionError: Kaggle needs credentials.")
     hints = "~/.kaggle/kaggle.json", "KAGGLE_USERNAME", "KAGGLE_API_TOKEN", "-P data=sample"
     assert all(hint in message for hint in hints)
-    assert not kaggle.requests

@@ -5,7 +5,7 @@ import pytest
 
 from colorization.config import VARIANTS
 from sweeps import space
-from sweeps.spec import Spec
+from sweeps.space import Spec
 
 
 def spec(family, fix=(), epochs=3):

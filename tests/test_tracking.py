@@ -71,7 +71,7 @@ def test_the_test_stands_next_to_both_baselines(trained):
     _, run = trained
     metrics = run.data.metrics
     for metric in METRICS:
-        for baseline in ("", "_gray", "_mean_chroma"):
+        for baseline in ("", "_gray", "_mean_chroma", "_shuffled"):
             assert np.isfinite(metrics[f"test_{metric}{baseline}"])
     assert metrics["test_colorfulness_gray"] == pytest.approx(0, abs=1e-6)
     assert f"{metrics['test_psnr']:.2f}" in run.data.tags["mlflow.note.content"]

@@ -1,8 +1,9 @@
-"""Downloads the photographs of twenty British garden birds from Kaggle."""
+"""Downloads photographs from Kaggle: those of twenty British garden birds, or another dataset."""
 
 import contextlib
 import io
 import logging
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,27 +19,44 @@ from colorization.data.watch import TooLargeError, watch
 logger = logging.getLogger(__name__)
 
 DATASET = "davemahony/20-uk-garden-birds"
+"""The photographs of birds."""
 
-_INSTEAD = "`-P data=sample` needs no account"
+_NAME = re.compile(r"([A-Za-z0-9][\w-]{0,99})/([A-Za-z0-9][\w-]{0,99})", re.ASCII)
+_INSTEAD = "`-P data=sample` needs no download"
 
 
-def download(cache: Path) -> Path:
-    """Return the folder of Kaggle's photographs, downloaded and unpacked into `cache` once.
+def download(dataset: str, cache: Path) -> Path:
+    """Return the folder of a dataset's photographs, downloaded and unpacked into `cache` once.
 
     An interrupted download is continued by the next call; the archive is deleted once unpacked.
 
+    Args:
+        dataset: "<owner>/<dataset>", as in its address.
+        cache: folder of all that is cached.
+
     Raises:
-        PermissionError: there are no credentials for Kaggle, or it refuses them.
+        ValueError: that is no such name, or there are no photographs in the dataset.
+        PermissionError: Kaggle asks for credentials, or refuses those that there are.
         ConnectionError: the download is incomplete, damaged, too large or too slow.
     """
-    folder = cache / "kaggle" / DATASET.replace("/", "-")
+    name = _NAME.fullmatch(dataset)
+    if not name:
+        raise ValueError(
+            f"This cannot be a dataset of Kaggle. Expected kaggle:<owner>/<dataset>, as in its "
+            f"address https://www.kaggle.com/datasets/<owner>/<dataset>. "
+            f"Received: data={f'kaggle:{dataset}'!r}"
+        )
+    # Each other owner has a folder, since another's dataset may have the same name.
+    home = cache / "kaggle" / ("" if dataset == DATASET else f"@{name[1]}")
+    folder = home / dataset.replace("/", "-")
     if folder.is_dir():
         return folder
-    downloads = cache / "kaggle" / "downloads"
+    downloads = home / "downloads"
     downloads.mkdir(parents=True, exist_ok=True)
     with FileLock(downloads / ".lock"):
         if not folder.is_dir():  # another process may just have finished
-            archive = _download_archive(downloads)
+            archive = downloads / f"{name[2]}.zip"
+            _download(dataset, archive)
             _unpack(archive, folder)
             archive.unlink(missing_ok=True)
     return folder
@@ -49,39 +67,54 @@ def _unpack(archive: Path, folder: Path) -> None:
         build_once(folder, lambda partial: unpack(archive, partial))
     except ValueError as error:
         archive.unlink(missing_ok=True)  # or the next call would find it again
+        if error.__cause__ is None:  # the archive is whole
+            raise
         raise ConnectionError(
             f"The download from Kaggle is damaged and was deleted. Expected a whole .zip: run the "
             f"same command again, or {_INSTEAD}. Received: {error}"
         ) from error
 
 
-def _download_archive(folder: Path) -> Path:
-    """Download the archive into `folder`, or continue a download; return its path."""
-    api = _authenticated()
-    archive = folder / f"{DATASET.split('/')[1]}.zip"
-    logger.info("Downloading %s from Kaggle into %s", DATASET, folder)
+def _download(dataset: str, archive: Path) -> None:
+    """Download a dataset's archive, or continue a download."""
+    api, known = _client()
+    folder = archive.parent
+    logger.info("Downloading %s from Kaggle into %s", dataset, folder)
     try:
         with contextlib.redirect_stdout(sys.stderr), watch(folder, limits.MAX_KAGGLE_BYTES):
-            api.dataset_download_files(DATASET, path=str(folder), quiet=False)  # it prints
+            api.dataset_download_files(dataset, path=str(folder), quiet=False)  # it prints
     except TooLargeError as error:
         archive.unlink(missing_ok=True)
         raise ConnectionError(
-            f"What Kaggle sent is not {DATASET!r}, and was deleted. Expected at most "
+            f"What Kaggle sent for {dataset!r} is too much, and was deleted. Expected at most "
             f"{limits.MAX_KAGGLE_BYTES} bytes: try again later, or {_INSTEAD}. Received: {error}"
         ) from error
     except requests.HTTPError as error:
         status = error.response.status_code if error.response is not None else None
         if status in (401, 403, 404):
-            raise PermissionError(
-                f"Kaggle refuses to hand out {DATASET!r}. Expected credentials that it accepts: "
-                f"make a new token at https://www.kaggle.com/settings, and open "
-                f"https://www.kaggle.com/datasets/{DATASET} once in a browser; {_INSTEAD}. "
-                f"Received: status={status}"
-            ) from error
+            raise (_refused if known else _needs_credentials)(dataset, status) from error
         raise _interrupted(error) from error
     except (requests.RequestException, OSError, ValueError) as error:
         raise _interrupted(error) from error
-    return archive
+
+
+def _refused(dataset: str, status: int) -> PermissionError:
+    return PermissionError(
+        f"Kaggle refuses to hand out {dataset!r}. Expected credentials that it accepts: make a "
+        f"new token at https://www.kaggle.com/settings, or remove the old one, since public "
+        f"datasets need none; and open https://www.kaggle.com/datasets/{dataset} once in a "
+        f"browser, to see whether there is one. {_INSTEAD}. Received: status={status}"
+    )
+
+
+def _needs_credentials(dataset: str, status: int) -> PermissionError:
+    return PermissionError(
+        f"Kaggle needs credentials. It does not hand out {dataset!r} to everybody, or has no such "
+        f"dataset: see https://www.kaggle.com/datasets/{dataset}. Expected one of: a token from "
+        f"https://www.kaggle.com/settings in the file ~/.kaggle/access_token or in the variable "
+        f"KAGGLE_API_TOKEN; the older ~/.kaggle/kaggle.json; KAGGLE_USERNAME and KAGGLE_KEY. "
+        f"{_INSTEAD}. Received: status={status} without valid credentials"
+    )
 
 
 def _interrupted(received: object) -> ConnectionError:
@@ -91,27 +124,25 @@ def _interrupted(received: object) -> ConnectionError:
     )
 
 
-def _authenticated() -> Any:
-    """Return Kaggle's client with credentials.
+def _client() -> tuple[Any, bool]:
+    """Return Kaggle's client, and whether it has credentials; public datasets need none.
 
-    The package looks for them on import, prints what is missing and calls `exit`.
+    The package looks for them on import. Where there are none, it prints so and calls `exit`,
+    unless its own command line is at work; the client can be used all the same.
     """
+    silent = io.StringIO()
     try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with contextlib.redirect_stdout(silent), contextlib.redirect_stderr(silent):
             from kaggle.api.kaggle_api_extended import KaggleApi
 
             api = KaggleApi()
             api.authenticate()
-    except (SystemExit, ValueError, KeyError, requests.HTTPError) as error:
-        status = getattr(getattr(error, "response", None), "status_code", None)
-        if status not in (None, 401):  # a token is checked online
+    except (SystemExit, ValueError, KeyError):
+        return api, False
+    except requests.HTTPError as error:  # a token is checked online
+        if error.response is None or error.response.status_code != 401:
             raise _interrupted(error) from error
-        raise PermissionError(
-            f"Kaggle needs credentials. Expected one of: a token from "
-            f"https://www.kaggle.com/settings in the file ~/.kaggle/access_token or in the "
-            f"variable KAGGLE_API_TOKEN; the older ~/.kaggle/kaggle.json; KAGGLE_USERNAME and "
-            f"KAGGLE_KEY. {_INSTEAD}. Received: data='kaggle' without valid credentials"
-        ) from error
+        return api, False
     except OSError as error:
         raise _interrupted(error) from error
-    return api
+    return api, True

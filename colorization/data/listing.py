@@ -11,7 +11,8 @@ SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .avif .heic .heif".split()
 )
 
-_ONLY_FOLDER = "withBackground"  # Kaggle's archive holds a cut-out twin of it, noBackground
+# Kaggle's archive of birds holds each photograph twice, also cut out of its background.
+_WHOLE, _CUT_OUT = "withBackground", "noBackground"
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -52,12 +53,15 @@ def walk(folder: Path, follow: bool) -> Iterator[str]:
 def choose(names: Collection[str]) -> list[str]:
     """Choose and sort the pictures among files, given by relative paths with forward slashes.
 
-    Where a folder named `withBackground` exists, only pictures below one are chosen. Hidden files
-    never are.
+    Where there are folders named `withBackground` and `noBackground`, only pictures below the
+    former are chosen. Hidden files never are.
     """
     pictures = sorted({name for name in names if _is_picture(PurePosixPath(name))})
-    only = [name for name in pictures if _ONLY_FOLDER in PurePosixPath(name).parts[:-1]]
-    return only or pictures
+    whole, cut_out = (
+        [name for name in pictures if folder in PurePosixPath(name).parts[:-1]]
+        for folder in (_WHOLE, _CUT_OUT)
+    )
+    return whole if whole and cut_out else pictures
 
 
 def _is_picture(path: PurePosixPath) -> bool:

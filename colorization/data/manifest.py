@@ -24,6 +24,8 @@ class Row:
         species: name of the folder it lies in, "" for the source's own folder.
         split: "train", "val" or "test"; "" if it is left out.
         reason: why it is left out, else "".
+        note: where the source's folders give a split: how the picture came to its own, and which
+            picture of another split is nearly the same. Otherwise "", and no column of the file.
     """
 
     path: str
@@ -31,17 +33,20 @@ class Row:
     species: str
     split: str
     reason: str
+    note: str = ""
 
 
 def write(path: Path, rows: Sequence[Row]) -> None:
     """Write rows as CSV with a header."""
+    columns = len(fields(Row)) if any(row.note for row in rows) else len(fields(Row)) - 1
     with path.open("w", **_TEXT) as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(field.name for field in fields(Row))
+        writer.writerow([field.name for field in fields(Row)][:columns])
         # The csv module writes a bare \r without quotes and then cannot read it back.
         quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
         for row in rows:
-            (quoting if "\r" in row.path else writer).writerow(astuple(row))
+            text = astuple(row)[:columns]
+            (quoting if "\r" in row.path + row.note else writer).writerow(text)
 
 
 def read(path: Path) -> list[Row]:
@@ -53,7 +58,8 @@ def read(path: Path) -> list[Row]:
     try:
         with path.open("r", **_TEXT) as file:
             header, *lines = csv.reader(file, strict=True)
-            if header != [field.name for field in fields(Row)]:
+            names = [field.name for field in fields(Row)]
+            if header not in (names, names[:-1]):
                 raise ValueError("its header")
             return [Row(*line) for line in lines]
     except (TypeError, ValueError, csv.Error) as error:

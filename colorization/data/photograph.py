@@ -10,19 +10,21 @@ import imagehash
 import numpy as np
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
+from colorization.config import Config
 from colorization.data.inspection import inspect_picture
 from colorization.data.regular_file import read_regular
 from colorization.limits import MAX_PICTURE_BYTES, MAX_PIXELS, MAX_SIDE
 
-IMAGE_SIZE = 128
-"""Side of the prepared pictures, in pixels."""
+IMAGE_SIZE = Config.size
+"""Side by default, in pixels. Every picture is judged at this size, so that a set has the same
+split, and the same digest, at whatever size it is prepared."""
 
 # The formats of the listed suffixes. Pillow would open any of fifty formats under each suffix;
 # some run other programs (EPS: Ghostscript), some read EXIF that was not inspected.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
 
 # Decoding at twice the final side leaves enough for the Lanczos filter and for trimmed bars.
-_DECODED_SIDE = 2 * IMAGE_SIZE
+_DECODED = 2
 
 _STRIPE_PIXELS = 1 << 22  # laid on white at once, in three copies of 4 bytes a pixel
 
@@ -67,7 +69,7 @@ class Photograph:
 
 
 def read(path: Path, out: np.ndarray) -> Photograph:
-    """Read one file into `out`, uint8 (128, 128, 3) RGB, untouched if the picture is left out."""
+    """Read one file into `out`, uint8 (S, S, 3) RGB, untouched if the picture is left out."""
     sha256 = ""
     try:
         str(path).encode()  # MLflow's tables hold no other names, and logging them would fail
@@ -76,7 +78,7 @@ def read(path: Path, out: np.ndarray) -> Photograph:
         image = decode(content)
         if is_gray(image):
             raise LeftOut("gray already: there is no color to learn from it")
-        out[:] = np.asarray(image)
+        out[:] = np.asarray(image if len(out) == IMAGE_SIZE else decode(content, len(out)))
     except LeftOut as left_out:
         reason = str(left_out)
     except OSError as error:  # the file is gone, not regular, or not readable
@@ -90,16 +92,20 @@ def read(path: Path, out: np.ndarray) -> Photograph:
     return Photograph(sha256, reason, np.zeros((2, 2), np.uint64))
 
 
-def decode(content: bytes) -> Image.Image:
-    """Decode an image file into an upright RGB picture of 128 by 128 pixels without black bars.
+def decode(content: bytes, size: int = IMAGE_SIZE) -> Image.Image:
+    """Decode an image file into an upright, square RGB picture without black bars.
+
+    Args:
+        content: of the file.
+        size: width and height of the result, in pixels.
 
     Raises:
         LeftOut: `content` cannot be decoded, or is too large.
     """
     try:
-        rgb = _decode(content)
+        rgb = _decode(content, _DECODED * size)
         box = picture_box(rgb)
-        return rgb.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.LANCZOS, box=box)
+        return rgb.resize((size, size), Image.Resampling.LANCZOS, box=box)
     except LeftOut:
         raise
     except UnidentifiedImageError:
@@ -112,7 +118,7 @@ def decode(content: bytes) -> Image.Image:
         raise LeftOut(f"unreadable: {type(error).__name__} while decoding") from None
 
 
-def _decode(content: bytes) -> Image.Image:
+def _decode(content: bytes, side: int) -> Image.Image:
     try:
         content = inspect_picture(content, MAX_PIXELS)
     except ValueError as error:
@@ -123,7 +129,7 @@ def _decode(content: bytes) -> Image.Image:
             raise LeftOut(f"too large: {size}, above the limit of {MAX_PIXELS}")
         if max(image.size) > MAX_SIDE:
             raise LeftOut(f"too large: {size}, a side above the limit of {MAX_SIDE}")
-        image.draft(None, (_DECODED_SIDE, _DECODED_SIDE))
+        image.draft(None, (side, side))
         ImageOps.exif_transpose(image, in_place=True)
         return _rgb(image)
 

@@ -1,10 +1,10 @@
 """From a source of pictures to cached, memory-mapped splits with a manifest."""
 
+import contextlib
 import hashlib
 import logging
 import os
 import re
-from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,23 +13,17 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from colorization.data import manifest, splits
+from colorization.data import manifest, rows, split_folders, splits
 from colorization.data.cache import build_once, cache_folder
 from colorization.data.listing import list_images
 from colorization.data.manifest import Row
 from colorization.data.photograph import IMAGE_SIZE, Photograph, read
 from colorization.data.sources import Source
-from colorization.process import printable
 
 logger = logging.getLogger(__name__)
 
-MIN_IMAGES = 10
-"""Fewer usable pictures than this are an error: too few to train and test on."""
-
 # Increase it whenever the same files would give other pixels or other splits.
 PREPARE_VERSION = 2
-
-_NAMED = 20  # the log names this many of the pictures left out
 
 
 @dataclass(frozen=True)
@@ -38,7 +32,7 @@ class Split:
 
     Attributes:
         name: "train", "val" or "test".
-        images: uint8 (N, 128, 128, 3), RGB, memory-mapped, read-only.
+        images: uint8 (N, S, S, 3), RGB, memory-mapped, read-only.
         species: N names, "" where the pictures lie in no folder of their own.
         paths: N paths relative to the source's folder, with forward slashes.
     """
@@ -58,9 +52,8 @@ class Splits:
         kind: "painted" or "photographs".
         uri: where the pictures came from.
         digest: 32 hex digits of the manifest, the same on every machine.
-        manifest: CSV file with the columns path, sha256, species, split, reason; a picture left
-            out has a reason and no split.
-        train: about 80 in 100 pictures.
+        manifest: CSV file, see `manifest.Row`; a picture left out has a reason and no split.
+        train: about 80 in 100 pictures, unless the source's folders give the splits.
         val: about 10 in 100 pictures.
         test: about 10 in 100 pictures.
     """
@@ -75,12 +68,16 @@ class Splits:
     test: Split
 
 
-def prepare(source: Source) -> Splits:
+def prepare(source: Source, size: int = IMAGE_SIZE) -> Splits:
     """Trim, stretch and split the pictures of a source, once; later calls map the cached arrays.
+
+    Args:
+        source: of the pictures.
+        size: their side S, in pixels; split and digest are the same at every size.
 
     Raises:
         FileNotFoundError: there are no pictures in the source.
-        ValueError: fewer than `MIN_IMAGES` are usable, or a split would be empty.
+        ValueError: fewer than `rows.MIN_IMAGES` are usable, or a split would be empty.
     """
     images = list_images(source.folder)
     if not images:
@@ -88,16 +85,18 @@ def prepare(source: Source) -> Splits:
             f"No pictures found. Expected a folder with photographs in it, at any depth; "
             f"`-P data=sample` needs none. Received: folder={str(source.folder)!r}"
         )
-    history = cache_folder() / "prepared" / _key(source)
-    entry = history / _fingerprint(source.folder, images)
-    prepared = _load(source, entry)
+    paths = [_relative(image, source.folder) for image in images]
+    suffix = "" if size == IMAGE_SIZE else f"-{size}"
+    name = f"{_fingerprint(source.folder, images)}{suffix}"
+    entry = cache_folder() / "prepared" / _key(source, split_folders.by_folder(paths)) / name
+    prepared = _load(source, entry, size)
     if prepared is None:
         build_once(
             entry,
-            lambda partial: _write(source, images, manifest.known_splits(history), partial),
-            is_whole=lambda there: _load(source, there) is not None,
+            lambda partial: _write(source, images, entry, size, partial),
+            is_whole=lambda there: _load(source, there, size) is not None,
         )
-        prepared = _load(source, entry)
+        prepared = _load(source, entry, size)
     if prepared is None:
         raise OSError(
             f"The prepared pictures cannot be read back. Expected a healthy disk: delete the "
@@ -106,10 +105,11 @@ def prepare(source: Source) -> Splits:
     return prepared
 
 
-def _key(source: Source) -> str:
-    """Return the name of a source's folder in the cache."""
+def _key(source: Source, given: Sequence[str] | None) -> str:
+    """Return the name of a source's folder in the cache; a split of its own has another one."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", source.name)[:40]
-    return f"{name}-{hashlib.sha256(source.uri.encode()).hexdigest()[:12]}-v{PREPARE_VERSION}"
+    version = f"v{PREPARE_VERSION}{'' if given is None else '-folders'}"
+    return f"{name}-{hashlib.sha256(source.uri.encode()).hexdigest()[:12]}-{version}"
 
 
 def _fingerprint(folder: Path, images: Sequence[Path]) -> str:
@@ -130,23 +130,39 @@ def _relative(image: Path, folder: Path) -> str:
     return image.relative_to(folder).as_posix()
 
 
-def _write(source: Source, images: Sequence[Path], known: dict[str, str], folder: Path) -> None:
-    """Read all pictures and write the manifest and the three arrays into `folder`."""
-    shape = (len(images), IMAGE_SIZE, IMAGE_SIZE, 3)
+def _write(source: Source, images: Sequence[Path], entry: Path, size: int, folder: Path) -> None:
+    """Read all pictures and write the manifest and the three arrays of `entry` into `folder`."""
+    shape = (len(images), size, size, 3)
     everything = np.lib.format.open_memmap(folder / "all.npy", "w+", np.uint8, shape)
     photographs = _read_all(images, everything)
-    rows = _split(source.folder, images, photographs, known)
-    _check(rows, source)
+    listed = _of_other_size(entry, photographs)
+    if listed is None:
+        paths = [_relative(image, source.folder) for image in images]
+        listed = rows.split(paths, photographs, manifest.known_splits(entry.parent))
+    rows.check(listed, source)
     for name in splits.SPLITS:
-        chosen = manifest.in_split(rows, name)
-        shape = (len(chosen), IMAGE_SIZE, IMAGE_SIZE, 3)
+        chosen = manifest.in_split(listed, name)
+        shape = (len(chosen), size, size, 3)
         array = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, shape)
         for target, index in enumerate(chosen):
             array[target] = everything[index]
         array.flush()
     del everything
     (folder / "all.npy").unlink()
-    manifest.write(folder / "manifest.csv", rows)
+    manifest.write(folder / "manifest.csv", listed)
+
+
+def _of_other_size(entry: Path, photographs: Sequence[Photograph]) -> list[Row] | None:
+    """Return the rows of the same pictures at another size, if they are cached."""
+    for path in entry.parent.glob(f"{entry.name.split('-')[0]}*/manifest.csv"):
+        with contextlib.suppress(OSError, ValueError):  # damaged
+            listed = manifest.read(path)
+            pairs = list(zip(listed, photographs, strict=True))
+            if all(
+                row.sha256 == each.sha256 and each.reason in ("", row.reason) for row, each in pairs
+            ):
+                return listed
+    return None
 
 
 def _read_all(images: Sequence[Path], out: np.ndarray) -> list[Photograph]:
@@ -169,73 +185,25 @@ def _cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def _split(
-    folder: Path, images: Sequence[Path], photographs: Sequence[Photograph], known: dict[str, str]
-) -> list[Row]:
-    """Give each picture its split; the rows are in the order of `images`."""
-    usable = [index for index, photograph in enumerate(photographs) if not photograph.reason]
-    sha256s = [photographs[index].sha256 for index in usable]
-    species = [_species(images[index], folder) for index in usable]
-    hashes = np.stack([photograph.hashes for photograph in photographs])[usable]
-    split_of = dict(zip(usable, splits.assign(sha256s, species, hashes, known), strict=True))
-    rows = []
-    for index, (image, photograph) in enumerate(zip(images, photographs, strict=True)):
-        split = split_of.get(index, "")
-        reason = photograph.reason or ("" if split else splits.STRADDLES)
-        path = _relative(image, folder)
-        rows.append(Row(path, photograph.sha256, _species(image, folder), split, reason))
-    return rows
-
-
-def _species(image: Path, folder: Path) -> str:
-    return "" if image.parent == folder else image.parent.name
-
-
-def _check(rows: Sequence[Row], source: Source) -> None:
-    """Log what is left out; raise a ValueError if the rest cannot be trained and tested on."""
-    left_out = [row for row in rows if row.reason]
-    if left_out:
-        named = "; ".join(f"{printable(row.path)} ({row.reason})" for row in left_out[:_NAMED])
-        more = f"; and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
-        logger.warning("Left out %d of %d pictures: %s%s", len(left_out), len(rows), named, more)
-    usable = len(rows) - len(left_out)
-    if usable < MIN_IMAGES:
-        reasons = Counter(row.reason for row in left_out)
-        why = "".join(f"; {count} left out, {reason}" for reason, count in reasons.most_common(3))
-        raise ValueError(
-            f"Too few usable pictures. Expected at least {MIN_IMAGES}: add photographs, or start "
-            f"with `-P data=sample`. Received: usable={usable}, "
-            f"folder={str(source.folder)!r}{why}"
-        )
-    counts = Counter(row.split for row in rows if row.split)
-    if len(counts) < len(splits.SPLITS):
-        raise ValueError(
-            f"The pictures are all near-duplicates of each other, so that there is none to test "
-            f"on. Expected at least three different scenes: add other photographs. "
-            f"Received: folder={str(source.folder)!r}, splits={dict(counts)}"
-        )
-    logger.info("Prepared %d pictures: %s", usable, dict(counts))
-
-
-def _load(source: Source, entry: Path) -> Splits | None:
+def _load(source: Source, entry: Path, size: int) -> Splits | None:
     """Map a prepared source; return None if it is missing or damaged."""
     if not entry.exists():
         return None
     try:
         path = entry / "manifest.csv"
         digest = manifest.digest(path)
-        rows = manifest.read(path)
-        parts = {name: _map_split(entry, name, rows) for name in splits.SPLITS}
+        listed = manifest.read(path)
+        parts = {name: _map_split(entry, name, listed, size) for name in splits.SPLITS}
     except (OSError, EOFError, ValueError) as error:
         logger.warning("Rebuilding damaged prepared pictures in %s: %s", entry, error)
         return None
     return Splits(source.name, source.kind, source.uri, digest, path, **parts)
 
 
-def _map_split(entry: Path, name: str, rows: Sequence[Row]) -> Split:
-    chosen = [rows[index] for index in manifest.in_split(rows, name)]
+def _map_split(entry: Path, name: str, listed: Sequence[Row], size: int) -> Split:
+    chosen = [listed[index] for index in manifest.in_split(listed, name)]
     images = np.load(entry / f"{name}.npy", mmap_mode="r")
-    expected = (len(chosen), IMAGE_SIZE, IMAGE_SIZE, 3)
+    expected = (len(chosen), size, size, 3)
     if images.shape != expected or images.dtype != np.uint8 or not chosen:
         raise ValueError(f"Expected {expected} uint8. Received: {images.shape} {images.dtype}")
     species = tuple(row.species for row in chosen)

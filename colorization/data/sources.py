@@ -18,7 +18,8 @@ class Source:
     """Pictures on this disk.
 
     Attributes:
-        name: "sample", "kaggle", or the folder's or archive's own name without suffix.
+        name: "sample", "kaggle", or the own name of the dataset, the folder, or the archive without
+            suffix.
         kind: "painted" for the sample, "photographs" otherwise.
         uri: where the pictures came from.
         folder: the root folder of the pictures, absolute.
@@ -34,26 +35,30 @@ def fetch(data: str) -> Source:
     """Return the pictures that `data` names, downloaded or unpacked unless they are cached.
 
     Args:
-        data: "sample", "kaggle", or the path of a folder or a .zip. Relative paths start from the
-            current directory; a folder called "sample" is reached as "./sample".
+        data: "sample"; "kaggle", or "kaggle:<owner>/<dataset>" for another dataset there; or the
+            path of a folder or a .zip. Relative paths start from the current directory; a folder
+            called "sample" is reached as "./sample".
 
     Raises:
         FileNotFoundError: there is no such folder or archive.
-        ValueError: it is neither a folder nor a .zip, or the archive is unsafe or damaged.
-        PermissionError: Kaggle asks for credentials.
+        ValueError: it is neither a folder nor a .zip, or the archive is unsafe or damaged; or it
+            is not the name of a dataset.
+        PermissionError: Kaggle asks for credentials, or for others.
         ConnectionError: the download from Kaggle is incomplete.
     """
     if data == "sample":
         return _sample()
     if data == "kaggle":
-        folder = download.download(cache_folder())
-        return Source("kaggle", "photographs", f"kaggle:{download.DATASET}", folder)
+        return _kaggle(download.DATASET)
+    if data.startswith("kaggle:"):
+        return _kaggle(data.removeprefix("kaggle:"))
     path = Path(data).expanduser()
     if not data.strip() or not path.exists():
         raise FileNotFoundError(
             f"There is no such data. Expected `sample` (painted birds, needs nothing), `kaggle` "
-            f"(downloads photographs), or the path of a folder or a .zip with photographs, "
-            f"relative ones starting from {str(Path.cwd())!r}. Received: data={data!r}"
+            f"(downloads photographs of birds), `kaggle:<owner>/<dataset>` (others), or the path "
+            f"of a folder or a .zip with photographs, relative ones starting from "
+            f"{str(Path.cwd())!r}. Received: data={data!r}"
         )
     path = path.resolve()
     if path.is_dir():
@@ -74,6 +79,12 @@ def _sample() -> Source:
         cache_folder() / "archives" / f"sample-{sha256}", lambda partial: unpack(SAMPLE, partial)
     )
     return Source("sample", "painted", f"sample:painted-birds?sha256={sha256}", folder)
+
+
+def _kaggle(dataset: str) -> Source:
+    folder = download.download(dataset, cache_folder())
+    name = "kaggle" if dataset == download.DATASET else dataset.split("/")[1]
+    return Source(name, "photographs", f"kaggle:{dataset}", folder)
 
 
 def _unpacked(archive: Path) -> Path:

@@ -1,6 +1,6 @@
 """Assigns pictures to training, validation and test; near-duplicates never straddle them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -18,12 +18,13 @@ STRADDLES = "near-duplicate of pictures in different splits"
 _TWIN_BITS = 21
 
 
-def by_content(sha256: str) -> str:
-    """Return the split that a picture's SHA-256 (hex) alone gives it."""
+def by_content(sha256: str, allowed: Collection[str] = SPLITS) -> str:
+    """Return the split that a picture's SHA-256 (hex) alone gives it; else "train"."""
     share = int(sha256[:16], 16) / 2**64
     if share < SHARES["train"]:
         return "train"
-    return "val" if share < SHARES["train"] + SHARES["val"] else "test"
+    name = "val" if share < SHARES["train"] + SHARES["val"] else "test"
+    return name if name in allowed else "train"
 
 
 def twins(hashes: np.ndarray) -> list[np.ndarray]:
@@ -48,6 +49,7 @@ def assign(
     species: Sequence[str],
     hashes: np.ndarray,
     known: Mapping[str, str],
+    allowed: Collection[str] = SPLITS,
 ) -> list[str]:
     """Return the split of each picture, or "" where its near-duplicates are in different ones.
 
@@ -63,6 +65,7 @@ def assign(
         species: of the pictures.
         hashes: uint64 (N, 2, 2), see `twins`.
         known: SHA-256 -> split, from the latest earlier manifest.
+        allowed: splits to choose from, "train" among them.
     """
     splits = [""] * len(sha256s)
     near = twins(hashes)
@@ -71,13 +74,13 @@ def assign(
         if sha256s[index] in known:
             splits[index] = known[sha256s[index]]
         elif len(of_twins) < 2:
-            splits[index] = of_twins.pop() if of_twins else by_content(sha256s[index])
+            splits[index] = of_twins.pop() if of_twins else by_content(sha256s[index], allowed)
     for name in sorted(set(species)):
         members = [index for index, other in enumerate(species) if other == name]
         if len(members) >= SPECIES_SIZE:
             new = [index for index in members if sha256s[index] not in known]
-            _fill(members, new, splits, sha256s, near)
-    _fill(range(len(splits)), range(len(splits)), splits, sha256s, near)
+            _fill(members, new, splits, sha256s, near, allowed)
+    _fill(range(len(splits)), range(len(splits)), splits, sha256s, near, allowed)
     return splits
 
 
@@ -87,10 +90,11 @@ def _fill(
     splits: list[str],
     sha256s: Sequence[str],
     near: list[np.ndarray],
+    allowed: Collection[str],
 ) -> None:
     """Give each split one of `members`: move the training picture with the highest hash."""
     for empty in ("test", "val"):
-        if empty in {splits[index] for index in members}:
+        if empty not in allowed or empty in {splits[index] for index in members}:
             continue
         trained = [index for index in movable if splits[index] == "train"]
         for index in sorted(trained, key=lambda index: sha256s[index], reverse=True):

@@ -7,8 +7,9 @@ from pathlib import Path
 import keras
 import numpy as np
 import onnxruntime
+from PIL import Image
 
-from colorization import limits
+from colorization import color, limits
 
 TOLERANCE = 0.05  # levels of 255, between ONNX Runtime and Keras
 
@@ -19,6 +20,8 @@ class OnnxColorizer:
     """The function that a file of `export_onnx` holds, from gray levels to RGB levels.
 
     Both are float32 arrays, (N, S, S, C) and (N, S, S, 3); N is unlimited, taken in batches.
+    Pictures of another size are colored as they are served: a copy of the network's size gives the
+    chroma, which is laid on the picture's own luma.
 
     Attributes:
         channels: C.
@@ -27,12 +30,32 @@ class OnnxColorizer:
     def __init__(self, path: str | Path, batch_size: int) -> None:
         self.session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         (entry,) = self.session.get_inputs()
-        self.name, self.channels, self.batch_size = entry.name, entry.shape[-1], batch_size
+        self.name, self.batch_size = entry.name, batch_size
+        _, self.size, _, self.channels = entry.shape
 
     def __call__(self, grays: np.ndarray) -> np.ndarray:
         """Color pictures."""
-        parts = split(grays, self.batch_size)
-        return np.concatenate([self.session.run(None, {self.name: part})[0] for part in parts])
+        return np.concatenate([self._color(part) for part in split(grays, self.batch_size)])
+
+    def _color(self, grays: np.ndarray) -> np.ndarray:
+        size = grays.shape[1]
+        if size == self.size:
+            return self.session.run(None, {self.name: grays})[0]
+        small = np.round(_resized(grays[..., :1], self.size, Image.Resampling.LANCZOS))
+        small = np.clip(small, 0, color.MAX_LEVEL).repeat(self.channels, axis=-1)
+        chroma = color.chroma(self.session.run(None, {self.name: small})[0])
+        chroma = _resized(chroma, size, Image.Resampling.BILINEAR)
+        return color.join(grays[..., :1], chroma).astype("float32")
+
+
+def _resized(planes: np.ndarray, size: int, resampling: Image.Resampling) -> np.ndarray:
+    """Resize float32 (N, S, S, C) to (N, size, size, C)."""
+    resized = [
+        Image.fromarray(np.ascontiguousarray(plane)).resize((size, size), resampling)
+        for plane in np.moveaxis(planes, -1, 1).reshape(-1, *planes.shape[1:3])
+    ]
+    stacked = np.stack([np.asarray(each) for each in resized])
+    return np.moveaxis(stacked.reshape(len(planes), -1, size, size), 1, -1)
 
 
 def export_onnx(colorizer: keras.Model, path: str | Path, grays: np.ndarray) -> float:

@@ -25,7 +25,8 @@ MOMENTUM = 0.9  # of running means; the encoders' own are for trainings of days
 # 36.9 dB from themselves, far above any network, and a decoder's finest stages cost most.
 CHROMA_STAGE = 2
 # The encoders were trained on pictures of 224 pixels: enlarged, ours show things of such a size.
-ENLARGED = 1.5
+# From 192 pixels on they do so by themselves.
+ENLARGED, ENLARGED_SIDE = 1.5, 192
 SUMMARY = 32  # channels; more, or with less dropout, memorize the training pictures
 SUMMARY_DROPOUT = 0.5
 
@@ -45,7 +46,8 @@ def build_pretrained_unet(config: PretrainedEncoder, size: int, fused: bool = Tr
     rgb = signed
     if config.gray_channels == 1:
         rgb = layers.Concatenate(name="gray_as_rgb")([signed] * 3)
-    encoder = _build_encoder(config, gray, resize(rgb, round(ENLARGED * size)))
+    side = max(size, min(round(ENLARGED * size), ENLARGED_SIDE))
+    encoder = _build_encoder(config, gray, resize(rgb, side) if side > size else rgb)
     finetuned = _freeze(encoder, config.frozen_stages) if config.encoder_weights != "none" else []
     *features, top = encoder.outputs
     *skips, x = [

@@ -1,4 +1,4 @@
-"""The generator of pix2pix (Isola et al. 2017), scaled from 256 to 128 pixels."""
+"""The generator of pix2pix (Isola et al. 2017), made there for 256 pixels."""
 
 from typing import Any
 

@@ -1,9 +1,9 @@
 """Finds runs and models of this project in MLflow's store."""
 
 import argparse
+import json
 import logging
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -45,18 +45,57 @@ class Candidate(NamedTuple):
         return self.run.data.tags["dataset_digest"]
 
     @property
+    def size(self) -> int:
+        """Side of the pictures that it was trained and tested on; all had 128 pixels once."""
+        return int(self.run.data.params.get("size", Config.size))
+
+    @property
+    def tested_on(self) -> tuple[str, int]:
+        """Names its test pictures: runs of which this is the same have comparable scores."""
+        return self.digest, self.size
+
+    @property
     def painted(self) -> bool:
         """Whether it was tested on painted birds, and trained on them if it was trained here."""
         return self.run.data.tags["data_kind"] == "painted"
+
+    @property
+    def collapse(self) -> str:
+        """How it has collapsed, see `evaluation.collapse`; empty if it has not."""
+        return self.run.data.tags.get("collapse", "")
+
+    @property
+    def test_pictures(self) -> int:
+        """The number of pictures that it was tested on."""
+        inputs = self.run.inputs.dataset_inputs if self.run.inputs else []
+        profiles = {tag.value: each.dataset.profile for each in inputs for tag in each.tags}
+        shape = json.loads(profiles.get("testing") or "{}").get("features_shape", [0])
+        return int(shape[0])
 
     @property
     def is_scored(self) -> bool:
         """Whether it was tested by today's criterion; runs of earlier releases may not be."""
         return f"test_{self.criterion.metric}" in self.run.data.metrics
 
+    @property
+    def is_beside_baselines(self) -> bool:
+        """Whether all of today's baselines were tested too; earlier releases had fewer."""
+        metric, tested = self.criterion.metric, self.run.data.metrics
+        return all(f"test_{metric}_{name}" in tested for name in evaluation.BASELINES)
+
     def score(self, baseline: str = "") -> float:
-        """Return the criterion on the test pictures, of the model or of `_gray`."""
+        """Return the criterion on the test pictures, of the model or of such as `_gray`."""
         return self.run.data.metrics[f"test_{self.criterion.metric}{baseline}"]
+
+    def validation_score(self) -> float | None:
+        """Return the criterion on all validation pictures, of the epoch whose weights were kept.
+
+        None if there is none: imported weights are tested only.
+        """
+        name = f"val_{self.criterion.metric}"
+        history = mlflow.MlflowClient().get_metric_history(self.run.info.run_id, name)
+        values = [each.value for each in history]
+        return self.criterion.best(values, float) if values else None
 
 
 class Colorize(Protocol):
@@ -95,8 +134,7 @@ def candidate_of_version(version: ModelVersion) -> Candidate:
 
 
 def _model_id(run: Run) -> str | None:
-    models = run.outputs.model_outputs if run.outputs else []
-    ids = [each.model_id for each in models]
+    ids = [each.model_id for each in run.outputs.model_outputs] if run.outputs else []
     # A training that was stopped while it logged its model, and resumed, has logged another.
     return ids[0] if len(ids) == 1 else next(filter(_is_whole, ids), None)
 
@@ -108,12 +146,6 @@ def _is_whole(model_id: str) -> bool:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         return False
-
-
-def best(candidates: list[Candidate]) -> Candidate:
-    """Return the best of candidates of one family, by its criterion."""
-    criterion = candidates[0].criterion
-    return criterion.best(candidates, lambda each: (each.score(), each.run.info.run_id))
 
 
 def find(run_id: str) -> Candidate:
@@ -167,11 +199,12 @@ def resolve(model: str) -> Candidate:
 def find_best(family: str) -> Candidate:
     """Return the best finished run of a family, by its criterion.
 
-    Only runs on the same pictures are compared: on photographs if there are any, and of several
-    sets on the one that was used last.
+    Only runs on the same pictures of the same size are compared, by their validation: on
+    photographs if there are any, and of several sets and sizes on the one that was used last. Test
+    pictures do not choose.
 
     Raises:
-        GateError: the family is unknown, or has no finished run that today's criterion knows.
+        GateError: the family is unknown, or has no finished run that today's gate would take.
     """
     if family not in evaluation.CRITERIA:
         known = " or ".join(evaluation.CRITERIA)
@@ -180,11 +213,13 @@ def find_best(family: str) -> Candidate:
     query = f"tags.family = '{family}' and attributes.status = 'FINISHED'"
     runs = mlflow.search_runs(experiments, query, output_format="list")  # the latest first
     found = [candidate_of(run) for run in runs if has_model(run) and "data" in run.data.tags]
-    candidates = [each for each in found if each.is_scored]
+    scores = {each: each.validation_score() for each in found if each.is_beside_baselines}
+    candidates = [each for each in scores if scores[each] is not None]
     if found and not candidates:
         raise GateError(
-            f"No finished run was tested by {evaluation.CRITERIA[family].metric}, which earlier "
-            f"releases did not know: train again. Received: best={family!r}"
+            f"No finished run was tested by {evaluation.CRITERIA[family].metric} beside all "
+            "baselines, which earlier releases did not know: train again. "
+            f"Received: best={family!r}"
         )
     if not candidates:
         raise GateError(
@@ -192,17 +227,19 @@ def find_best(family: str) -> Candidate:
             f"with `mlflow run . -e ...` first. Received: best={family!r}"
         )
     latest = min(candidates, key=lambda each: each.painted)
-    equal = [each for each in candidates if each.digest == latest.digest]
+    equal = [each for each in candidates if each.tested_on == latest.tested_on]
     logger.info(
-        "best=%s: compared %d finished runs on `%s` (digest %s) by test %s, left out %d on others",
+        "best=%s: compared %d finished runs on `%s` (digest %s, %d pixels) by validation %s, "
+        "left out %d on others",
         family,
         len(equal),
         latest.run.data.tags["data"],
         latest.digest[:8],
+        latest.size,
         latest.criterion.metric,
         len(candidates) - len(equal),
     )
-    return best(equal)
+    return latest.criterion.best(equal, lambda each: (scores[each], each.run.info.run_id))
 
 
 def find_champion(family: str) -> tuple[ModelVersion, Candidate] | None:
@@ -232,25 +269,12 @@ def find_finished(config: Config, digest: str, experiment_id: str) -> Candidate 
         f"tags.variant = '{config.variant}' and tags.dataset_digest = '{digest}' "
         "and attributes.status = 'FINISHED'"
     )
-    tested = {f"test_{name}" for name in evaluation.SCORES_TOGETHER}  # earlier releases: not all
+    metrics, suffixes = evaluation.SCORES_TOGETHER, ["", *(f"_{n}" for n in evaluation.BASELINES)]
+    tested = {f"test_{name}{suffix}" for name in metrics for suffix in suffixes}  # not all, once
     for run in mlflow.search_runs([experiment_id], query, output_format="list"):
         if config_of(run) == config and tested <= set(run.data.metrics) and has_model(run):
             return candidate_of(run)
     return None
-
-
-def find_unfinished(variant: str, digest: str, experiments: Sequence[str]) -> list[Run]:
-    """Return the trainings of a variant on these pictures that were stopped, the latest first."""
-    query = (
-        f"tags.variant = '{variant}' and tags.dataset_digest = '{digest}' "
-        "and attributes.status != 'FINISHED'"
-    )
-    runs = mlflow.search_runs(list(experiments), query, output_format="list")
-    return [
-        run
-        for run in runs
-        if run.info.status in ("KILLED", "FAILED") and run.data.tags.get("sweep") != "trial"
-    ]
 
 
 def config_of(run: Run) -> Config | None:
@@ -266,8 +290,9 @@ def start_of(run: Run) -> str:
 def settings_of(run: Run) -> Config | None:
     """Return the config of a run, whichever weights it began with, or None as `config_of` does."""
     try:  # `mlflow run -P` logs texts as they were typed: 2e-4
-        # Runs from before there was a choice of precision had the default.
-        arguments = argparse.Namespace(**{"precision": PRECISIONS[0]} | run.data.params)
+        # Runs from before there was a choice of precision and size had the defaults.
+        before = {"precision": PRECISIONS[0], "size": Config.size}
+        arguments = argparse.Namespace(**before | run.data.params)
         return from_arguments(VARIANTS[run.data.tags["variant"]], arguments)
     except (AttributeError, KeyError, ValueError):
         return None

@@ -1,6 +1,7 @@
 """The way of a run into service: gate, registered version, alias."""
 
 import logging
+from collections.abc import Callable
 
 import mlflow
 from mlflow.entities import Run
@@ -14,7 +15,6 @@ from colorization.registry.lookup import (
     CHALLENGER,
     CHAMPION,
     Candidate,
-    best,
     candidate_of_version,
     champion_uri,
     find,
@@ -66,32 +66,36 @@ def register(candidate: Candidate, force: bool = False) -> tuple[ModelVersion, s
         The version and its alias; those of the champion if the candidate is already served.
 
     Raises:
-        GateError: it cannot color pictures, or no better than plain gray: it is not registered.
+        GateError: it cannot color pictures, or no better than a baseline: it is not registered.
         MlflowException: the store does not answer.
     """
     champion = find_champion(candidate.family)
     if champion and champion[1].run.info.run_id == candidate.run.info.run_id:
         return champion[0], CHAMPION
     gate.require_answers(candidate)
-    failed = ""
-    try:
-        gate.require_better_than_gray(candidate)
-    except GateError as error:
-        if not force:
-            raise
-        failed = str(error)
-    if champion:
-        try:
-            gate.require_better_than(champion[1], candidate)
-        except GateError as error:
-            failed = f"{failed} {error}".strip()
-    version = _create(candidate, failed, force)
+    failed = _failed(gate.require_better_than_baselines, candidate)
     if failed and not force:
-        logger.warning("challenger: %s", failed)
+        raise GateError(*failed)
+    failed += _failed(gate.require_variety, candidate)
+    if champion:
+        failed += _failed(gate.require_enough_pictures, champion[1], candidate)
+        failed += _failed(gate.require_better_than, champion[1], candidate)
+    version = _create(candidate, " ".join(failed), force)
+    if failed and not force:
+        logger.warning("challenger: %s", " ".join(failed))
         _set_alias(candidate.family, CHALLENGER, version)
         return version, CHALLENGER
     _set_alias(candidate.family, CHAMPION, version)
     return _settle(candidate.family, version, champion)
+
+
+def _failed(requirement: Callable[..., None], *candidates: Candidate) -> list[str]:
+    """Return what a requirement of the gate says against candidates, if anything."""
+    try:
+        requirement(*candidates)
+    except GateError as error:
+        return [str(error)]
+    return []
 
 
 def _create(candidate: Candidate, failed: str, force: bool) -> ModelVersion:
@@ -132,12 +136,12 @@ def _settle(
         for each in client.search_model_versions(f"name = '{version.name}'")
         if int(each.version) > base and each.tags.get("gate") == "passed"
     ]
-    digest = version.tags["dataset_digest"]
-    rivals = [each for each in rivals if each[1].digest == digest and each[1].is_scored]
+    own = candidate_of_version(version).tested_on
+    rivals = [each for each in rivals if each[1].tested_on == own and each[1].is_beside_baselines]
     if version.tags.get("forced") or len(rivals) < 2:
         return version, CHAMPION
-    winning = best([candidate for _, candidate in rivals]).run.info.run_id
-    winner = next(each for each, _ in rivals if each.run_id == winning)
+    criterion = rivals[0][1].criterion
+    winner, _ = criterion.best(rivals, lambda each: (each[1].score(), each[1].run.info.run_id))
     _set_alias(family, CHAMPION, winner)
     if winner.version == version.version:
         return version, CHAMPION

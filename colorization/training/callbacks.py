@@ -8,11 +8,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from colorization import color, evaluation
+from colorization import color, evaluation, metrics
 from colorization.config import Config
 from colorization.training.schedule import optimizer_of
 
-SCORED_PICTURES = 64  # CIEDE2000 costs 28 ms a picture: each epoch is scored on a fixed few
 SCORING_BATCH = 16
 
 
@@ -60,6 +59,7 @@ class WeightAveraging(keras.callbacks.Callback):
 class Scoring(keras.callbacks.Callback):
     """Scores the colorizer, which holds averaged weights, after each epoch; keeps the best.
 
+    CIEDE2000 is that of some pixels of each validation picture: of all it would take far longer.
     Adds what `evaluation.measure` returns as `val_psnr`, `val_delta_e` and so on, the learning
     rates and `images_per_second` to the logs that the callbacks after this one receive. The losses
     in the logs are those of the network in training.
@@ -73,8 +73,8 @@ class Scoring(keras.callbacks.Callback):
         self.criterion = evaluation.CRITERIA[config.family]
         self.colorizer = colorizer
         self.colorize = as_function(self.colorizer)
-        self.real = np.asarray(images[:SCORED_PICTURES])
-        self.gray = color.gray_input(self.real, config.gray_channels)
+        self.real = np.asarray(images)
+        self.pixels = metrics.pixel_sample(self.real.shape[1])
         self.pictures_per_epoch = pictures_per_epoch
         self.best_score, self.best_epoch = math.nan, 0
         self.best_weights: list[np.ndarray] = []
@@ -90,7 +90,7 @@ class Scoring(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict) -> None:
         """Add the scores to `logs`; raise FloatingPointError if a loss is no longer finite."""
         _require_finite(logs, epoch)
-        means = evaluation.measure(self.real, color.to_uint8(self.colorize(self.gray)))
+        means = self._measure()
         logs.update({f"val_{name}": value for name, value in means.items()})
         for name in self.config.learning_rates:
             logs[name] = float(optimizer_of(self.model, name).learning_rate.numpy())
@@ -99,6 +99,15 @@ class Scoring(keras.callbacks.Callback):
         if not self.best_weights or self.criterion.better(score, self.best_score):
             self.best_score, self.best_epoch = score, epoch
             self.best_weights = self.colorizer.get_weights()
+
+    def _measure(self) -> dict[str, float]:
+        predicted = np.empty_like(self.real)
+        for start in range(0, len(self.real), SCORING_BATCH):
+            batch = slice(start, start + SCORING_BATCH)
+            gray = color.gray_input(self.real[batch], self.config.gray_channels)
+            predicted[batch] = color.to_uint8(self.colorize(gray))
+        scores = evaluation.scores(self.real, predicted, self.pixels)
+        return evaluation.measure(self.real, predicted, scores)
 
     def on_train_end(self, logs: dict | None = None) -> None:
         """Give the colorizer its best weights."""

@@ -17,16 +17,12 @@ from colorization.config import Config
 from colorization.data import pipeline
 from colorization.data.prepare import Splits
 from colorization.models import build
-from colorization.training import checkpoint
-from colorization.training.callbacks import (
-    SCORED_PICTURES,
-    SCORING_BATCH,
-    Scoring,
-    WeightAveraging,
-)
+from colorization.training import checkpoint, device
+from colorization.training.callbacks import SCORING_BATCH, Scoring, WeightAveraging
 from colorization.training.schedule import CosineSchedule
 
 ITERATORS = 2  # that Keras makes of the pictures in an epoch: one at its begin, one at its end
+LOSS_PICTURES = 64  # of validation: a second pass over all would only smooth the losses
 SHAPING = ("head", "filters", "depth")  # the fields that set the shapes of the weights
 
 logger = logging.getLogger(__name__)
@@ -41,12 +37,14 @@ class Result(NamedTuple):
         history: the values of each metric, one per epoch.
         best_epoch: counted from 0.
         seconds: that all epochs took, scoring and callbacks included, in all processes.
+        device: that it was trained on.
     """
 
     colorizer: keras.Model
     history: dict[str, list[float]]
     best_epoch: int
     seconds: float
+    device: str
 
 
 def train(
@@ -74,6 +72,7 @@ def train(
             is of another one.
         FloatingPointError: a loss is not finite; the message names the epoch.
     """
+    on = device.describe()
     forget_trainings()
     keras.utils.set_random_seed(config.seed)
     tf.config.experimental.enable_op_determinism()
@@ -101,7 +100,7 @@ def train(
     done = saved.connect(config, trainer, scoring, history) if saved else 0
     for _ in range(done * ITERATORS):
         iter(pairs)  # each has an order and crops of its own
-    validated = whole_shares(val_images[:SCORED_PICTURES], replicas)
+    validated = whole_shares(val_images[:LOSS_PICTURES], replicas)
     trainer.fit(
         pairs,
         initial_epoch=done,
@@ -112,7 +111,7 @@ def train(
         verbose=2,
     )
     seconds = saved.seconds if saved else time.monotonic() - started
-    return Result(colorizer, history.history, scoring.best_epoch, seconds)
+    return Result(colorizer, history.history, scoring.best_epoch, seconds, on)
 
 
 def _build_kept(

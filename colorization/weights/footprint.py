@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from colorization import limits
+from colorization.config import Config
 from colorization.data.photograph import IMAGE_SIZE
 from colorization.data.watch import TooLargeError
 
@@ -47,14 +48,21 @@ def require_small(network: keras.Model, stored: int) -> None:
             f"The network has more weights than its file. Expected at most the {stored} that are "
             f"stored. Received: {held}, of them {math.prod(largest.shape)} in {largest.path!r}"
         )
-    values = _values(network)
-    if sum(values.values()) > limits.MAX_VALUES:
+    values, most = _values(network), _most_values(network)
+    if sum(values.values()) > most:
         name = max(values, key=lambda each: values[each])
         raise TooLargeError(
-            f"The network computes too much. Expected at most {limits.MAX_VALUES} values for a "
+            f"The network computes too much. Expected at most {most} values for a "
             f"picture, in all layers together. Received: {sum(values.values())}, of them "
             f"{values[name]} in {name!r}"
         )
+
+
+def _most_values(network: keras.Model) -> int:
+    """Return how many values a network may compute: more where its pictures are larger."""
+    sides = [side or 0 for each in network.inputs or [] for side in each.shape[1:3]]
+    side = min(max(sides, default=0), Config.__dataclass_fields__["size"].metadata["high"])
+    return limits.MAX_VALUES * max(1, side // IMAGE_SIZE) ** 2
 
 
 def _values(network: keras.Model) -> dict[str, float]:

@@ -57,14 +57,16 @@ def main(arguments: argparse.Namespace) -> int:
     read_options(params)
     folder = Path(arguments.output).expanduser()
     jobs, uncolored = plan(Path(arguments.input).expanduser(), folder)
+    pictures = len(jobs) + len(uncolored)
     model_uri = lookup.resolve(arguments.model).model_uri
     output.delete_leftovers(folder)
     if arguments.overwrite == "no":
         jobs = _missing(jobs)
     uncolored += _run(jobs, model_uri, params)
-    logger.info("the colored pictures are in %s", folder)
     for each in sorted(uncolored):
         logger.error("not colored: %s: %s", each.source, each.reason)
+    counts = pictures - len(uncolored), pictures, len(uncolored)
+    logger.info("%d of %d pictures are colored, %d are not: see %s", *counts, folder)
     return 1 if uncolored else 0
 
 

@@ -1,7 +1,8 @@
 """Evaluate models on pictures they were not trained on: `python -m serve.evaluation --help`.
 
-Each model is scored beside plain gray and mean chroma, with test-time augmentation (TTA: the mean
-over a picture and its mirror image) and without; `mlflow run . -e evaluate` calls it.
+Each model is scored beside plain gray, mean chroma and shuffled chroma, with test-time augmentation
+(TTA: the mean over a picture and its mirror image) and without; `mlflow run . -e evaluate` calls
+it.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from colorization import process
+from colorization.config import DATA
 from colorization.data import sources
 from colorization.registry import lookup
 from serve.evaluation import holdout, scoring
@@ -26,11 +28,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="one or more, with commas: models:/..., the id of a finished training run, or naive "
         "or pix2pix: the family's champion",
     )
-    parser.add_argument(
-        "--data",
-        default="sample",
-        help="sample (painted birds), kaggle, or a folder or .zip of photographs",
-    )
+    parser.add_argument("--data", default="sample", help=DATA)
     return parser.parse_args(argv)
 
 

@@ -20,7 +20,6 @@ from colorization import evaluation
 from colorization.data import manifest, photograph
 from colorization.data.listing import list_images
 from colorization.data.manifest import Row
-from colorization.data.photograph import IMAGE_SIZE
 from colorization.data.regular_file import read_regular
 from colorization.data.sources import Source
 from colorization.errors import InputError
@@ -35,7 +34,8 @@ class Pictures(NamedTuple):
     """The pictures of a source.
 
     Attributes:
-        images: uint8 (N, 128, 128, 3), RGB, as in training; black where one cannot be read.
+        images: uint8 (N, S, S, 3), RGB, as in training; black where one cannot be read. S is the
+            largest of the models' sizes.
         rows: N of the manifest; the split is scored, shown, or "" with a reason.
         chroma: mean Cb and Cr, (2,), for the baseline; zeros if nothing is scored.
         chroma_source: names the pictures of that mean.
@@ -75,7 +75,8 @@ def collect(source: Source, models: Mapping[str, Candidate]) -> Pictures:
         FileNotFoundError: there are no pictures in the source.
         InputError: no picture is left to score or to show.
     """
-    images, rows = _read_all(source.folder)
+    size = max((each.size for each in models.values()), default=photograph.IMAGE_SIZE)
+    images, rows = _read_all(source.folder, size)
     training: set[str] = set()
     unknown = []
     for label, candidate in models.items():
@@ -143,7 +144,7 @@ def _mean_chroma(images: np.ndarray, rows: list[Row], training: set[str]) -> tup
     return (evaluation.mean_chroma(images[chosen]) if chosen else np.zeros(2)), whose
 
 
-def _read_all(folder: Path) -> tuple[np.ndarray, list[Row]]:
+def _read_all(folder: Path, size: int) -> tuple[np.ndarray, list[Row]]:
     """Return the pixels and the rows of all pictures below a folder; reads on all cores."""
     paths = list_images(folder)
     if not paths:
@@ -151,7 +152,7 @@ def _read_all(folder: Path) -> tuple[np.ndarray, list[Row]]:
             "No pictures found. Expected a folder or a .zip with one or more photographs in it, at "
             f"any depth. Received: folder={str(folder)!r}"
         )
-    images = np.zeros((len(paths), IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+    images = np.zeros((len(paths), size, size, 3), np.uint8)
     pool = ThreadPoolExecutor(os.cpu_count(), "photograph")
     try:
         found = pool.map(_read, paths, [folder] * len(paths), images)
@@ -178,6 +179,6 @@ def _read_gray(path: Path, out: np.ndarray) -> tuple[str, str]:
         picture = read_picture(open_picture(content, photograph.MAX_PIXELS), photograph.MAX_PIXELS)
     except (PictureError, OSError) as error:
         return "", f"unreadable: gray, and {error}"
-    square = picture.luma.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.LANCZOS)
+    square = picture.luma.resize(out.shape[:2], Image.Resampling.LANCZOS)
     out[:] = np.asarray(square)[..., None]
     return SHOWN, ""

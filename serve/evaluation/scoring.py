@@ -1,7 +1,7 @@
 """Scores of several models on the same pictures, and their log."""
 
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import mlflow
@@ -16,6 +16,7 @@ from colorization import color, evaluation, report
 from colorization.config import VARIANTS
 from colorization.data import manifest
 from colorization.data.sources import Source
+from colorization.evaluation import summarize
 from colorization.registry import lookup
 from colorization.registry.lookup import Candidate, Colorize
 from serve.evaluation.holdout import SCORED, SHOWN, Pictures
@@ -23,6 +24,7 @@ from serve.evaluation.holdout import SCORED, SHOWN, Pictures
 BATCH = 16  # pictures, as in a training's test: the sums are the same to the last bit
 SHOWN_ROWS = 24
 TTA = "_tta"
+COLUMNS = {**evaluation.SCORES_TOGETHER, "chroma_distance": ("chroma distance", ".2f")}
 
 
 def label(candidates: Iterable[Candidate]) -> dict[str, Candidate]:
@@ -55,45 +57,50 @@ def color_all(colorizers: Mapping[str, Colorize], real: np.ndarray) -> dict[str,
     """
     colored = {}
     for label, colorize in colorizers.items():
-        gray = color.gray_input(real, colorize.channels)
-        straight, mirrored = colorize(gray), colorize(gray[:, :, ::-1])[:, :, ::-1]
-        colored[label] = color.to_uint8(straight)
-        colored[label + TTA] = color.to_uint8((straight + mirrored) / 2)
+        colored[label], colored[label + TTA] = np.empty_like(real), np.empty_like(real)
+        for start in range(0, len(real), BATCH):
+            batch = slice(start, start + BATCH)
+            gray = color.gray_input(real[batch], colorize.channels)
+            straight, mirrored = colorize(gray), colorize(gray[:, :, ::-1])[:, :, ::-1]
+            colored[label][batch] = color.to_uint8(straight)
+            colored[label + TTA][batch] = color.to_uint8((straight + mirrored) / 2)
     return colored
 
 
-def score(colorizers: Mapping[str, Colorize], pictures: Pictures) -> pd.DataFrame:
-    """Score every model and both baselines on every color picture.
+def score(
+    colorizers: Mapping[str, Colorize], pictures: Pictures
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Score every model and the baselines on every color picture; both are empty without any.
 
     Returns:
-        A row for each picture and model: path, species, model, and the columns of
-        `evaluation.scores`; empty if there are no color pictures.
+        A row for each model and picture: path, species, model, and the columns of
+        `evaluation.scores`. And a row for each model: model, pictures, `evaluation.measure` and
+        `evaluation.collapse`.
     """
-    scored, tables = pictures.of(SCORED), []
-    total = len(scored) * (2 * len(colorizers) + len(evaluation.BASELINES))
-    with tqdm(total=total, desc="Scoring", unit="", mininterval=0.5, disable=not total) as bar:
-        for start in range(0, len(scored), BATCH):
-            chosen = scored[start : start + BATCH]
-            real = pictures.images[chosen]
-            colored = color_all(colorizers, real)
-            colored |= evaluation.baselines(color.luma(real), pictures.chroma)
-            for name, predicted in colored.items():
-                table = evaluation.scores(real, predicted)
-                table.insert(0, "path", [pictures.rows[index].path for index in chosen])
-                table.insert(1, "species", [pictures.rows[index].species for index in chosen])
-                table.insert(2, "model", name)
-                tables.append(table)
-                bar.update(len(chosen))
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    scored = pictures.of(SCORED)
+    real, rows = pictures.images[scored], [pictures.rows[index] for index in scored]
+    tables, means = [], []
+    total = (2 * len(colorizers) + len(evaluation.BASELINES)) * bool(scored)
+    colored = _colored(colorizers, real, pictures.chroma) if scored else ()
+    for name, predicted in tqdm(colored, "Scoring", total, unit="", mininterval=0.5):
+        table = evaluation.scores(real, predicted)
+        measured = evaluation.measure(real, predicted, table)
+        collapse = evaluation.collapse(measured, real)
+        means.append({"model": name, "pictures": len(real), **measured, "collapse": collapse})
+        table.insert(0, "path", [row.path for row in rows])
+        table.insert(1, "species", [row.species for row in rows])
+        table.insert(2, "model", name)
+        tables.append(table)
+    return (pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()), pd.DataFrame(means)
 
 
-def summarize(table: pd.DataFrame, by: Sequence[str] = ("model",)) -> pd.DataFrame:
-    """Average the table of `score` over the pictures of each group, in the order of appearance."""
-    rows = []
-    for names, group in table.groupby(list(by), sort=False):
-        keys = dict(zip(by, names, strict=True))
-        rows.append(keys | {"pictures": len(group)} | evaluation.summary(group))
-    return pd.DataFrame(rows)
+def _colored(
+    colorizers: Mapping[str, Colorize], real: np.ndarray, chroma: np.ndarray
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield a name and all pictures as it colors them: one model's at a time are in memory."""
+    for label, colorize in colorizers.items():
+        yield from color_all({label: colorize}, real).items()
+    yield from evaluation.baselines(real, chroma).items()
 
 
 def log(models: Mapping[str, Candidate], source: Source, pictures: Pictures) -> str:
@@ -101,13 +108,17 @@ def log(models: Mapping[str, Candidate], source: Source, pictures: Pictures) -> 
     colorizers = {
         label: lookup.load_colorizer(candidate.model_uri) for label, candidate in models.items()
     }
-    _log_inputs(models, source, pictures)
-    table = score(colorizers, pictures)
+    dataset = _log_inputs(models, source, pictures)
+    table, means = score(colorizers, pictures)
     note = pictures.summary()
     if len(table):
-        means = summarize(table)
         for row in means.to_dict("records"):
-            mlflow.log_metrics({f"{name}/{row['model']}": row[name] for name in evaluation.SCORES})
+            scores = {f"{name}/{row['model']}": row[name] for name in COLUMNS}
+            mlflow.log_metrics(scores, dataset=dataset)
+        collapsed = means[means["model"].isin(colorizers) & (means["collapse"] != "")]
+        for row in collapsed.to_dict("records"):
+            mlflow.set_tag(f"collapse/{row['model']}", row["collapse"])
+            note += f" {row['model']} has collapsed: all is {row['collapse']}."
         mlflow.log_table(means, "models.json")
         by_species = table.sort_values("species", kind="stable")
         mlflow.log_table(summarize(by_species, ("species", "model")), "species.json")
@@ -124,11 +135,10 @@ def log(models: Mapping[str, Candidate], source: Source, pictures: Pictures) -> 
     return note
 
 
-def _log_inputs(models: Mapping[str, Candidate], source: Source, pictures: Pictures) -> None:
-    """Log which models are evaluated on which pictures."""
-    for label, candidate in models.items():
-        mlflow.log_params({f"{label}_run_id": candidate.run.info.run_id})
-        mlflow.log_params({f"{label}_model": candidate.model_uri})
+def _log_inputs(models: Mapping[str, Candidate], source: Source, pictures: Pictures) -> MetaDataset:
+    """Log which models are evaluated on which pictures; return these."""
+    mlflow.log_params({f"{label}_run_id": each.run.info.run_id for label, each in models.items()})
+    mlflow.log_params({f"{label}_model": each.model_uri for label, each in models.items()})
     for split in (SCORED, SHOWN):
         mlflow.log_metric(f"pictures_{split}", len(pictures.of(split)))
     mlflow.log_metric("pictures_left_out", sum(bool(row.reason) for row in pictures.rows))
@@ -141,11 +151,15 @@ def _log_inputs(models: Mapping[str, Candidate], source: Source, pictures: Pictu
     origin = CodeDatasetSource({"uri": source.uri, "manifest": "data/manifest.csv"})
     dataset = MetaDataset(origin, source.name, digest)  # type: ignore[abstract]  # as MLflow does
     mlflow.log_input(dataset, context="evaluation")
+    return dataset
 
 
 def _as_markdown(means: pd.DataFrame) -> str:
-    rows = [[_title(row["model"]), *evaluation.cells(row)] for row in means.to_dict("records")]
-    return report.table(["", *evaluation.headings()], rows)
+    rows = [
+        [_title(row["model"]), *evaluation.cells(row, shown=COLUMNS)]
+        for row in means.to_dict("records")
+    ]
+    return report.table(["", *evaluation.headings(COLUMNS)], rows)
 
 
 def _title(name: str) -> str:

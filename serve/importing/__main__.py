@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from colorization import process
 from colorization.address import shown
+from colorization.config import DATA
 from serve.importing.pretrained import GRAY_CHANNELS, Pretrained, log
 
 
@@ -23,11 +24,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
             "Drive, http(s) URL, path of a .keras or .h5 file, or id of an earlier run",
         )
         parser.add_argument(f"--{family}_sha256", default="", help="expected SHA-256 of the file")
-    parser.add_argument(
-        "--data",
-        default="sample",
-        help="to test them: sample (painted birds), kaggle, or a folder or .zip of photographs",
-    )
+    parser.add_argument("--data", default="sample", help=f"to test them: {DATA}")
     arguments = parser.parse_args(argv)
     if not any(getattr(arguments, family) for family in GRAY_CHANNELS):
         parser.error("Expected --naive or --pix2pix, or both.")

@@ -115,7 +115,7 @@ def _read_original(content: bytes, name: str) -> Image.Image | None:
 
 
 def _square(image: Image.Image) -> Image.Image:
-    """Return a picture as in training: RGB, stretched to the square."""
+    """Return a picture as in training at the default size: RGB, stretched to the square."""
     return image.convert("RGB").resize((IMAGE_SIZE,) * 2, Image.Resampling.LANCZOS, reducing_gap=2)
 
 

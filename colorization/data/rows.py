@@ -1,0 +1,127 @@
+"""From photographs to the rows of a manifest: each picture's split, or why it is left out."""
+
+import dataclasses
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from colorization.data import split_folders, splits
+from colorization.data.manifest import Row
+from colorization.data.photograph import Photograph
+from colorization.data.sources import Source
+from colorization.process import printable
+
+logger = logging.getLogger(__name__)
+
+MIN_IMAGES = 10
+"""Fewer usable pictures than this are an error: too few to train and test on."""
+
+_NAMED = 20  # the log names this many pictures
+
+
+def split(
+    paths: Sequence[str], photographs: Sequence[Photograph], known: dict[str, str]
+) -> list[Row]:
+    """Give each picture its split.
+
+    Args:
+        paths: of the pictures, relative to the source, with forward slashes.
+        photographs: what was read of them.
+        known: SHA-256 -> split, from the latest earlier manifest.
+
+    Returns:
+        Rows in the order of `paths`.
+    """
+    given = split_folders.by_folder(paths)
+    species = [_species(path, given is not None) for path in paths]
+    reasons = [each.reason for each in photographs]
+    usable = [index for index, reason in enumerate(reasons) if not reason]
+    split_of = {} if given is None else {index: given[index] for index in usable}
+    allowed = splits.SPLITS if given is None else ("train", *split_folders.missing(given))
+    if len(allowed) > 1:
+        free = [index for index in usable if given is None or given[index] == "train"]
+        assigned = splits.assign(
+            [photographs[index].sha256 for index in free],
+            [species[index] for index in free],
+            np.stack([each.hashes for each in photographs])[free],
+            {sha256: name for sha256, name in known.items() if name in allowed},
+            allowed,
+        )
+        split_of |= dict(zip(free, assigned, strict=True))
+    for index in usable:
+        if not split_of[index]:
+            outside = given is not None and not given[index]
+            reasons[index] = split_folders.OUTSIDE if outside else splits.STRADDLES
+    rows = [
+        Row(path, each.sha256, name, split_of.get(index, ""), reasons[index])
+        for index, (path, each, name) in enumerate(zip(paths, photographs, species, strict=True))
+    ]
+    return rows if given is None else _with_notes(rows, photographs, given)
+
+
+def _species(path: str, has_split_folders: bool) -> str:
+    name = PurePosixPath(path).parent.name
+    return "" if has_split_folders and name.lower() in split_folders.FOLDERS else name
+
+
+def _with_notes(
+    rows: Sequence[Row], photographs: Sequence[Photograph], given: Sequence[str]
+) -> list[Row]:
+    """Note of each used picture where its split comes from; log it of all."""
+    used = [index for index, row in enumerate(rows) if row.split]
+    hashes = np.stack([each.hashes for each in photographs])[used]
+    texts = split_folders.notes([rows[i] for i in used], [given[i] for i in used], hashes)
+    noted = list(rows)
+    for index, text in zip(used, texts, strict=True):
+        noted[index] = dataclasses.replace(rows[index], note=text)
+    absent = " and ".join(split_folders.missing(given))
+    also = f"; {absent} {'are' if ' ' in absent else 'is'} split off train" if absent else ""
+    logger.info("The split is that of the source's folders%s", also)
+    twins = [row for row in noted if split_folders.TWIN in row.note]
+    if twins:
+        logger.warning(
+            "%d pictures are near-duplicates of one in another split; they stay where their "
+            "folders have them, and flatter the scores: %s",
+            len(twins),
+            _named([f"{printable(row.path)} ({printable(row.note)})" for row in twins]),
+        )
+    return noted
+
+
+def check(rows: Sequence[Row], source: Source) -> None:
+    """Log what is left out; raise a ValueError if the rest cannot be trained and tested on."""
+    left_out = [row for row in rows if row.reason]
+    if left_out:
+        named = _named([f"{printable(row.path)} ({row.reason})" for row in left_out])
+        logger.warning("Left out %d of %d pictures: %s", len(left_out), len(rows), named)
+    usable = len(rows) - len(left_out)
+    reasons = Counter(row.reason for row in left_out)
+    why = "".join(f"; {count} left out, {reason}" for reason, count in reasons.most_common(3))
+    received = f"folder={str(source.folder)!r}"
+    if usable < MIN_IMAGES:
+        raise ValueError(
+            f"Too few usable pictures. Expected at least {MIN_IMAGES}: add photographs, or start "
+            f"with `-P data=sample`. Received: usable={usable}, {received}{why}"
+        )
+    counts = Counter(row.split for row in rows if row.split)
+    if len(counts) == len(splits.SPLITS):
+        logger.info("Prepared %d pictures: %s", usable, dict(counts))
+    elif any(row.note for row in rows):
+        raise ValueError(
+            f"A split is empty. Expected usable photographs of different scenes in each folder of "
+            f"train, val and test: add some. Received: {received}, splits={dict(counts)}{why}"
+        )
+    else:
+        raise ValueError(
+            f"The pictures are all near-duplicates of each other, so that there is none to test "
+            f"on. Expected at least three different scenes: add other photographs. "
+            f"Received: {received}, splits={dict(counts)}"
+        )
+
+
+def _named(texts: Sequence[str]) -> str:
+    more = f"; and {len(texts) - _NAMED} more" if len(texts) > _NAMED else ""
+    return "; ".join(texts[:_NAMED]) + more
