@@ -106,8 +106,9 @@ def entry_point(
 
     The function is called with the parsed arguments, and returns an exit status or None for 0.
     A Failure, ValueError, OSError, FloatingPointError or MlflowException becomes one line of the
-    log, without secrets, and status 2. Ctrl-C gives status 130, SIGTERM 143, the run that
-    `mlflow run` opened is closed, and the last line says what goes on from there.
+    log, without secrets, and status 2. Ctrl-C gives status 130, SIGTERM 143; `runs.open_run` ends
+    the run that is open, and the run that `mlflow run` opened is closed here. The last line says
+    what goes on from there.
 
     Args:
         parse: function of the command line, see `Parser`.
