@@ -200,7 +200,7 @@ def log_table(run_id: str, table: pd.DataFrame, file: str) -> None:
     """Log a table in place of the one before; MLflow's own `log_table` would append to it."""
     client = mlflow.MlflowClient()
     table = table.astype(object).where(table.notna(), None)
-    if file in client.get_run(run_id).data.tags.get("mlflow.loggedArtifacts", ""):
+    if file in [each.path for each in client.list_artifacts(run_id)]:
         client.log_text(run_id, table.to_json(orient="split", index=False), file)
     else:
         client.log_table(run_id, table, file)

@@ -67,7 +67,7 @@ def test_a_killed_comparison_goes_on_where_it_stopped(colorization, paintings, t
         if line.startswith("naive_basic: test"):  # the first is done, the second is on its way
             break
     for line in process.stdout:
-        if line.startswith("Epoch 2"):
+        if "val_psnr" in line:  # its only epoch is done, but not the test
             break
     process.kill()
     process.communicate(timeout=60)
@@ -86,7 +86,7 @@ def test_a_killed_comparison_goes_on_where_it_stopped(colorization, paintings, t
     assert second.data.params["head"] == "rgb"
     assert f"naive_basic rgb: goes on in run {second.info.run_id}" in output
     steps = [each.step for each in client.get_metric_history(second.info.run_id, "val_psnr")]
-    assert steps == [1, 2]
+    assert steps == [1]
     names = {file.path for file in client.list_artifacts(parent.info.run_id)}
     assert {"comparison.json", "test_species.json", "losses.png", "test_pictures.png"} <= names
 
