@@ -137,7 +137,11 @@ def compare(
     from colorization.registry import promotion
 
     flags = {name: getattr(arguments, name) for name in ("variants", "epochs", "size", "register")}
-    contenders = comparison.compare(configs, splits, arguments.data, **flags)
+    try:
+        contenders = comparison.compare(configs, splits, arguments.data, **flags)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        stop.add_note("the same command goes on from here")
+        raise
     for best in comparison.best_of_families(contenders):
         command = promotion.command_after(best.run, best.model_uri, arguments.register == "yes")
         logger.info(

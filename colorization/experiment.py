@@ -12,6 +12,7 @@ import mlflow
 import numpy as np
 from matplotlib.figure import Figure
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 from mlflow.models.model import ModelInfo
 
 from colorization import color, evaluation, report, runs, tracking
@@ -107,7 +108,7 @@ def train_and_log(
             runs.log_checkpoint,
             int(flags["checkpoint_every"]),
         )
-        with _resumable(config, opened):
+        with contextlib.nullcontext() if parent_run_id else _resumable(config, opened):
             callbacks = [tracking.EpochLog(config, splits.val)]
             result = train.train(config, splits, callbacks, start.arrays, saved)
             model = log_colorizer(config, result.colorizer, splits, origin)
@@ -118,10 +119,13 @@ def train_and_log(
 
 @contextlib.contextmanager
 def _resumable(config: Config, run: Run) -> Iterator[None]:
-    """Add the command that goes on to the exception that stops a training."""
+    """Add the command that goes on to the exception that stops a training.
+
+    That is a signal, a tracking server that is away, or a full disk.
+    """
     try:
         yield
-    except (KeyboardInterrupt, SystemExit) as stop:
+    except (KeyboardInterrupt, SystemExit, MlflowException, OSError) as stop:
         manager = run.data.tags.get("mlflow.project.env", "local")
         stop.add_note(
             f"resume it: mlflow run . -e {config.variant} -P resume={run.info.run_id} "
@@ -143,7 +147,12 @@ def find_or_train(
         logger.info("%s: was trained already, run %s", config.label, finished.run.info.run_id)
         return finished
     stopped = _find_stopped(config, splits.digest, parent.info.experiment_id)
-    options |= {"parent_run_id": parent.info.run_id, "stopped": stopped}
+    options["parent_run_id"] = parent.info.run_id
+    if stopped:
+        try:
+            return train_and_log(config, splits, data, stopped=stopped, **options)
+        except InputError as error:  # it is of another release, or another process is at work on it
+            logger.warning("%s", error)
     return train_and_log(config, splits, data, **options)
 
 

@@ -134,6 +134,8 @@ def entry_point(
                 if not _is_for_the_user(error):
                     raise
                 refuse(error, *map(str, vars(arguments).values()))
+                for note in getattr(error, "__notes__", []):
+                    logger.error("%s", note)
                 return REFUSED
 
         return main

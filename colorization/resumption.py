@@ -18,6 +18,7 @@ from colorization.data.prepare import Splits
 from colorization.errors import InputError
 from colorization.experiment import StartingWeights, Stopped, starting_weights
 from colorization.registry import lookup
+from colorization.training.checkpoint import State
 
 LAST = "last"
 FLAGS = ("register", "checkpoint_every")  # that its run's params hold as well
@@ -57,7 +58,12 @@ def find(asked: Config, arguments: argparse.Namespace, defaults: argparse.Namesp
         if data == defaults.data:
             data = run.data.tags.get("data_source", data)
     pictures = sources.fetch(data)
-    run = run or _find_last(asked.variant, prepare.prepare(pictures, asked.size))
+    stopped = (
+        Stopped(run, _state_of(run))
+        if run
+        else _find_last(asked.variant, prepare.prepare(pictures, asked.size))
+    )
+    run = stopped.run
     config, run_id = _config_of(run), run.info.run_id
     splits = prepare.prepare(pictures, config.size)
     _require_same_pictures(run, splits, data)
@@ -68,10 +74,9 @@ def find(asked: Config, arguments: argparse.Namespace, defaults: argparse.Namesp
         vars(defaults) | asdict(VARIANTS[asked.variant]),
         {"start_from": origin, **flags, **asdict(config)},
     )
-    state = _state_of(run)
-    start = StartingWeights(origin) if state else starting_weights(config, splits, origin)
+    start = StartingWeights(origin) if stopped.state else starting_weights(config, splits, origin)
     logger.info("%s: goes on in run %s", config.label, run_id)
-    return Resumption(config, splits, data, start, flags, Stopped(run, state))
+    return Resumption(config, splits, data, start, flags, stopped)
 
 
 def _find(run_id: str, variant: str) -> Run:
@@ -84,21 +89,24 @@ def _find(run_id: str, variant: str) -> Run:
     trained, state = run.data.tags.get("variant"), (run.info.status, run.info.lifecycle_stage)
     if trained != variant or state[0] == "FINISHED" or state[1] != "active":
         raise InputError(
-            f"The run cannot go on. Expected a training of {variant} that was stopped. Received: "
+            f"The run cannot go on. Expected a training of {variant} that was stopped. (A finished "
+            f"one is registered by `mlflow run . -e register -P run_id=...`.) Received: "
             f"resume={run_id!r}, variant={trained}, status={' '.join(state)}"
         )
     return run
 
 
-def _find_last(variant: str, splits: Splits) -> Run:
+def _find_last(variant: str, splits: Splits) -> Stopped:
     experiments = [each.experiment_id for each in mlflow.search_experiments()]
-    found = runs.find_unfinished(variant, splits.digest, experiments)
-    if not found:
-        raise InputError(
-            f"No training of {variant} on `{splits.name}` was stopped. Expected one, or a run's "
-            f"id. Received: resume={LAST!r}"
-        )
-    return found[0]
+    for run in runs.find_unfinished(variant, splits.digest, experiments):
+        try:
+            return Stopped(run, _state_of(run))
+        except InputError as error:
+            logger.warning("%s", error)
+    raise InputError(
+        f"No training of {variant} on `{splits.name}` was stopped that can go on. Expected one, "
+        f"with its data=, or a run's id. Received: resume={LAST!r}"
+    )
 
 
 def _require_same_pictures(run: Run, splits: Splits, data: str) -> None:
@@ -131,7 +139,7 @@ def _refuse_contradictions(
             )
 
 
-def _state_of(run: Run) -> Any:
+def _state_of(run: Run) -> State | None:
     """Return what a training has reached, None for one that was stopped in its first epoch."""
     state = runs.saved_state(run.info.run_id)
     if state is None and "images_per_second" in run.data.metrics:

@@ -1,11 +1,15 @@
 """The life of an MLflow run: opened, stopped, resumed, ended; and the checkpoint in it."""
 
 import contextlib
+import logging
 import os
 import shutil
 import signal
+import socket
 import tempfile
 import threading
+import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +26,11 @@ from colorization.errors import InputError
 from colorization.training import checkpoint
 
 CHECKPOINTS = "checkpoint"  # the folder among a run's artifacts
+PLACE = "checkpoint"  # the tag that says on which machine it is, and where
+HEARTBEAT = "system/cpu_utilization_percentage"  # every ten seconds, by MLflow
+SILENT_SECONDS = 120  # after which the process of a run counts as gone
+
+logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -63,19 +72,17 @@ def open_run(
             except Exception as error:
                 mlflow.set_tag("error", f"{type(error).__name__}: {redacted(error)}")
                 raise
-        if lock:
-            shutil.rmtree(checkpoint.file_of(run.info.run_id).parent, ignore_errors=True)
+        _delete(checkpoint.file_of(run.info.run_id).parent, lock)
     finally:
-        if lock:
-            lock.release()
+        lock.release()
 
 
 def _start(
     name: str, parent_run_id: str | None, resumed: Run | None
-) -> tuple[mlflow.ActiveRun, FileLock | None]:
-    """Start a run, or an earlier one again, and lock it as long as this process lives.
+) -> tuple[mlflow.ActiveRun, FileLock]:
+    """Start a run, or an earlier one again, and hold a lock of it as long as this process lives.
 
-    Processes share the run of a study: the first one has the lock.
+    The processes of a sweep share the run of the study, and hold a lock each.
     """
     options: dict[str, Any] = {"run_name": name}
     if parent_run_id:
@@ -83,17 +90,14 @@ def _start(
         options |= {"nested": True, "parent_run_id": parent_run_id, "experiment_id": experiment}
     if resumed is None:
         opened = mlflow.start_run(log_system_metrics=True, **options)
-        with contextlib.suppress(Timeout):
-            return opened, _lock(opened.info.run_id)
-        return opened, None
+        return opened, _lock(opened.info.run_id)
     run_id = resumed.info.run_id
-    try:
-        lock = _lock(run_id)
-    except Timeout as error:
+    if is_at_work(mlflow.get_run(run_id)):
         raise InputError(
-            "A process is at work on this run. Expected one that was stopped. "
-            f"Received: resume={run_id!r}"
-        ) from error
+            "A process is at work on this run, or was a minute ago. Expected one that was stopped: "
+            f"try again in {SILENT_SECONDS} seconds. Received: resume={run_id!r}"
+        )
+    lock = _lock(run_id)
     opened = mlflow.start_run(run_id, nested=bool(parent_run_id), log_system_metrics=True)
     mlflow.set_tag("error", "")  # of what stopped it before
     mlflow.delete_tag("error")
@@ -107,12 +111,41 @@ def _start(
 
 
 def _lock(run_id: str) -> FileLock:
-    """Lock a run against other processes of this machine, or raise Timeout."""
+    """Take a lock that shows other processes of this machine that this one is at work on a run."""
     folder = checkpoint.file_of(run_id).parent
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "alive.lock", blocking=False)
+    lock = FileLock(folder / f"{uuid.uuid4().hex}.lock")
     lock.acquire()
+    mlflow.MlflowClient().set_tag(run_id, PLACE, _place(folder))
     return lock
+
+
+def _place(folder: Path) -> str:
+    return f"{socket.gethostname()}:{folder}"
+
+
+def _is_locked(folder: Path, own: FileLock | None = None) -> bool:
+    """Tell whether a living process of this machine, besides the `own` one, holds a run's lock."""
+    for file in folder.glob("*.lock"):
+        if own and file == Path(own.lock_file):
+            continue
+        try:
+            FileLock(file, blocking=False).acquire().lock.release()
+        except Timeout:
+            return True
+    return False
+
+
+def is_at_work(run: Run) -> bool:
+    """Tell whether a process is at work on a run: here, or elsewhere by what it logged last."""
+    folder = checkpoint.file_of(run.info.run_id).parent
+    if run.data.tags.get(PLACE) == _place(folder):
+        return _is_locked(folder)
+    if run.info.status != "RUNNING":
+        return False
+    logged = mlflow.MlflowClient().get_metric_history(run.info.run_id, HEARTBEAT)
+    last = max([run.info.start_time, *(each.timestamp for each in logged)])
+    return time.time() - last / 1000 < SILENT_SECONDS
 
 
 @contextlib.contextmanager
@@ -121,8 +154,8 @@ def _store() -> Iterator[None]:
     with FileLock(cache_folder() / "store.lock"):  # two at once cannot create one SQLite store
         mlflow.search_experiments(max_results=1)
         for folder in checkpoint.runs_folder().glob("*"):
-            with contextlib.suppress(Timeout, MlflowException):  # alive; or of another store
-                with _lock(folder.name):
+            with contextlib.suppress(MlflowException):  # it is of another store
+                if not _is_locked(folder):
                     _end_stale(folder)
         yield
 
@@ -130,10 +163,19 @@ def _store() -> Iterator[None]:
 def _end_stale(folder: Path) -> None:
     """End the run of a process that was killed; delete its folder if nothing can go on from it."""
     client = mlflow.MlflowClient()
-    status = client.get_run(folder.name).info.status
-    if status == "RUNNING":
+    run = client.get_run(folder.name)
+    # It may be running elsewhere by now.
+    if run.info.status == "RUNNING" and run.data.tags.get(PLACE) == _place(folder):
+        if "state" in run.data.tags:  # a sweep's trial
+            client.set_tag(folder.name, "state", "killed")
         client.set_terminated(folder.name, "KILLED")
-    if status == "FINISHED" or not (folder / checkpoint.FILE).exists():
+    if run.info.status == "FINISHED" or not (folder / checkpoint.FILE).exists():
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _delete(folder: Path, own: FileLock) -> None:
+    """Delete the folder of a run that has ended, unless another process is at work on it."""
+    if not _is_locked(folder, own):
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -174,7 +216,10 @@ def _hold_signals() -> Callable[[], None]:
 
 
 def find_unfinished(variant: str, digest: str, experiments: Sequence[str]) -> list[Run]:
-    """Return the trainings of a variant on these pictures that were stopped, the latest first."""
+    """Return the trainings of a variant on these pictures that were stopped, the latest first.
+
+    Those whose loss was not finite would end so again, and are left out.
+    """
     query = (
         f"tags.variant = '{variant}' and tags.dataset_digest = '{digest}' "
         "and attributes.status != 'FINISHED'"
@@ -183,7 +228,9 @@ def find_unfinished(variant: str, digest: str, experiments: Sequence[str]) -> li
     return [
         run
         for run in found
-        if run.info.status in ("KILLED", "FAILED") and run.data.tags.get("sweep") != "trial"
+        if run.data.tags.get("sweep") != "trial"
+        and not run.data.tags.get("error", "").startswith("FloatingPointError")
+        and not is_at_work(run)
     ]
 
 
@@ -199,17 +246,23 @@ def delete_checkpoint(run: Run) -> None:
 
 
 def saved_state(run_id: str) -> checkpoint.State | None:
-    """Return what the training of a run has reached: as saved here, or else among its artifacts.
+    """Return the furthest that the training of a run has got, as saved here or in its artifacts.
 
     Raises:
-        InputError: it is damaged.
+        InputError: there is only what is damaged.
     """
-    file = checkpoint.file_of(run_id)
-    if file.exists():
-        return checkpoint.read(file)
-    client = mlflow.MlflowClient()
-    if not client.list_artifacts(run_id, CHECKPOINTS):
-        return None
+    client, path = mlflow.MlflowClient(), f"{CHECKPOINTS}/{checkpoint.FILE}"
+    states, damage = [], None
     with tempfile.TemporaryDirectory() as folder:
-        path = f"{CHECKPOINTS}/{checkpoint.FILE}"
-        return checkpoint.read(Path(client.download_artifacts(run_id, path, folder)))
+        files = [file] if (file := checkpoint.file_of(run_id)).exists() else []
+        if client.list_artifacts(run_id, CHECKPOINTS):
+            files.append(Path(client.download_artifacts(run_id, path, folder)))
+        for file in files:
+            try:
+                states.append(checkpoint.read(file))
+            except InputError as error:
+                logger.warning("run %s: %s", run_id, error)
+                damage = error
+    if damage and not states:
+        raise damage
+    return max(states, key=lambda state: state.epochs, default=None)

@@ -14,12 +14,14 @@ import time
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pytest
 
 from colorization import resumption, runs
 from colorization.__main__ import parse
 from colorization.config import VARIANTS, from_arguments
 from colorization.errors import InputError
+from colorization.training import checkpoint
 from tests.conftest import ROOT, unpack_birds
 
 pytestmark = pytest.mark.slow
@@ -258,7 +260,7 @@ def test_a_run_that_is_no_stopped_training_of_the_variant_is_refused(
         find("--resume", "last", "--data", paintings, variant="naive_deep")
 
 
-def test_a_damaged_checkpoint_is_refused_and_without_it_the_artifact_is_used(
+def test_a_checkpoint_that_is_damaged_gone_or_older_gives_way_to_the_artifact(
     killed, find, cache, tmp_path
 ):
     file = cache / "runs" / killed[0] / "checkpoint.npz"
@@ -267,11 +269,33 @@ def test_a_damaged_checkpoint_is_refused_and_without_it_the_artifact_is_used(
     for damaged in (content[:-100], content[: len(content) // 2], b"", content.replace(b"1", b"2")):
         file.write_bytes(damaged)
         with pytest.raises(InputError, match="checkpoint is damaged.*Received: checkpoint="):
-            find("--resume", killed[0])
+            checkpoint.read(file)
+        assert find("--resume", killed[0]).stopped.state.epochs == 1
+    with np.load(whole) as arrays:
+        begun = json.loads(str(arrays["progress"])) | {"history": {}}
+        np.savez(file, **{**arrays, "progress": json.dumps(begun)})
+    assert checkpoint.read(file).epochs == 0
+    assert find("--resume", killed[0]).stopped.state.epochs == 1
     file.unlink()
-    assert find("--resume", killed[0]).stopped.state.arrays
-    file.parent.mkdir(exist_ok=True)
+    assert find("--resume", killed[0]).stopped.state.epochs == 1
     shutil.copy(whole, file)
+
+
+def test_a_run_that_trains_elsewhere_is_let_be_until_it_has_been_silent(
+    trained, find, tracking_server, monkeypatch
+):
+    client, _ = trained
+    mlflow.set_tracking_uri(tracking_server)
+    elsewhere = client.create_run("0", tags={"checkpoint": "another machine"})
+    client.log_metric(elsewhere.info.run_id, runs.HEARTBEAT, 1.0)
+    runs.end_stale_runs()
+    run = client.get_run(elsewhere.info.run_id)
+    assert run.info.status == "RUNNING" and runs.is_at_work(run)
+    with pytest.raises(InputError, match="try again in 120 seconds"), runs.open_run("", None, run):
+        pass
+    monkeypatch.setattr(runs, "SILENT_SECONDS", 0)
+    assert not runs.is_at_work(run)
+    client.delete_run(run.info.run_id)
 
 
 def test_a_training_whose_checkpoint_is_elsewhere_is_not_begun_again(killed, trained, find):

@@ -44,6 +44,11 @@ class State(NamedTuple):
     best_weights: list[np.ndarray]
     progress: dict[str, Any]
 
+    @property
+    def epochs(self) -> int:
+        """The number of epochs that are done."""
+        return max(map(len, self.progress["history"].values()), default=0)
+
 
 def read(file: Path) -> State:
     """Read a checkpoint; no code in it can run.
@@ -125,7 +130,7 @@ class Checkpoint(keras.callbacks.Callback):
         if self.state is None:
             return 0
         arrays, best_weights, progress = self.state
-        self.state = None  # it may be large
+        done, self.state = self.state.epochs, None  # it may be large
         if [each.shape for each in arrays] != [tuple(each.shape) for each in self.variables]:
             raise InputError(
                 "The checkpoint is of another release, or of another network. Expected "
@@ -139,7 +144,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.scoring.best_score = progress["best_score"]
         self.history.history.update(progress["history"])
         self.started -= progress["seconds"]
-        return max(map(len, progress["history"].values()), default=0)
+        return done
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Write where the training begins: from here on there is something to go on from."""
@@ -165,4 +170,6 @@ class Checkpoint(keras.callbacks.Callback):
         partial = self.file.with_suffix(".partial")
         with open(partial, "wb") as file:
             np.savez(file, *arrays, *self.scoring.best_weights, progress=json.dumps(progress))
+            file.flush()
+            os.fsync(file.fileno())  # a power cut must not leave the name without the content
         os.replace(partial, self.file)

@@ -24,7 +24,8 @@ def describe() -> str:
         found = ", ".join(each.get("device_name", "GPU") for each in details)
         logger.info("training on %s", found)
         return found
-    cores = f"{os.cpu_count()} cores"
+    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None  # only on Linux
+    cores = f"{len(usable) if usable else os.cpu_count()} cores"
     logger.info("training on %s: no GPU found%s", cores, why_not() if _has_nvidia_gpu() else "")
     return cores
 
