@@ -39,7 +39,8 @@ def memory(images, chroma, channels=1):
 
 def log_network(network, splits, variant="naive_basic"):
     """Log a network in a run as training does; return its candidate."""
-    config = dataclasses.replace(VARIANTS[variant], filters=4)
+    size = splits.test.images.shape[1]
+    config = dataclasses.replace(VARIANTS[variant], filters=4, size=size)
     with tracking.open_run("candidate") as run:
         tracking.log_config(config, data=splits.uri.removeprefix("file://"))
         tracking.log_data(splits)

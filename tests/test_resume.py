@@ -132,7 +132,7 @@ def phases(paintings, empty_store, cache, tmp_path_factory):
         until(process, partial.exists)  # half a checkpoint
         kill(process)
         process = start("--resume", killed)
-    until(process, lambda: logged("test_psnr"))  # all is there, but the run has not ended
+    until(process, lambda: logged("parameters"))  # the model is there, its test is not
     kill(process)
     process = start("--resume", killed)
     output, _ = process.communicate(timeout=600)
@@ -278,6 +278,7 @@ def test_a_checkpoint_that_is_damaged_gone_or_older_gives_way_to_the_artifact(
     assert find("--resume", killed[0]).stopped.state.epochs == 1
     file.unlink()
     assert find("--resume", killed[0]).stopped.state.epochs == 1
+    file.parent.mkdir(exist_ok=True)
     shutil.copy(whole, file)
 
 

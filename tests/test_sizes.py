@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from colorization import color, evaluation, experiment, tracking
+from colorization import color, experiment
 from colorization import config as configuration
 from colorization.config import VARIANTS
 from colorization.data import photograph, prepare, sources
@@ -23,6 +23,7 @@ from serve.pyfunc import Colorizer
 from sweeps import space
 from sweeps.space import Spec
 from tests.conftest import bird
+from tests.networks import log_network, memory
 from tests.test_prepare import photos
 
 SIZES = (64, 192)
@@ -156,31 +157,24 @@ def test_models_of_different_sizes_are_evaluated_on_the_same_pictures(
     pictures = holdout.collect(sources.fetch(str(tmp_path)), models)
     assert pictures.images.shape == (2, 192, 192, 3)
     loaded = {name: lookup.load_colorizer(each.model_uri) for name, each in models.items()}
-    table = scoring.score(loaded, pictures)
+    table, _ = scoring.score(loaded, pictures)
     assert set(models) < set(table["model"]) and table["delta_e"].notna().all()
 
 
-def log_tinted(splits, share):
-    """Log a run as training does; its model adds this share of the test pictures' mean chroma."""
-    size = splits.test.images.shape[1]
-    config = dataclasses.replace(VARIANTS["naive_basic"], filters=4, size=size)
-    colorizer = build.build_plain(config, size)
-    kernel, _ = colorizer.get_layer("chroma").get_weights()
-    tint = share * evaluation.mean_chroma(splits.test.images) / color.HALF_RANGE
-    colorizer.get_layer("chroma").set_weights([kernel, np.arctanh(tint).astype("float32")])
-    with tracking.open_run("candidate") as run:
-        tracking.log_config(config, data=splits.uri.removeprefix("file://"))
-        tracking.log_data(splits)
-        experiment.log_colorizer(config, colorizer, splits, origin="")
-    return lookup.find(run.info.run_id)
+def log_candidate(splits, share):
+    """Log a run as training does; its model knows this share of the test pictures' chroma."""
+    images = splits.test.images
+    candidate = log_network(memory(images, share * color.chroma(images)), splits)
+    mlflow.MlflowClient().log_metric(candidate.run.info.run_id, "val_delta_e", -share, step=1)
+    return candidate
 
 
 @pytest.mark.slow
 def test_a_champion_of_another_size_is_compared_at_the_larger_one(at_size, ready_store, use_store):
     use_store(ready_store)
-    champion = log_tinted(at_size[64], 0.6)
+    champion = log_candidate(at_size[64], 0.6)
     promotion.register(champion)
-    better, worse = log_tinted(at_size[192], 1.0), log_tinted(at_size[192], 0.3)
+    better, worse = log_candidate(at_size[192], 1.0), log_candidate(at_size[192], 0.3)
 
     def refused(candidate, by):
         version, alias = promotion.register(candidate)
@@ -193,7 +187,7 @@ def test_a_champion_of_another_size_is_compared_at_the_larger_one(at_size, ready
     assert lookup.find_best("naive").run.info.run_id == better.run.info.run_id
     assert promotion.register(better)[1] == "champion"
     refused(champion, by=better)
-    log_tinted(at_size[64], 0.5)
+    log_candidate(at_size[64], 0.5)
     # Of 64 pixels, since the last run was; scores at different sizes are not compared.
     assert lookup.find_best("naive").run.info.run_id == champion.run.info.run_id
 
