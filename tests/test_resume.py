@@ -62,17 +62,11 @@ def kill(process):
 # The command line, but with an encoder that is built in no time.
 TINY = """
 import sys
-from keras import layers
 from colorization import __main__
 from colorization.models import pretrained_unet
+from tests.networks import tiny_encoder
 
-def tiny(gray, rgb, weights):
-    features = [rgb]
-    for _ in range(5):
-        features.append(layers.Conv2D(8, 3, 2, padding="same", activation="relu")(features[-1]))
-    return [*features[1:], layers.Conv2D(8, 1)(features[-1])]
-
-pretrained_unet.ENCODERS["efficientnet"] = tiny
+pretrained_unet.ENCODERS["efficientnet"] = tiny_encoder
 sys.exit(__main__.main())
 """
 PHASES = ["pix2pix_efficientnet", "--epochs", 6]  # two of each phase

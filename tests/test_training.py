@@ -13,10 +13,11 @@ import pytest
 
 from colorization import color, evaluation, metrics, tracking
 from colorization.config import VARIANTS, PretrainedEncoder
-from colorization.models import build
+from colorization.models import build, pretrained_unet
 from colorization.models.export import TOLERANCE, export_onnx
 from colorization.training import callbacks, train
 from tests.conftest import ROOT
+from tests.networks import tiny_encoder
 
 pytestmark = pytest.mark.slow  # each test trains
 
@@ -28,7 +29,8 @@ def quick(variant, **changes):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_variant_trains_and_reports_its_story(variant, splits):
+def test_every_variant_trains_and_reports_its_story(variant, splits, monkeypatch):
+    monkeypatch.setitem(pretrained_unet.ENCODERS, "efficientnet", tiny_encoder)
     config = quick(variant, epochs=1)
     result = train.train(config, splits)
     names = set(result.history)
