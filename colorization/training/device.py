@@ -25,7 +25,8 @@ def describe() -> str:
         logger.info("training on %s", found)
         return found
     usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None  # only on Linux
-    cores = f"{len(usable) if usable else os.cpu_count()} cores"
+    count = len(usable) if usable else os.cpu_count()
+    cores = "1 core" if count == 1 else f"{count} cores"
     logger.info("training on %s: no GPU found%s", cores, why_not() if _has_nvidia_gpu() else "")
     return cores
 
