@@ -89,6 +89,12 @@ class Parser(argparse.ArgumentParser):
         self.exit(REFUSED, printable(f"{self.prog}: error: {message}") + "\n")
 
 
+def usable_cores() -> int:
+    """Count the cores that this process may use; macOS knows no affinity."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 def _similar(name: str, known: Sequence[str]) -> list[str]:
     """Return the known names that are spelled alike, or shortened so: `lr` for `learning_rate`."""
     initials = {each: "".join(word[0] for word in each.split("_")) for each in known}

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import logging
-import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from colorization import process
 from colorization.data import manifest, rows, split_folders, splits
 from colorization.data.cache import build_once, cache_folder
 from colorization.data.listing import list_images
@@ -171,18 +171,12 @@ def _read_all(images: Sequence[Path], out: np.ndarray) -> list[Photograph]:
     Forking after TensorFlow has started can deadlock, and each spawned process would import the
     caller's main module again, TensorFlow included.
     """
-    pool = ThreadPoolExecutor(_cores(), "photograph")
+    pool = ThreadPoolExecutor(process.usable_cores(), "photograph")
     try:
         reading = pool.map(read, images, out)
         return list(tqdm(reading, "Preparing pictures", len(images), unit="", mininterval=0.5))
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the rest
-
-
-def _cores() -> int:
-    """Count the cores that this process may use; macOS knows no affinity."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _load(source: Source, entry: Path, size: int) -> Splits | None:

@@ -10,6 +10,8 @@ import sys
 import pynvml
 import tensorflow as tf
 
+from colorization import process
+
 LIST_GPUS = "import tensorflow as tf; tf.config.list_physical_devices('GPU')"
 
 logger = logging.getLogger(__name__)
@@ -24,8 +26,7 @@ def describe() -> str:
         found = ", ".join(each.get("device_name", "GPU") for each in details)
         logger.info("training on %s", found)
         return found
-    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None  # only on Linux
-    count = len(usable) if usable else os.cpu_count()
+    count = process.usable_cores()
     cores = "1 core" if count == 1 else f"{count} cores"
     logger.info("training on %s: no GPU found%s", cores, why_not() if _has_nvidia_gpu() else "")
     return cores
