@@ -72,9 +72,11 @@ def open_run(
             except Exception as error:
                 mlflow.set_tag("error", f"{type(error).__name__}: {redacted(error)}")
                 raise
-        _delete(checkpoint.file_of(run.info.run_id).parent, lock)
     finally:
         lock.release()
+    folder = checkpoint.file_of(run.info.run_id).parent
+    if not _is_locked(folder):  # by another process of a sweep
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _start(
@@ -124,11 +126,9 @@ def _place(folder: Path) -> str:
     return f"{socket.gethostname()}:{folder}"
 
 
-def _is_locked(folder: Path, own: FileLock | None = None) -> bool:
-    """Tell whether a living process of this machine, besides the `own` one, holds a run's lock."""
+def _is_locked(folder: Path) -> bool:
+    """Tell whether a living process of this machine holds a lock of a run."""
     for file in folder.glob("*.lock"):
-        if own and file == Path(own.lock_file):
-            continue
         try:
             FileLock(file, blocking=False).acquire().lock.release()
         except Timeout:
@@ -170,12 +170,6 @@ def _end_stale(folder: Path) -> None:
             client.set_tag(folder.name, "state", "killed")
         client.set_terminated(folder.name, "KILLED")
     if run.info.status == "FINISHED" or not (folder / checkpoint.FILE).exists():
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _delete(folder: Path, own: FileLock) -> None:
-    """Delete the folder of a run that has ended, unless another process is at work on it."""
-    if not _is_locked(folder, own):
         shutil.rmtree(folder, ignore_errors=True)
 
 
