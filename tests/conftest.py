@@ -102,6 +102,17 @@ def ready_store(empty_store, tmp_path):
     return f"sqlite:///{file}"
 
 
+@pytest.fixture
+def active_store(ready_store, monkeypatch):
+    """`ready_store`, in use by this process and those that it starts."""
+    import mlflow
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", ready_store)
+    mlflow.set_tracking_uri(ready_store)
+    yield ready_store
+    mlflow.set_tracking_uri(None)
+
+
 @pytest.fixture(scope="session")
 def tracking_server(tmp_path_factory):
     """A real MLflow server on loopback; gives its URL."""

@@ -16,15 +16,8 @@ from colorization.registry import lookup, promotion
 from colorization.training import train
 from tests.networks import log_network, memory, with_chroma
 
-pytestmark = pytest.mark.slow  # each test exports networks and logs them
-
-
-@pytest.fixture(autouse=True)
-def store(ready_store, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", ready_store)
-    mlflow.set_tracking_uri(ready_store)
-    yield ready_store
-    mlflow.set_tracking_uri(None)
+# Each test exports networks and logs them.
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("active_store")]
 
 
 def recalling(splits, share=1.0, channels=1):
@@ -156,12 +149,12 @@ def as_logged_before_shuffled(candidate, store):
     return lookup.find(candidate.run.info.run_id)
 
 
-def test_runs_from_before_shuffled_are_trained_again_but_go_on_serving(splits, store):
+def test_runs_from_before_shuffled_are_trained_again_but_go_on_serving(splits, active_store):
     champion = log_network(recalling(splits, 0.6), splits)
     promotion.register(champion)
     other = log_network(recalling(splits), splits)
-    as_logged_before_shuffled(champion, store)
-    old = as_logged_before_shuffled(other, store)
+    as_logged_before_shuffled(champion, active_store)
+    old = as_logged_before_shuffled(other, active_store)
     with pytest.raises(GateError, match="did not test delta_e beside .*shuffled.*train it again"):
         promotion.register(old)
     with pytest.raises(GateError, match="No finished run was tested by delta_e beside all"):

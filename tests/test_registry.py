@@ -20,15 +20,8 @@ from tests.networks import log_network, memory
 
 NAME = "bird-colorizer-naive"
 
-pytestmark = pytest.mark.slow  # each test exports networks and logs them
-
-
-@pytest.fixture(autouse=True)
-def store(ready_store, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", ready_store)
-    mlflow.set_tracking_uri(ready_store)
-    yield ready_store
-    mlflow.set_tracking_uri(None)
+# Each test exports networks and logs them.
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("active_store")]
 
 
 @pytest.fixture(scope="session")
@@ -234,10 +227,10 @@ def call(store, *arguments):
     )
 
 
-def test_two_processes_promoting_at_once_converge_on_the_better_model(photographs, store):
+def test_two_processes_promoting_at_once_converge_on_the_better_model(photographs, active_store):
     shares = (0.5, 1.0, 0.7)
     candidates = [log_candidate(photographs, share) for share in shares]
-    processes = [call(store, "--run_id", each.run.info.run_id) for each in candidates]
+    processes = [call(active_store, "--run_id", each.run.info.run_id) for each in candidates]
     outputs = [process.communicate(timeout=300)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], outputs
     assert served_run() == candidates[1].run.info.run_id
@@ -255,9 +248,9 @@ def test_whoever_looks_last_corrects_a_race_that_the_worse_model_won(photographs
     assert served_run() == better.run.info.run_id
 
 
-def test_the_command_line_registers_and_prints_how_to_serve(photographs, store):
+def test_the_command_line_registers_and_prints_how_to_serve(photographs, active_store):
     validated(log_candidate(photographs, 1.0), 2.0)
-    process = call(store, "--best", "naive")
+    process = call(active_store, "--best", "naive")
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     assert f"mlflow models serve -m models:/{NAME}@champion" in output
@@ -273,8 +266,8 @@ def test_the_command_line_registers_and_prints_how_to_serve(photographs, store):
         (["--best", "pix2pix"], "Expected a finished run of the family"),
     ],
 )
-def test_a_bad_request_is_a_sentence(arguments, message, store):
-    process = call(store, *arguments)
+def test_a_bad_request_is_a_sentence(arguments, message, active_store):
+    process = call(active_store, *arguments)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 2
     assert message in output
