@@ -130,10 +130,11 @@ def entry_point(
             try:
                 return body(arguments) or 0
             except KeyboardInterrupt as stop:
-                _leave(128 + signal.SIGINT, stop, stopped)
+                _say_goodbye(stop, stopped)
+                return 128 + signal.SIGINT
             except SystemExit as stop:
                 if stop.code == 128 + signal.SIGTERM:
-                    _leave(stop.code, stop, stopped)
+                    _say_goodbye(stop, stopped)
                 raise
             except Exception as error:
                 if not _is_for_the_user(error):
@@ -148,12 +149,9 @@ def entry_point(
     return decorate
 
 
-def _leave(status: int, stop: BaseException, stopped: str) -> NoReturn:
-    """End the process at once: TensorFlow's threads can crash an interpreter that is shut down."""
+def _say_goodbye(stop: BaseException, stopped: str) -> None:
     end_run()
     logger.warning("%s", "; ".join([stopped, *getattr(stop, "__notes__", [])]))
-    sys.stdout.flush()
-    os._exit(status)
 
 
 def refuse(error: object, *addresses: str) -> None:
