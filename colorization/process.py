@@ -225,6 +225,29 @@ def _hear_signals(terminate: Callable[[], NoReturn]) -> None:
     signal.signal(signal.SIGTERM, once(terminate))
 
 
+def hold_signals() -> Callable[[], None]:
+    """Hold SIGINT and SIGTERM back until the returned function is called, which raises for them.
+
+    What a handler raises inside C++ code, such as TensorFlow's tracing, is lost or crashes the
+    process.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return lambda: None  # signals arrive in the main thread only
+    held: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda received, _: held.append(received))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+
+    def release() -> None:
+        while handlers:  # called again, it restores nothing: SIGTERM may be ignored by now
+            signal.signal(*handlers.popitem())
+        while held:
+            signal.raise_signal(held.pop(0))
+
+    return release
+
+
 def end_run() -> None:
     """End the run that `mlflow run` opened, if this process was stopped before it attached.
 

@@ -4,13 +4,11 @@ import contextlib
 import logging
 import os
 import shutil
-import signal
 import socket
 import tempfile
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from colorization.address import redacted
 from colorization.data.cache import cache_folder
 from colorization.errors import InputError
+from colorization.process import hold_signals
 from colorization.training import checkpoint
 
 CHECKPOINTS = "checkpoint"  # the folder among a run's artifacts
@@ -52,7 +51,7 @@ def open_run(
         InputError: a process of this machine is at work on `resumed`.
     """
     with _store():
-        release_signals = _hold_signals()
+        release_signals = hold_signals()  # inside `start_run` one would leave a run without an end
         try:
             opened, lock = _start(name, parent_run_id, resumed)
         except BaseException:
@@ -185,28 +184,6 @@ def active_run() -> mlflow.ActiveRun:
     if run is None:
         raise RuntimeError("No run is open. Expected a call within `open_run`.")
     return run
-
-
-def _hold_signals() -> Callable[[], None]:
-    """Hold SIGINT and SIGTERM back until the returned function is called.
-
-    One that arrives inside `start_run` would leave a run that nobody ends.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        return lambda: None  # signals arrive in the main thread only
-    held: list[int] = []
-    handlers = {
-        number: signal.signal(number, lambda received, _: held.append(received))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-
-    def release() -> None:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        for received in held:
-            signal.raise_signal(received)
-
-    return release
 
 
 def find_unfinished(variant: str, digest: str, experiments: Sequence[str]) -> list[Run]:

@@ -3,6 +3,7 @@ import gc
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ import mlflow
 import numpy as np
 import pytest
 
-from colorization import color, evaluation, metrics, tracking
+from colorization import color, evaluation, losses, metrics, tracking
 from colorization.config import VARIANTS, PretrainedEncoder
 from colorization.models import build, pretrained_unet
 from colorization.models.export import TOLERANCE, export_onnx
@@ -181,6 +182,26 @@ def test_a_loss_that_is_not_finite_ends_the_run_failed(splits, tmp_path, monkeyp
     run = mlflow.get_run(run.info.run_id)
     assert run.info.status == "FAILED"
     assert "in epoch 1" in run.data.tags["error"]
+
+
+def test_a_signal_that_comes_within_a_step_stops_the_training_after_it(splits, monkeypatch):
+    """What its handler raises inside TensorFlow may be lost there."""
+
+    def interrupted(real, predicted):  # is called while the step is traced
+        signal.raise_signal(signal.SIGINT)
+        return losses.mean_absolute_error(real, predicted)
+
+    steps = []
+
+    class Steps(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            steps.append(batch)
+
+    monkeypatch.setitem(losses.PIXEL_LOSSES, "interrupted", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train.train(quick("naive_basic", loss="interrupted"), splits, [Steps()])
+    assert steps == [0]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_learning_rates_rise_and_then_fall_to_zero_along_a_cosine(splits):

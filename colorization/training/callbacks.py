@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from colorization import color, evaluation, metrics
+from colorization import color, evaluation, metrics, process
 from colorization.config import Config
 from colorization.training.schedule import optimizer_of
 
@@ -112,6 +112,26 @@ class Scoring(keras.callbacks.Callback):
     def on_train_end(self, logs: dict | None = None) -> None:
         """Give the colorizer its best weights."""
         self.colorizer.set_weights(self.best_weights)
+
+
+class StopBetweenSteps(keras.callbacks.Callback):
+    """Lets a signal stop a training after a step, where the exception is not lost.
+
+    Attributes:
+        release: to be called after the training, however it ends; see `process.hold_signals`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.release = process.hold_signals()
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Stop here if a signal has come."""
+        self.release()
+        self.release = process.hold_signals()
+
+    on_test_batch_end = on_train_batch_end
+    on_epoch_end = on_train_batch_end
 
 
 def as_function(colorizer: keras.Model) -> Callable[[np.ndarray], np.ndarray]:

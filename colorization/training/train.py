@@ -18,7 +18,12 @@ from colorization.data import pipeline
 from colorization.data.prepare import Splits
 from colorization.models import build
 from colorization.training import checkpoint, device
-from colorization.training.callbacks import SCORING_BATCH, Scoring, WeightAveraging
+from colorization.training.callbacks import (
+    SCORING_BATCH,
+    Scoring,
+    StopBetweenSteps,
+    WeightAveraging,
+)
 from colorization.training.schedule import CosineSchedule
 
 ITERATORS = 2  # that Keras makes of the pictures in an epoch: one at its begin, one at its end
@@ -101,15 +106,20 @@ def train(
     for _ in range(done * ITERATORS):
         iter(pairs)  # each has an order and crops of its own
     validated = whole_shares(val_images[:LOSS_PICTURES], replicas)
-    trainer.fit(
-        pairs,
-        initial_epoch=done,
-        epochs=config.epochs,
-        validation_data=pipeline.validation_pairs(validated, channels, SCORING_BATCH * replicas),
-        callbacks=[*own, *callbacks, *last],
-        shuffle=False,  # the pipeline does
-        verbose=2,
-    )
+    validation = pipeline.validation_pairs(validated, channels, SCORING_BATCH * replicas)
+    stop = StopBetweenSteps()
+    try:
+        trainer.fit(
+            pairs,
+            initial_epoch=done,
+            epochs=config.epochs,
+            validation_data=validation,
+            callbacks=[*own, *callbacks, *last, stop],
+            shuffle=False,  # the pipeline does
+            verbose=2,
+        )
+    finally:
+        stop.release()
     seconds = saved.seconds if saved else time.monotonic() - started
     return Result(colorizer, history.history, scoring.best_epoch, seconds, on)
 
