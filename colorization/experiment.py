@@ -21,7 +21,7 @@ from colorization.config import Config
 from colorization.data.prepare import Split, Splits
 from colorization.errors import InputError
 from colorization.models import build, export
-from colorization.registry import lookup
+from colorization.registry import lineage, lookup
 from colorization.training import checkpoint, train
 from colorization.weights import download, safe_keras
 
@@ -199,7 +199,8 @@ def log_colorizer(
         if lookup.has_model(run):  # a process was stopped after it had logged it
             model = mlflow.models.get_model_info(lookup.candidate_of(run).model_uri)
         else:
-            model = tracking.log_model(onnx, color.to_uint8(grays[0, ..., 0]))
+            example = color.to_uint8(grays[0, ..., 0])
+            model = tracking.log_model(onnx, example, lineage.trained_on(run))
     tracking.log_once({"parameters": colorizer.count_params()})
     note = _note(config, splits, tested.metrics, model, origin)
     sheet = _test_sheet(config.variant, splits.test, tested)

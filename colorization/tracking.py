@@ -162,12 +162,13 @@ def log_once(metrics: Mapping[str, float], **where: Any) -> None:
     mlflow.log_metrics(new, **where)
 
 
-def log_model(onnx: Path, example: np.ndarray) -> ModelInfo:
+def log_model(onnx: Path, example: np.ndarray, trained_on: str) -> ModelInfo:
     """Log an exported network as the pyfunc, in the active run.
 
     Args:
         onnx: the file.
         example: a gray picture, uint8 (S, S), that shows how to send one.
+        trained_on: see `lineage.trained_on`; the pyfunc says where it should not be trusted.
     """
     encoded = io.BytesIO()
     Image.fromarray(example).save(encoded, "PNG")
@@ -175,6 +176,7 @@ def log_model(onnx: Path, example: np.ndarray) -> ModelInfo:
         name="model",
         python_model=str(PYFUNC),
         artifacts={"generator": str(onnx)},
+        model_config={"trained_on": trained_on},
         signature=SIGNATURE,
         input_example=pd.DataFrame({"image": [encoded.getvalue()]}),
         pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in REQUIREMENTS],

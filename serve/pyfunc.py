@@ -10,6 +10,7 @@ at full size. So sharpness and brightness are the photograph's, whatever the net
 import base64
 import binascii
 import io
+import logging
 import math
 import os
 import re
@@ -21,16 +22,18 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mlflow
 import numpy as np
-import onnxruntime
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel, PythonModelContext
 from PIL import Image, ImageCms
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 READABLE = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
 # PNG level 1 takes a third of the time of the default 6; photographs get 6 to 15 % larger.
@@ -90,6 +93,21 @@ _UNKNOWN = b"skIp"  # a name that no reader of any format looks for
 _opening = threading.Lock()
 
 
+logger = logging.getLogger("colorizer")
+
+
+class Refusal(MlflowException):
+    """A request or a setting that is not as expected; the message is one line."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, error_code=INVALID_PARAMETER_VALUE)
+
+    def serialize_as_json(self) -> str:
+        """Return the server's answer; MLflow has put the whole request in front of the message."""
+        self.message = str(self)
+        return super().serialize_as_json()
+
+
 class PictureError(ValueError):
     """A picture cannot be colored; the message completes "Row 3: the picture ..."."""
 
@@ -114,15 +132,20 @@ class Colorizer(PythonModel):
     """Colors pictures of any size with the ONNX network logged as artifact `generator`."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Open the network.
+        """Open the network; say so if it was trained on painted birds only.
 
         Raises:
-            MlflowException: the network or `COLORIZER_MAX_PIXELS` is not as expected.
+            ModuleNotFoundError: ONNX Runtime is not installed.
+            Refusal: the network or `COLORIZER_MAX_PIXELS` is not as expected.
         """
         self._max_pixels = read_pixel_limit(os.environ)
         if Image.MAX_IMAGE_PIXELS is not None:  # TIFF asks for Pillow's limit while decoding.
             Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, self._max_pixels)
         self._session = open_session(context.artifacts["generator"])
+        if (context.model_config or {}).get("trained_on") == "painted birds":
+            logger.warning(
+                "This model was trained on painted birds only: its colors of photographs are wrong."
+            )
 
     def predict(
         self,
@@ -142,11 +165,11 @@ class Colorizer(PythonModel):
             The same index, column `image`: the bytes of the colored pictures.
 
         Raises:
-            MlflowException: INVALID_PARAMETER_VALUE, one line; names the row (from 0) or param.
+            Refusal: names the row (from 0) or param.
         """
         options = read_options(params or {})
         if "image" not in model_input:
-            raise _refusal("Expected a column named 'image'")
+            raise Refusal("Expected a column named 'image'")
         colored: list[bytes] = []
         total = 0
         limit = max(MAX_ANSWER_BYTES, 16 * self._max_pixels)
@@ -185,12 +208,19 @@ class Colorizer(PythonModel):
             yield answer
 
 
-def open_session(path: str) -> onnxruntime.InferenceSession:
+def open_session(path: str) -> "onnxruntime.InferenceSession":
     """Open an ONNX network and check that it keeps the contract of a colorizer.
 
     Raises:
-        MlflowException: input is not (N, S, S, 1) or (N, S, S, 3).
+        ModuleNotFoundError: ONNX Runtime is not installed.
+        Refusal: input is not (N, S, S, 1) or (N, S, S, 3).
     """
+    try:
+        import onnxruntime  # here, so that MLflow does not hide what is missing in its own words
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            "This model needs ONNX Runtime, which is not installed: pip install onnxruntime"
+        ) from None
     # Threads that spin gain nothing on an idle machine and halve the speed of a busy one: the
     # server's threads share this pool.
     options = onnxruntime.SessionOptions()
@@ -199,7 +229,7 @@ def open_session(path: str) -> onnxruntime.InferenceSession:
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     shape = session.get_inputs()[0].shape
     if len(shape) != 4 or shape[1] != shape[2] or shape[3] not in (1, 3):
-        raise _refusal(f"Expected a network of input (N, S, S, 1 or 3). Received: shape={shape}")
+        raise Refusal(f"Expected a network of input (N, S, S, 1 or 3). Received: shape={shape}")
     return session
 
 
@@ -207,11 +237,11 @@ def read_pixel_limit(environ: Mapping[str, str]) -> int:
     """Return the most pixels a picture may have: `COLORIZER_MAX_PIXELS` or 64 million.
 
     Raises:
-        MlflowException: the variable is not a whole number above 0.
+        Refusal: the variable is not a whole number above 0.
     """
     text = environ.get(MAX_PIXELS_VARIABLE, str(DEFAULT_MAX_PIXELS))
     if not text.isdecimal() or int(text) == 0:
-        raise _refusal(f"Expected {MAX_PIXELS_VARIABLE} to be a number above 0. Received: {text}")
+        raise Refusal(f"Expected {MAX_PIXELS_VARIABLE} to be a number above 0. Received: {text}")
     return int(text)
 
 
@@ -223,7 +253,7 @@ def read_options(params: dict[str, Any]) -> Options:
             `tta` True averages over the picture and its mirror; `saturation` 0 (gray) to 2.
 
     Raises:
-        MlflowException: a value is out of range; names the param.
+        Refusal: a value is out of range; names the param.
     """
     options = Options(**{key: params[key] for key in Options._fields if key in params})
     if options.format not in WRITABLE:
@@ -718,17 +748,13 @@ def _naming_row(row: int) -> Iterator[None]:
     try:
         yield
     except PictureError as error:
-        raise _refusal(f"Row {row}: the picture {error}") from None
+        raise Refusal(f"Row {row}: the picture {error}") from None
     except MemoryError:
-        raise _refusal(f"Row {row}: the picture {_NO_MEMORY}") from None
+        raise Refusal(f"Row {row}: the picture {_NO_MEMORY}") from None
 
 
-def _bad_param(name: str, expected: str) -> MlflowException:
-    return _refusal(f"Param '{name}' must be {expected}")
-
-
-def _refusal(message: str) -> MlflowException:
-    return MlflowException(message, error_code=INVALID_PARAMETER_VALUE)
+def _bad_param(name: str, expected: str) -> Refusal:
+    return Refusal(f"Param '{name}' must be {expected}")
 
 
 _NO_MEMORY = "takes more memory than there is"

@@ -64,16 +64,17 @@ def main(arguments: argparse.Namespace) -> int:
         jobs = _missing(jobs)
     uncolored += _run(jobs, model_uri, params)
     for each in sorted(uncolored):
-        logger.error("not colored: %s: %s", each.source, each.reason)
-    counts = pictures - len(uncolored), pictures, len(uncolored)
-    logger.info("%d of %d pictures are colored, %d are not: see %s", *counts, folder)
+        logger.error("left out: %s: %s", each.source, each.reason)
+    colored, left_out = pictures - len(uncolored), len(uncolored)
+    ending = f", {left_out} left out" if left_out else ""
+    logger.info("%s: %d of %d colored%s", folder, colored, pictures, ending)
     return 1 if uncolored else 0
 
 
 def _missing(jobs: list[Job]) -> list[Job]:
     missing = [job for job in jobs if not os.path.lexists(job.target)]
     if len(missing) < len(jobs):
-        logger.info("%d of %d are colored already", len(jobs) - len(missing), len(jobs))
+        logger.info("%d of %d colored already", len(jobs) - len(missing), len(jobs))
     return missing
 
 

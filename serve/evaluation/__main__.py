@@ -45,7 +45,7 @@ def main(arguments: argparse.Namespace) -> None:
     with tracking.open_run("evaluate") as opened:
         tracking.log_flags(arguments.data, model=arguments.model)
         note = scoring.log(models, source, pictures)
-    for line in (*note.split("\n"), "", f"run {opened.info.run_id}"):
+    for line in (f"run {opened.info.run_id}", "", *note.split("\n")):
         logger.info("%s", line)
 
 

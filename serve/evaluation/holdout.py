@@ -4,7 +4,7 @@ import itertools
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import mlflow
 import numpy as np
-from mlflow.exceptions import MlflowException
 from PIL import Image
 from tqdm import tqdm
 
@@ -24,6 +23,7 @@ from colorization.data.regular_file import read_regular
 from colorization.data.sources import Source
 from colorization.errors import InputError
 from colorization.limits import MAX_PICTURE_BYTES
+from colorization.registry import lineage
 from colorization.registry.lookup import Candidate
 from serve.pyfunc import PictureError, open_picture, read_picture
 
@@ -80,10 +80,10 @@ def collect(source: Source, models: Mapping[str, Candidate]) -> Pictures:
     training: set[str] = set()
     unknown = []
     for label, candidate in models.items():
-        manifests = list(trainings(candidate.run))
-        if None in manifests:
+        trainings = list(lineage.trainings(candidate.run))
+        if None in trainings:
             unknown.append(label)
-        used = itertools.chain.from_iterable(filter(None, manifests))
+        used = itertools.chain.from_iterable(map(_manifest, filter(None, trainings)))
         seen = {row.sha256: row for row in used if row.split != "test"}
         training |= {sha256 for sha256, row in seen.items() if row.split == "train"}
         rows = [_without_seen(row, seen.get(row.sha256), label) for row in rows]
@@ -96,33 +96,13 @@ def collect(source: Source, models: Mapping[str, Candidate]) -> Pictures:
     return pictures
 
 
-def trainings(run: mlflow.entities.Run) -> Iterator[list[Row] | None]:
-    """Yield the manifest rows of each training of a run's weights; None for an unknown training.
-
-    Weights that started from those of an earlier run went through its trainings too.
-    """
-    inputs = run.inputs.dataset_inputs if run.inputs else []
-    contexts = {tag.value for each in inputs for tag in each.tags}
-    trained = "training" in contexts  # imported weights were only tested
-    if trained:
-        with tempfile.TemporaryDirectory() as folder:
-            path = mlflow.artifacts.download_artifacts(
-                run_id=run.info.run_id, artifact_path="data/manifest.csv", dst_path=folder
-            )
-            rows = manifest.read(Path(path))
-        yield rows
-    params = run.data.params
-    # `mlflow run` logs the text with the quotes of the command line.
-    origin = (params.get("start_from") or params.get("source") or "").strip("'\"")
-    if origin:
-        try:
-            earlier = mlflow.get_run(origin)
-        except MlflowException:  # a file, an address, or a deleted run
-            yield None
-        else:
-            yield from trainings(earlier)
-    elif not trained:
-        yield None
+def _manifest(run: mlflow.entities.Run) -> list[Row]:
+    """Return the rows of all pictures that a run used."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = mlflow.artifacts.download_artifacts(
+            run_id=run.info.run_id, artifact_path="data/manifest.csv", dst_path=folder
+        )
+        return manifest.read(Path(path))
 
 
 def _without_seen(row: Row, seen: Row | None, label: str) -> Row:

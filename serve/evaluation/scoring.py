@@ -17,9 +17,10 @@ from colorization.config import VARIANTS
 from colorization.data import manifest
 from colorization.data.sources import Source
 from colorization.evaluation import summarize
-from colorization.registry import lookup
+from colorization.registry import lineage, lookup
 from colorization.registry.lookup import Candidate, Colorize
 from serve.evaluation.holdout import SCORED, SHOWN, Pictures
+from serve.evaluation.verdict import verdict
 
 BATCH = 16  # pictures, as in a training's test: the sums are the same to the last bit
 SHOWN_ROWS = 24
@@ -104,13 +105,13 @@ def _colored(
 
 
 def log(models: Mapping[str, Candidate], source: Source, pictures: Pictures) -> str:
-    """Score models and log all of it to the active run; return the note, Markdown."""
+    """Score models and log all of it to the active run; return what came out, Markdown."""
     colorizers = {
         label: lookup.load_colorizer(candidate.model_uri) for label, candidate in models.items()
     }
     dataset = _log_inputs(models, source, pictures)
     table, means = score(colorizers, pictures)
-    note = pictures.summary()
+    note, outcome = pictures.summary(), ""
     if len(table):
         for row in means.to_dict("records"):
             scores = {f"{name}/{row['model']}": row[name] for name in COLUMNS}
@@ -125,14 +126,16 @@ def log(models: Mapping[str, Candidate], source: Source, pictures: Pictures) -> 
         mlflow.log_table(table, "pictures.json")
         mlflow.log_figure(_scored_sheet(colorizers, pictures, table), "pictures.png")
         note += f"\n\n{_as_markdown(means)}\n\nMean chroma is that of {pictures.chroma_source}."
+        trained_on = {label: lineage.trained_on(each.run) for label, each in models.items()}
+        outcome = verdict(means, trained_on, source.kind)
     if pictures.of(SHOWN):
         mlflow.log_figure(_shown_sheet(colorizers, pictures), "gray_pictures.png")
     runs = "\n".join(
         f"- {label}: run `{candidate.run.info.run_id}`, `{candidate.model_uri}`"
         for label, candidate in models.items()
     )
-    mlflow.set_tag("mlflow.note.content", f"On `{source.name}`. {note}\n\n{runs}\n")
-    return note
+    mlflow.set_tag("mlflow.note.content", f"{outcome}\n\nOn `{source.name}`. {note}\n\n{runs}\n".lstrip())
+    return f"{note}\n\n{outcome}".rstrip()
 
 
 def _log_inputs(models: Mapping[str, Candidate], source: Source, pictures: Pictures) -> MetaDataset:

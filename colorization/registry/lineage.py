@@ -1,0 +1,42 @@
+"""What a model's weights were trained on, by the runs that they went through."""
+
+from collections.abc import Iterator
+
+import mlflow
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+KINDS = {"painted": "painted birds", "photographs": "photographs"}  # of a `Source`, in words
+
+
+def trainings(run: Run) -> Iterator[Run | None]:
+    """Yield each run that trained a run's weights, from the last one back; None if it is unknown.
+
+    Weights that started from those of an earlier run went through its trainings too.
+    """
+    inputs = run.inputs.dataset_inputs if run.inputs else []
+    trained = "training" in {tag.value for each in inputs for tag in each.tags}
+    if trained:  # imported weights were only tested
+        yield run
+    params = run.data.params
+    # `mlflow run` logs the text with the quotes of the command line.
+    origin = (params.get("start_from") or params.get("source") or "").strip("'\"")
+    if origin:
+        try:
+            earlier = mlflow.get_run(origin)
+        except MlflowException:  # a file, an address, or a deleted run
+            yield None
+        else:
+            yield from trainings(earlier)
+    elif not trained:
+        yield None
+
+
+def trained_on(run: Run) -> str:
+    """Name what a run's weights were trained on: painted birds, photographs, or both.
+
+    An empty text if that is not known.
+    """
+    tags = [each.data.tags if each else {} for each in trainings(run)]
+    kinds = {KINDS.get(each.get("data_kind"), "") for each in tags}
+    return "" if "" in kinds else " and ".join(sorted(kinds))
