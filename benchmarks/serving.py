@@ -51,12 +51,13 @@ def build_network(filters: int):
     return network
 
 
-def save_pyfunc(network, folder: Path) -> str:
+def save_pyfunc(network, folder: Path, trained_on: str = "") -> str:
     """Save a Keras network as the served model; returns its path."""
     network.export(folder / "generator.onnx", format="onnx", verbose=False)
     mlflow.pyfunc.save_model(
         folder / "model",
         python_model=pyfunc.__file__,
+        model_config={"trained_on": trained_on},
         artifacts={"generator": str(folder / "generator.onnx")},
         signature=tracking.SIGNATURE,
         pip_requirements=[f"{name}=={version(name)}" for name in tracking.REQUIREMENTS],

@@ -341,7 +341,7 @@ def turn_upright(image: Image.Image) -> Image.Image:
 
 
 def predict_chroma(
-    session: onnxruntime.InferenceSession, grays: np.ndarray, tta: bool = False
+    session: "onnxruntime.InferenceSession", grays: np.ndarray, tta: bool = False
 ) -> np.ndarray:
     """Run the network and keep only the color of its output.
 

@@ -69,6 +69,7 @@ def app(tracking_server, cache, tmp_path_factory):
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0, log.read_text()
+    assert log.read_text().startswith(f"The page is at {url}\n")
     assert "Traceback" not in log.read_text()
     assert not {".png", ".jpg"} & {path.suffix for path in log.parent.rglob("*")}
 
@@ -108,6 +109,7 @@ def register_tint(offset, folder):
     experiment = mlflow.create_experiment(f"tints {folder.name}")
     with mlflow.start_run(experiment_id=experiment):
         mlflow.set_tags({"family": "pix2pix", "variant": "pix2pix", "data_kind": "painted"})
+        mlflow.log_input(mlflow.data.from_numpy(np.zeros(1)), context="training")
         model = mlflow.pyfunc.log_model(
             name="model",
             python_model=pyfunc.__file__,
@@ -159,7 +161,7 @@ def page(browser, app, champions):
     context.on("request", lambda request: foreign.append(request.url))
     page = context.new_page()
     page.goto(app)
-    expect(page.get_by_role("heading", name="Models in service")).to_be_visible()
+    expect(page.get_by_role("heading", name="The models on this page")).to_be_visible()
     yield page
     context.close()
     assert [url for url in foreign if not url.startswith((app, "data:", "blob:"))] == []
@@ -306,9 +308,39 @@ def test_several_pictures_come_with_a_gallery_and_one_download(page, paintings, 
     with page.expect_download() as download:
         page.get_by_role("link", name="Download all").click()
     with zipfile.ZipFile(download.value.path()) as archive:
-        assert len(archive.namelist()) == 4
+        links = page.get_by_role("article").get_by_role("link").all()
+        assert archive.namelist() == [link.get_attribute("download") for link in links]
+        assert len(set(archive.namelist())) == 4
         for name in archive.namelist():
             assert Image.open(archive.open(name)).size == (256, 256)
+
+
+def test_pictures_of_equal_names_have_downloads_of_their_own(page, paintings, tmp_path):
+    files = [tmp_path / "a" / "bird.jpg", tmp_path / "b" / "Bird.jpeg"]
+    for file, painting in zip(files, sorted(paintings.rglob("*.jpg")), strict=False):
+        file.parent.mkdir()
+        shutil.copy(painting, file)
+    drop(page, *files)
+    expect(page.get_by_role("article")).to_have_count(2)
+    links = page.get_by_role("article").get_by_role("link").all()
+    names = [link.get_attribute("download") for link in links]
+    stems = [re.sub(r"-v\d+\.png", "", name) for name in names]
+    assert stems == ["bird-naive", "bird-pix2pix", "Bird-2-naive", "Bird-2-pix2pix"]
+
+
+def test_only_a_model_that_knows_only_paintings_says_so_and_not_beside_an_example(page, painting):
+    sentence = "Trained on painted birds only"
+    page.get_by_role("button", name="Robin").click()
+    expect(status(page)).to_contain_text("Colored Robin.jpg")
+    expect(page.get_by_text(sentence)).to_have_count(0)
+    drop(page, painting)
+    expect(status(page)).to_contain_text(f"Colored {painting.name}")
+    expect(page.locator("figure").get_by_text(sentence)).to_have_count(1)
+    tinted = page.locator("figure", has=page.get_by_text("pix2pix", exact=True))
+    expect(tinted.get_by_text(sentence)).to_be_visible()
+    models = page.locator(".models").get_by_role("listitem")
+    expect(models.filter(has_text="pix2pix")).to_contain_text("trained on painted birds")
+    expect(models.filter(has_text="naive")).to_contain_text("trained on photographs")
 
 
 @pytest.mark.parametrize(
@@ -345,7 +377,7 @@ def test_without_a_champion_the_page_says_which_command_makes_one(page, champion
         command = page.locator(".models").get_by_text(f"mlflow run . -e {variant} --env-manager uv")
         expect(command).to_be_visible()
     page.get_by_role("button", name="Robin").click()
-    expect(status(page)).to_contain_text("No pix2pix champion yet.")
+    expect(status(page)).to_contain_text("There is no pix2pix model yet.")
     expect(page.get_by_role("article")).to_have_count(0)
 
 
@@ -353,7 +385,9 @@ def test_one_family_works_without_the_other(page, champions, painting):
     champions(naive="naive")
     drop(page, painting)
     assert look(page, shown(page, "naive")).size == (256, 256)
-    expect(page.get_by_role("article").get_by_text("No pix2pix champion yet.")).to_be_visible()
+    expect(
+        page.get_by_role("article").get_by_text("There is no pix2pix model yet.")
+    ).to_be_visible()
     expect(page.get_by_role("radio")).to_have_count(1)
 
 
@@ -393,7 +427,15 @@ def test_everything_is_reached_by_keyboard_and_has_a_name(page):
         tag = "e => e === document.body ? '' : e.tagName + ' ' + (e.type || '') + ' ' + e.innerText"
         reached.append(page.evaluate(f"({tag})(document.activeElement)"))
     text = "\n".join(reached)
-    for stop in ("Click to Upload", "Starling", "checkbox", "range", "radio", "Download", "A  Run"):
+    for stop in (
+        "Click to Upload",
+        "Starling",
+        "checkbox",
+        "range",
+        "radio",
+        "Download",
+        "A  Training run",
+    ):
         assert stop in text, text
     nameless = r"- (button|link|checkbox|radio|slider|spinbutton|img|article|table)(?! \")"
     tree = page.locator("main").aria_snapshot()

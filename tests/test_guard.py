@@ -57,9 +57,14 @@ def ready_store_of_module(empty_store, tmp_path_factory):
     return f"sqlite:///{shutil.copy(empty_store, tmp_path_factory.mktemp('registry'))}"
 
 
+def config_of(url):
+    """What Gradio tells the page of its components and events."""
+    return json.loads(requests.get(url).text.split("window.gradio_config = ")[1].split(";</")[0])
+
+
 def event_of(url, uploads, session="attacker"):
     """The event that a drop of these files sends, as Gradio's own page writes it."""
-    config = json.loads(requests.get(url).text.split("window.gradio_config = ")[1].split(";</")[0])
+    config = config_of(url)
     drop = next(each["id"] for each in config["components"] if each["type"] == "file")
     (upload,) = (
         each
@@ -120,6 +125,12 @@ def test_what_the_page_does_not_use_is_closed(server):
         assert answer.status_code == 404, path
     for path in ("/gradio_api/run/color", "/gradio_api/call/color", "/gradio_api/reset", "/login"):
         assert requests.post(url + path, json={}).status_code == 404, path
+
+
+@slow
+def test_no_event_is_an_endpoint_for_programs(server):
+    config = config_of(server[0])
+    assert {each["api_visibility"] for each in config["dependencies"]} == {"private"}
 
 
 @slow
@@ -330,7 +341,7 @@ def test_an_upload_must_lie_in_the_folder_of_uploads(tmp_path):
     (tmp_path / "diary.txt").write_text(SECRET)
     (uploads / "link.png").symlink_to(tmp_path / "diary.txt")
     os.mkfifo(uploads / "pipe.png")
-    require_upload(str(uploads / "bird.png"), uploads)
+    require_upload(uploads / "bird.png", uploads)
     for path in ("link.png", "pipe.png", "gone.png", "../diary.txt", "x" * 5000, "\0"):
         with pytest.raises(InputError, match="is no longer here: choose it again"):
-            require_upload(str(uploads / path), uploads)
+            require_upload(uploads / path, uploads)

@@ -38,5 +38,5 @@ def trained_on(run: Run) -> str:
     An empty text if that is not known.
     """
     tags = [each.data.tags if each else {} for each in trainings(run)]
-    kinds = {KINDS.get(each.get("data_kind"), "") for each in tags}
+    kinds = {KINDS.get(each.get("data_kind", ""), "") for each in tags}
     return "" if "" in kinds else " and ".join(sorted(kinds))

@@ -134,7 +134,9 @@ def log(models: Mapping[str, Candidate], source: Source, pictures: Pictures) -> 
         f"- {label}: run `{candidate.run.info.run_id}`, `{candidate.model_uri}`"
         for label, candidate in models.items()
     )
-    mlflow.set_tag("mlflow.note.content", f"{outcome}\n\nOn `{source.name}`. {note}\n\n{runs}\n".lstrip())
+    mlflow.set_tag(
+        "mlflow.note.content", f"{outcome}\n\nOn `{source.name}`. {note}\n\n{runs}\n".lstrip()
+    )
     return f"{note}\n\n{outcome}".rstrip()
 
 

@@ -126,15 +126,16 @@ class Page:
         folder = Path(tempfile.mkdtemp(dir=self.results))
         limit = f"{MAX_PICTURES_AT_ONCE} pictures at once are colored, the others left out."
         done, problems = [], [limit] if len(uploads) > MAX_PICTURES_AT_ONCE else []
-        for number, upload in enumerate(uploads[:MAX_PICTURES_AT_ONCE]):
-            name = Path(upload).name
+        paths = [Path(upload) for upload in uploads[:MAX_PICTURES_AT_ONCE]]
+        for number, (path, name) in enumerate(zip(paths, name_apart(paths), strict=True)):
             yield self.html.status(f"Coloring {name} …", problems), gr.skip(), models, str(folder)
             try:
-                if Path(upload) not in self.examples.values():
-                    require_upload(upload, self.uploads)
+                painted = path in self.examples.values()
+                if not painted:
+                    require_upload(path, self.uploads)
                 options = {"tta": tta, "saturation": saturation}
                 results = folder / str(number)
-                done.append(color_upload(Path(upload), champions, results, **options))
+                done.append(color_upload(path, name, painted, champions, results, **options))
             except InputError as error:
                 problems.append(str(error))
             except Exception:  # a full disk, a network that does not fit into memory
@@ -155,14 +156,26 @@ class FilesOnly(route_utils.GradioMultiPartParser):
             raise MultiPartException("Only files can be uploaded.")
 
 
-def require_upload(path: str, uploads: Path) -> None:
+def name_apart(paths: Sequence[Path]) -> list[str]:
+    """Return the files' names, numbered where stems are equal, as the downloads' would be."""
+    names: dict[str, str] = {}  # by stem, as macOS and Windows compare it
+    for path in paths:
+        stem, number = path.stem, 1
+        while stem.casefold() in names:
+            number += 1
+            stem = f"{path.stem}-{number}"
+        names[stem.casefold()] = stem + path.suffix
+    return list(names.values())
+
+
+def require_upload(path: Path, uploads: Path) -> None:
     """Check that a path leads to a file in the folder of uploads.
 
     Raises:
         InputError: it does not.
     """
     if not is_upload(path, uploads):
-        raise InputError(f"{Path(path).name} is no longer here: choose it again.")
+        raise InputError(f"{path.name} is no longer here: choose it again.")
 
 
 def summarize(done: Sequence[Picture], champions: Sequence[Champion]) -> str:
@@ -177,9 +190,9 @@ def write_archive(done: Sequence[Picture], folder: Path) -> Path:
     """Write the downloads of all pictures into one ZIP; return its path."""
     path = folder / "colored-pictures.zip"
     with zipfile.ZipFile(path, "w") as archive:  # PNG is compressed already
-        for number, picture in enumerate(done, 1):  # two may have the same name
+        for picture in done:
             for colored in picture.colored:
-                archive.write(colored.download, f"{number:02}-{colored.download.name}")
+                archive.write(colored.download, colored.download.name)
     return path
 
 
@@ -200,7 +213,9 @@ def build(page: Page) -> gr.Blocks:
             drop = gr.File(show_label=False, file_count="multiple", height=150, min_width=300)
             birds = plain(examples, js_on_load=PICK, min_width=300)
         with gr.Row(elem_classes="controls"):
-            tta = gr.Checkbox(label="Average with the mirror image (TTA)", min_width=280)
+            tta = gr.Checkbox(
+                label="Average with the mirror image: a little better, half as fast", min_width=280
+            )
             saturation = gr.Slider(
                 0, MAX_SATURATION, 1, step=0.05, label="Saturation", buttons=[], min_width=280
             )
@@ -209,8 +224,10 @@ def build(page: Page) -> gr.Blocks:
         models = plain()
         uploads = gr.State([])
         folder = gr.State(None, delete_callback=forget)  # when the visitor has left
-        dropped = drop.upload(lambda files: (files, None), drop, [uploads, drop])
-        picked = birds.click(page.pick, None, uploads)
+        dropped = drop.upload(
+            lambda files: (files, None), drop, [uploads, drop], api_visibility="private"
+        )
+        picked = birds.click(page.pick, None, uploads, api_visibility="private")
         for event in (dropped.then, picked.then, tta.change, saturation.change):
             event(
                 page.color,
@@ -218,9 +235,10 @@ def build(page: Page) -> gr.Blocks:
                 [status, results, models, folder],
                 trigger_mode="always_last",
                 concurrency_id="color",  # one at a time, so that memory stays bounded
+                api_visibility="private",  # for the page only, as the guard has it
                 show_progress="hidden",
             )
-        blocks.load(page.models, None, models, show_progress="hidden")
+        blocks.load(page.models, None, models, show_progress="hidden", api_visibility="private")
     return blocks
 
 

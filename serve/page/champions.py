@@ -13,7 +13,7 @@ from mlflow.pyfunc import PyFuncModel
 
 from colorization import evaluation
 from colorization.address import redacted, shown
-from colorization.registry import lookup
+from colorization.registry import lineage, lookup
 
 FAMILIES = tuple(evaluation.CRITERIA)
 TRAIN = "mlflow run . -e {} --env-manager uv"
@@ -23,12 +23,18 @@ logger = logging.getLogger(__name__)
 
 
 class Champion(NamedTuple):
-    """A registered version in service."""
+    """A registered version in service, and what it was trained on, see `lineage.trained_on`."""
 
     family: str
     version: ModelVersion
     run: Run
     model: PyFuncModel
+    trained_on: str
+
+    @property
+    def knows_only_paintings(self) -> bool:
+        """Whether its colors of photographs should not be trusted."""
+        return self.trained_on == lineage.KINDS["painted"]
 
     @property
     def run_url(self) -> str:
@@ -63,6 +69,7 @@ class Champions:
     def _slot(self, family: str) -> Slot:
         try:
             found = lookup.find_champion(family)
+            trained_on = lineage.trained_on(found[1].run) if found else ""
         except Exception as error:  # each kind of store raises the errors of its own driver
             uri = mlflow.get_tracking_uri()
             reason = redacted(error, uri)
@@ -72,7 +79,7 @@ class Champions:
         if found is None:
             self._loaded.pop(family, None)
             command = TRAIN.format(VARIANT[family])
-            return Slot(family, problem=f"No {family} champion yet.", command=command)
+            return Slot(family, problem=f"There is no {family} model yet.", command=command)
         version, candidate = found
         try:
             model = self._load(family, version)
@@ -80,8 +87,9 @@ class Champions:
             name = f"{version.name}, version {version.version}"
             cause = redacted(traceback.format_exc(), mlflow.get_tracking_uri())
             logger.error("The champion (%s) cannot be loaded: %s", name, cause)
-            return Slot(family, problem=f"The champion ({name}) cannot be loaded.")
-        return Slot(family, Champion(family, version, candidate.run, model))
+            problem = f"The model ({name}) cannot be loaded; the server's log tells why."
+            return Slot(family, problem=problem)
+        return Slot(family, Champion(family, version, candidate.run, model, trained_on))
 
     def _load(self, family: str, version: ModelVersion) -> PyFuncModel:
         key = version.name, version.version, version.creation_timestamp

@@ -35,10 +35,12 @@ class Colored(NamedTuple):
 class Picture(NamedTuple):
     """A picture's results; a gray one has no `original` and no `scores`.
 
-    `scores` maps a family, and `plain gray`, to psnr, ssim, delta_e and colorfulness.
+    `painted` tells an example from a visitor's picture. `scores` maps a family, and `plain gray`,
+    to psnr, ssim, delta_e and colorfulness.
     """
 
     name: str
+    painted: bool
     size: tuple[int, int]
     gray: Path
     colored: list[Colored]
@@ -47,12 +49,19 @@ class Picture(NamedTuple):
 
 
 def color_upload(
-    upload: Path, champions: Sequence[Champion], folder: Path, **params: Any
+    upload: Path,
+    name: str,
+    painted: bool,
+    champions: Sequence[Champion],
+    folder: Path,
+    **params: Any,
 ) -> Picture:
     """Color an uploaded file by each champion.
 
     Args:
         upload: in any format that the pyfunc reads.
+        name: of the picture; its stem is the start of the downloads' names.
+        painted: it is an example.
         champions: one or more.
         folder: for the results; it is created.
         params: of the pyfunc: tta, saturation.
@@ -63,26 +72,26 @@ def color_upload(
     try:
         content = upload.read_bytes()
     except OSError as error:  # uploads are deleted after an hour
-        raise InputError(f"{upload.name} is no longer here: choose it again.") from error
+        raise InputError(f"{name} is no longer here: choose it again.") from error
     folder.mkdir(parents=True)
     colored, small = [], {}
     for champion in champions:
-        answer = _predict(champion.model, content, upload.name, params)
-        name = f"{upload.stem}-{champion.family}-v{champion.version.version}.png"
-        (folder / name).write_bytes(answer)
+        answer = _predict(champion.model, content, name, params)
+        download = folder / f"{Path(name).stem}-{champion.family}-v{champion.version.version}.png"
+        download.write_bytes(answer)
         with Image.open(io.BytesIO(answer)) as image:
             size = image.size
             small[champion.family] = _square(image)
             shown = _save_shown(image, folder / f"shown-{champion.family}.png")
-        colored.append(Colored(champion, shown, folder / name))
+        colored.append(Colored(champion, shown, download))
     with Image.open(shown) as image:  # its luma is that of the upload
         gray = _save_shown(_without_color(image), folder / "shown-gray.png")
-    original = _read_original(content, upload.name)
+    original = _read_original(content, name)
     real = original and _square(original)
     if original is None or real is None or is_gray(real):
-        return Picture(upload.name, size, gray, colored, None, {})
+        return Picture(name, painted, size, gray, colored, None, {})
     shown = _save_shown(original, folder / "shown-original.png")
-    return Picture(upload.name, size, gray, colored, shown, _score(real, small))
+    return Picture(name, painted, size, gray, colored, shown, _score(real, small))
 
 
 def _predict(model: PyFuncModel, content: bytes, name: str, params: dict[str, Any]) -> bytes:

@@ -179,7 +179,7 @@ def check_files(body: bytes, uploads: Path) -> None:
         raise HTTPException(400, "The request cannot be read.") from None
 
 
-def is_upload(path: str, uploads: Path) -> bool:
+def is_upload(path: str | Path, uploads: Path) -> bool:
     """Tell whether a path leads to a regular file in the folder of uploads, links followed."""
     try:
         real = Path(path).resolve()
