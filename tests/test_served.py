@@ -39,10 +39,11 @@ def test_a_model_knows_what_all_trainings_of_its_weights_had(active_store):
         assert lineage.trained_on(unknown) == ""
 
 
-def test_a_logged_model_knows_it_too(trained):
+def test_a_logged_model_knows_it_too(trained, monkeypatch):
     client, run = trained
-    (model,) = client.search_logged_models(["0"], f"source_run_id = '{run.info.run_id}'")
-    info = mlflow.models.get_model_info(f"{model.artifact_location}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", client.tracking_uri)
+    mlflow.set_tracking_uri(None)
+    info = mlflow.models.get_model_info(f"models:/{run.outputs.model_outputs[0].model_id}")
     assert info.flavors["python_function"]["config"] == {"trained_on": "photographs"}
 
 
