@@ -144,7 +144,7 @@ class Colorizer(PythonModel):
         self._session = open_session(context.artifacts["generator"])
         if (context.model_config or {}).get("trained_on") == "painted birds":
             logger.warning(
-                "This model was trained on painted birds only: its colors of photographs are wrong."
+                "This model was trained on painted birds only: on photographs, expect false colors."
             )
 
     def predict(

@@ -195,11 +195,11 @@ def test_nothing_of_an_upload_runs_and_no_other_website_reaches_the_page(server,
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page()
         page.goto(url)
-        page.get_by_role("heading", name="Models in service").wait_for()
+        page.get_by_role("heading", name="The models on this page").wait_for()
         with page.expect_response(lambda answer: f"{guard.UPLOAD}?" in answer.url) as answer:
             page.locator("input[type=file]").set_input_files(sorted(tmp_path.iterdir()))
         uploaded = answer.value.json()
-        page.get_by_role("main").get_by_text("No pix2pix champion yet.").first.wait_for()
+        page.get_by_role("main").get_by_text("There is no pix2pix model yet.").first.wait_for()
         assert len(uploaded) == 3 and page.title() != "stolen"
         for path in uploaded:
             page.goto(f"{url}/gradio_api/file={path}")

@@ -58,7 +58,7 @@ def model(tmp_path_factory):
 def test_a_model_that_knows_only_paintings_says_so_when_it_is_loaded(model, caplog):
     colorizer = mlflow.pyfunc.load_model(model).unwrap_python_model()
     assert caplog.messages == [
-        "This model was trained on painted birds only: its colors of photographs are wrong."
+        "This model was trained on painted birds only: on photographs, expect false colors."
     ]
     caplog.clear()
     generator = {"generator": f"{model}/artifacts/generator.onnx"}
