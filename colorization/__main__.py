@@ -28,34 +28,25 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = process.Parser(prog="python -m colorization", description=__doc__)
     variants = parser.add_subparsers(dest="variant", required=True, metavar="VARIANT")
     for name, config in configuration.VARIANTS.items():
-        variant = variants.add_parser(name, help=(type(config).__doc__ or "").splitlines()[0])
-        _add_flags(variant)
-        variant.add_argument(
-            "--start_from",
-            default="",
-            help="begin with these weights: an earlier run's id, a .keras or .h5 file, a URL, or "
-            "an id or URL of Google Drive",
+        text = (type(config).__doc__ or "").splitlines()[0]
+        variant = variants.add_parser(
+            name,
+            help=text,
+            description=f"{text} `mlflow run . -e {name} -P epochs=2` is `--epochs 2` here.",
+            usage="%(prog)s [--PARAMETER VALUE ...]",
+            synonyms=dict.fromkeys(("lr", "learning_rate"), config.learning_rates),
         )
-        variant.add_argument(
-            "--resume",
-            default="",
-            help="go on with a training that was stopped, in its run and with its settings: the "
-            "run's id, or last for the latest one of this variant and data",
-        )
-        variant.add_argument(
-            "--checkpoint_every",
-            default="0",
-            help="epochs after which the checkpoint is logged, for other machines, in place of the "
-            "one before (default: 0, after the first epoch that ends ten minutes later than the "
-            "last one logged)",
-        )
-        configuration.add_arguments(variant, config)
+        groups = {group: variant.add_argument_group(group) for group in configuration.GROUPS}
+        _add_flags(groups["what"], groups["data"])
+        _add_beginnings(groups["what"])
+        configuration.add_arguments(groups, config)
     every = variants.add_parser(COMPARE, help="Train several and compare them.")
-    _add_flags(every)
+    _add_flags(every, every)
+    names = (name for name, config in configuration.VARIANTS.items() if config.compared)
     every.add_argument(
         "--variants",
-        default=",".join(name for name, each in configuration.VARIANTS.items() if each.compared),
-        help="to train, separated by commas",
+        default=", ".join(f"{name}, {name}_rgb" for name in names),
+        help="to train, separated by commas (default: %(default)s)",
     )
     every.add_argument("--epochs", default="12", help="of every training (default: 12)")
     size = configuration.Config.size
@@ -63,19 +54,45 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _add_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", default="sample", help=configuration.DATA)
-    parser.add_argument(
+def _add_flags(what: argparse._ActionsContainer, data: argparse._ActionsContainer) -> None:
+    data.add_argument("--data", default="sample", help=f"{configuration.DATA} (default: sample)")
+    what.add_argument(
         "--register",
         default="yes",
         choices=("yes", "no"),
-        help="yes: offer the model to the registry, which keeps the better one as champion",
+        help="yes: offer the model to the registry, which keeps the better one as champion "
+        "(default: yes)",
+    )
+
+
+def _add_beginnings(what: argparse._ActionsContainer) -> None:
+    what.add_argument(
+        "--start_from",
+        metavar="WEIGHTS",
+        default="",
+        help="begin with these weights: an earlier run's id, a .keras or .h5 file, a URL, or "
+        "an id or URL of Google Drive (default: none)",
+    )
+    what.add_argument(
+        "--resume",
+        metavar="RUN",
+        default="",
+        help="go on with a training that was stopped, in its run and with its settings: the "
+        "run's id, or last for the latest one of this variant and data (default: none)",
+    )
+    what.add_argument(
+        "--checkpoint_every",
+        metavar="N",
+        default="0",
+        help="epochs after which the checkpoint is logged, for other machines, in place of the "
+        "one before (default: 0, after the first epoch that ends ten minutes later than the "
+        "last one logged)",
     )
 
 
 def _configs(arguments: argparse.Namespace) -> list[configuration.Config]:
     if arguments.variant == COMPARE:
-        return configuration.every_head(arguments.variants, arguments.epochs, arguments.size)
+        return configuration.compared(arguments.variants, arguments.epochs, arguments.size)
     if not arguments.checkpoint_every.isdecimal():
         raise ValueError(
             "Bad value for `checkpoint_every`. Expected a whole number from 0. Received: "

@@ -7,6 +7,7 @@ entry point for each variant, and what it does not declare it hands on.
 
 import argparse
 import dataclasses
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -20,6 +21,33 @@ CROSS_ENTROPY = "cross_entropy"  # the loss of the head histogram
 PRECISIONS = ("float32", "mixed_bfloat16")  # the default first
 DATA = "sample (painted birds), kaggle or kaggle:<owner>/<dataset>, a folder or .zip of photographs"
 """Help of the flag `--data` of every command line."""
+
+SCHEDULE = "schedule"
+GROUPS = {
+    "what": (),
+    "data": ("size", "crop"),
+    "network": (
+        "head",
+        "filters",
+        "depth",
+        "dropout",
+        "encoder",
+        "encoder_weights",
+        "frozen_stages",
+        "precision",
+    ),
+    SCHEDULE: (),
+    "GAN": (
+        "generator_only_ratio",
+        "generator_only_learning_rate",
+        "generator_learning_rate",
+        "discriminator_learning_rate",
+        "l1_weight",
+        "gan_loss",
+    ),
+}
+"""Groups of parameters in `--help`, in this order; a field that none of them names is `SCHEDULE`'s.
+"""
 
 AnyConfig = TypeVar("AnyConfig", bound="Config")
 
@@ -79,7 +107,7 @@ class Config:
     @property
     def label(self) -> str:
         """The name in tables and figures: the variant, and its head where it was changed."""
-        return self.variant if self.head == type(self).head else f"{self.variant} {self.head}"
+        return self.variant if self.head == type(self).head else f"{self.variant}_{self.head}"
 
     @property
     def rates(self) -> dict[str, float]:
@@ -231,12 +259,17 @@ def tunable_fields(config: Config | type[Config]) -> list[dataclasses.Field]:
     return [spec for spec in dataclasses.fields(config) if "help" in spec.metadata]
 
 
-def add_arguments(parser: argparse.ArgumentParser, config: Config) -> None:
-    """Add a flag for every field of `config` to a parser, its range in the help."""
+def add_arguments(groups: Mapping[str, argparse._ArgumentGroup], config: Config) -> None:
+    """Add a flag for every field of `config` to a parser's groups, see `GROUPS`.
+
+    The help states its range and its default.
+    """
     for spec in tunable_fields(config):
+        group = next((name for name, fields in GROUPS.items() if spec.name in fields), SCHEDULE)
         default = getattr(config, spec.name)
         text = f"{spec.metadata['help']}; {expected(spec)} (default: {default})"
-        parser.add_argument(f"--{spec.name}", metavar=spec.name.upper(), help=text)
+        kind = {int: "N", float: "X"}.get(spec.type, "NAME")  # type: ignore[arg-type]
+        groups[group].add_argument(f"--{spec.name}", metavar=kind, help=text)
 
 
 def from_arguments(config: AnyConfig, arguments: argparse.Namespace) -> AnyConfig:
@@ -261,24 +294,36 @@ def changed(config: AnyConfig, values: dict[str, Any]) -> AnyConfig:
     return made
 
 
-def every_head(variants: str, epochs: int | str, size: int | str = Config.size) -> list[Config]:
-    """Return the configs of a comparison: each named variant with its own head and with `rgb`.
+def compared(names: str, epochs: int | str, size: int | str = Config.size) -> list[Config]:
+    """Return the configs of a comparison.
+
+    Args:
+        names: labels of variants, separated by commas: `pix2pix`, or with a head of its own,
+            `pix2pix_rgb`.
+        epochs: of each.
+        size: of their pictures.
 
     Raises:
-        ValueError: a name (`variants` separates them by commas), `epochs` or `size` is not
-            acceptable.
+        ValueError: a name, `epochs` or `size` is not acceptable.
     """
-    names = [name.strip() for name in variants.split(",")]
-    if not set(names) <= set(VARIANTS):
+    known = {each.label: each for each in _every_head()}
+    given = list(dict.fromkeys(name.strip() for name in names.split(",")))
+    if not set(given) <= set(known):
         raise ValueError(
-            f"Unknown variant. Expected one or more of {', '.join(VARIANTS)}, separated by commas. "
-            f"Received: variants={variants!r}"
+            f"Unknown variant. Expected one or more of {', '.join(VARIANTS)}, separated by commas, "
+            f"also with a head, such as pix2pix_rgb. Received: variants={names!r}"
         )
     return [
-        dataclasses.replace(with_size(VARIANTS[name], size), head=head, epochs=epochs)  # type: ignore[arg-type]
-        for name in dict.fromkeys(names)
-        for head in (VARIANTS[name].head, "rgb")
+        dataclasses.replace(with_size(known[name], size), epochs=epochs)  # type: ignore[arg-type]
+        for name in given
     ]
+
+
+def _every_head() -> Iterator[Config]:
+    """Return every variant, first with its own head, then with each of the others."""
+    for config in VARIANTS.values():
+        yield config
+        yield from (dataclasses.replace(config, head=head) for head in HEADS if head != type(config).head)
 
 
 # Last, since creating an entry already checks it.

@@ -110,7 +110,8 @@ def train_and_log(
         )
         with contextlib.nullcontext() if parent_run_id else _resumable(config, opened):
             callbacks = [tracking.EpochLog(config, splits.val)]
-            result = train.train(config, splits, callbacks, start.arrays, saved)
+            prefix = (name or config.label) if parent_run_id else ""  # one of several
+            result = train.train(config, splits, callbacks, start.arrays, saved, prefix)
             model = log_colorizer(config, result.colorizer, splits, origin)
             tracking.log_training(config, result)
             runs.delete_checkpoint(opened)

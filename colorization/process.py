@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import difflib
 import functools
+import importlib
 import logging
 import os
 import signal
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from colorization.address import redacted, silence_links
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 REFUSED = 2  # the exit status of what could not be done
 
 logger = logging.getLogger(__name__)
+
+# Information and warnings that `import tensorflow` writes before it reads TF_CPP_MIN_LOG_LEVEL:
+# https://github.com/tensorflow/tensorflow/issues/100442
+NOISE = r"^(WARNING: All log messages before absl::InitializeLog|[IW][0-9]{4} [0-9:.]+ +[0-9]+ )"
 
 END_RUN = """
 import os, mlflow
@@ -66,10 +71,17 @@ class _Formatter(logging.Formatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors name the known parameters and hold nothing unprintable."""
+    """A parser whose errors name the known parameters and hold nothing unprintable.
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    Args:
+        synonyms: other names for parameters, which an error understands: `lr`.
+    """
+
+    def __init__(
+        self, *args: Any, synonyms: Mapping[str, Sequence[str]] | None = None, **options: Any
+    ) -> None:
         super().__init__(*args, **{"allow_abbrev": False} | options)
+        self.synonyms = synonyms or {}
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse as `ArgumentParser` does; an unknown parameter ends the process here."""
@@ -77,7 +89,8 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             known = sorted(action.dest for action in self._actions if action.dest != "help")
             name = unknown[0].lstrip("-").partition("=")[0]
-            meant = " or ".join(f"`{each}`" for each in _similar(name, known))
+            similar = self.synonyms.get(name) or difflib.get_close_matches(name, known, n=1)
+            meant = " or ".join(f"`{each}`" for each in similar)
             self.error(
                 f"Unknown parameter `{name}`. {f'Did you mean {meant}? ' * bool(meant)}"
                 f"Expected one of {', '.join(known)}. Received: {' '.join(unknown)}"
@@ -93,13 +106,6 @@ def usable_cores() -> int:
     """Count the cores that this process may use; macOS knows no affinity."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-def _similar(name: str, known: Sequence[str]) -> list[str]:
-    """Return the known names that are spelled alike, or shortened so: `lr` for `learning_rate`."""
-    initials = {each: "".join(word[0] for word in each.split("_")) for each in known}
-    shortened = [each for each in known if "_" in each and initials[each].endswith(name)]
-    return difflib.get_close_matches(name, known, n=1) or shortened
 
 
 Body = Callable[[argparse.Namespace], int | None]
@@ -182,6 +188,29 @@ def log() -> None:
     logging.basicConfig(handlers=[handler])
     for package in ("colorization", "serve", "sweeps"):
         logging.getLogger(package).setLevel(logging.INFO)
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # advice about tracing
+
+
+def import_tensorflow() -> None:
+    """Import TensorFlow without `NOISE`; all else that it writes to stderr is shown.
+
+    Call it before what imports TensorFlow or Keras.
+    """
+    if "tensorflow" in sys.modules:
+        return
+    stderr = os.dup(2)
+    # Another process, since this one may be aborted by what it has written last; in a session of
+    # its own, since Ctrl-C would end it.
+    command = ["grep", "--line-buffered", "-Ev", NOISE]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=stderr, start_new_session=True
+    ) as shown:
+        os.dup2(shown.stdin.fileno(), 2)  # type: ignore[union-attr]
+        try:
+            importlib.import_module("tensorflow")
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
 
 def _interrupt() -> NoReturn:
@@ -203,6 +232,7 @@ def start(terminate: Callable[[], NoReturn] = _exit) -> None:
     log()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     _hear_signals(terminate)
     stop_with_it()
 

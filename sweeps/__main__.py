@@ -7,7 +7,6 @@ at work; `mlflow run . -e sweep` calls it.
 import argparse
 import contextlib
 import dataclasses
-import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -39,7 +38,6 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 @process.entry_point(parse, stopped="stopped; started again, the study goes on")
 def main(arguments: argparse.Namespace) -> None:
     """Be one process of the sweep that the command line describes."""
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     warnings.filterwarnings("ignore", ".*(experimental|Heartbeat of storage)")  # of Optuna
     from colorization import evaluation
     from colorization.data import prepare, sources

@@ -38,8 +38,6 @@ Objective = Callable[[optuna.Trial], Outcome]
 
 def run(arguments: argparse.Namespace, spec: Spec, splits: Splits, storage: Storage) -> None:
     """Search, and conclude, as the command line says; another process may do the same."""
-    for library in ("absl", "tensorflow"):  # Keras's lines per epoch, and advice about tracing
-        logging.getLogger(library).setLevel(logging.ERROR)
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # `progress` says it
     name = arguments.study or f"{spec.family}-{spec.objective}-{splits.name}"
     turn = functools.partial(storage.lock, f"turn {name}")

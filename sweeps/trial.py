@@ -55,7 +55,9 @@ def _train(trial: optuna.Trial, spec: Spec, splits: Splits, data: str) -> dict[s
     tracking.log_config(config, data=data)
     tracking.log_data(splits, used=("train", "val"))
     report = Report(trial, spec)
-    result = train.train(config, splits, [tracking.EpochLog(config, splits.val), report])
+    callbacks = [tracking.EpochLog(config, splits.val), report]
+    name = f"trial {trial.number} {config.label}"
+    result = train.train(config, splits, callbacks, name=name)
     tracking.log_training(config, result)
     mlflow.log_metric("value", report.value)
     mlflow.set_tag("state", "pruned" if report.pruned else "finished")
@@ -80,10 +82,6 @@ class Report(keras.callbacks.Callback):
         self.epochs: list[tuple[float, float]] = []  # the criterion and the objective of each
         self.value = float("nan")
         self.pruned = False
-
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Turn Keras's progress bars off, which each `clear_session` turns on again."""
-        keras.config.disable_interactive_logging()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
         """Report, and stop a training that is not worth its time."""

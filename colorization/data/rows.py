@@ -108,7 +108,8 @@ def check(rows: Sequence[Row], source: Source) -> None:
         )
     counts = Counter(row.split for row in rows if row.split)
     if len(counts) == len(splits.SPLITS):
-        logger.info("Prepared %d pictures: %s", usable, dict(counts))
+        each = ", ".join(f"{counts[split]} {split}" for split in splits.SPLITS)
+        logger.info("Prepared %d pictures: %s", usable, each)
     elif any(row.note for row in rows):
         raise ValueError(
             f"A split is empty. Expected usable photographs of different scenes in each folder of "

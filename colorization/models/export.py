@@ -77,7 +77,7 @@ def export_onnx(colorizer: keras.Model, path: str | Path, grays: np.ndarray) -> 
         warnings.simplefilter("ignore", FutureWarning)  # keras 3.15 asks NumPy for `np.object`
         colorizer.export(path, format="onnx", verbose=False)
     difference = float(np.abs(load_onnx(path)(grays) - expected).max())
-    logger.info("ONNX agrees with Keras to %.2g levels of 255", difference)
+    logger.debug("ONNX agrees with Keras to %.2g levels of 255", difference)
     if not difference <= TOLERANCE:
         raise ValueError(
             f"The exported model is not the trained one. Expected outputs within {TOLERANCE} "

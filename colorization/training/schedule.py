@@ -25,6 +25,18 @@ class Phase(NamedTuple):
     finetuning: bool = False
     adversarial: bool = False
 
+    @property
+    def name(self) -> str:
+        """What a person calls it."""
+        if self.adversarial:
+            return "adversarial"
+        return "fine-tuning" if self.finetuning else "generator-only"
+
+    @property
+    def joins(self) -> str:
+        """What begins to learn in it, where it is not the first one."""
+        return "adversary joins" if self.adversarial else "encoder joins"
+
 
 def phases(config: Config) -> list[Phase]:
     """Return the phases of a training, one to three.

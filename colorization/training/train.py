@@ -24,6 +24,7 @@ from colorization.training.callbacks import (
     StopBetweenSteps,
     WeightAveraging,
 )
+from colorization.training.progress import Progress
 from colorization.training.schedule import CosineSchedule
 
 ITERATORS = 2  # that Keras makes of the pictures in an epoch: one at its begin, one at its end
@@ -58,6 +59,7 @@ def train(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     start_from: Sequence[np.ndarray] | None = None,
     saved: checkpoint.Checkpoint | None = None,
+    name: str = "",
 ) -> Result:
     """Train the variant that `config` describes and keep its best epoch.
 
@@ -71,6 +73,7 @@ def train(
         start_from: initial weights of the colorizer, as `get_weights` returns them; a discriminator
             is trained from scratch all the same.
         saved: keeps the state of each epoch; if it has one already, the training goes on from it.
+        name: begins each line of the log where several are trained.
 
     Raises:
         ValueError: the config asks for an impossible network, or `start_from` or the checkpoint
@@ -105,6 +108,7 @@ def train(
     done = saved.connect(config, trainer, scoring, history) if saved else 0
     for _ in range(done * ITERATORS):
         iter(pairs)  # each has an order and crops of its own
+    progress = Progress(config, scoring, range(done, config.epochs), steps, name)
     validated = whole_shares(val_images[:LOSS_PICTURES], replicas)
     validation = pipeline.validation_pairs(validated, channels, SCORING_BATCH * replicas)
     stop = StopBetweenSteps()
@@ -114,11 +118,12 @@ def train(
             initial_epoch=done,
             epochs=config.epochs,
             validation_data=validation,
-            callbacks=[*own, *callbacks, *last, stop],
+            callbacks=[*own, *callbacks, *last, progress, stop],
             shuffle=False,  # the pipeline does
-            verbose=2,
+            verbose=0,  # `progress` says it
         )
     finally:
+        progress.close()
         stop.release()
     seconds = saved.seconds if saved else time.monotonic() - started
     return Result(colorizer, history.history, scoring.best_epoch, seconds, on)
@@ -129,7 +134,6 @@ def _build_kept(
 ) -> keras.Model:
     """Build the colorizer to keep, and let it and the one in training begin with equal weights."""
     colorizer = build.build_plain(config, size)
-    logger.info("%s: %s weights", config.variant, f"{colorizer.count_params():,}")
     if start_from is not None:
         require_same_shapes(config, colorizer, start_from)
         in_training.set_weights(start_from)

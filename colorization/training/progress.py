@@ -1,0 +1,119 @@
+"""What a person sees of a training: a line after each epoch and, on a terminal, a bar within it."""
+
+import logging
+import time
+from collections.abc import Mapping
+
+import keras
+from tqdm import tqdm
+
+from colorization import evaluation
+from colorization.config import Config
+from colorization.training.callbacks import Scoring
+from colorization.training.schedule import phases
+
+LOSSES = ("loss", "generator_loss")  # of the naive family and of the GAN, in Keras's logs
+
+logger = logging.getLogger(__name__)
+
+
+class Progress(keras.callbacks.Callback):
+    """Logs a line after each epoch, and in the end which one is kept.
+
+    It comes after the callbacks that log and save an epoch: what it names is done. The time left
+    is reckoned from the epochs of this process and phase alone; the first of a phase compiles.
+
+    Args:
+        config: of the training.
+        scoring: keeps the best epoch.
+        epochs: that are left to train, counted from 0.
+        steps: of an epoch.
+        name: of the training where there are several; each line begins with it.
+    """
+
+    def __init__(
+        self, config: Config, scoring: Scoring, epochs: range, steps: int, name: str = ""
+    ) -> None:
+        super().__init__()
+        self.scoring = scoring
+        self.label, self.prefix = name or config.label, f"{name}  " if name else ""
+        self.phases = phases(config)
+        self.epochs, self.steps = epochs, steps
+        self.bar: tqdm | None = None
+        self.seconds: list[float] = []  # of the phase's epochs
+
+    def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
+        """Say what is trained."""
+        if not self.epochs:  # only its test is missing
+            return
+        logger.info(
+            "%s: %s weights, epochs %d to %d of %d pictures",
+            self.label,
+            f"{self.scoring.colorizer.count_params():,}",
+            self.epochs.start + 1,
+            self.epochs.stop,
+            self.scoring.pictures_per_epoch,
+        )
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Start the epoch's clock and its bar."""
+        self.started = time.monotonic()
+        if any(epoch == phase.epochs.start for phase in self.phases):
+            self.seconds.clear()
+        text = self.prefix + self._number(epoch)
+        self.bar = tqdm(None, text, self.steps, leave=False, disable=None, unit=" steps")
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Move the bar."""
+        if self.bar:
+            self.bar.update()
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
+        """Log the epoch's line."""
+        self.close()
+        self.seconds.append(time.monotonic() - self.started)
+        loss = next(logs[name] for name in LOSSES if name in logs)
+        joins = [each.joins for each in self.phases[1:] if epoch == each.epochs.start]
+        parts = [self._number(epoch), *joins, f"loss {loss:.3g}", f"val {logs['val_psnr']:.1f} dB"]
+        parts += [_score(name, logs[f"val_{name}"]) for name in self._shown()]
+        parts[-1] += " (best so far)" * (epoch == self.scoring.best_epoch)
+        parts.append(f"{logs['images_per_second']:.0f} images/s")
+        if left := self.epochs.stop - epoch - 1:
+            parts.append(f"{duration(left * min(self.seconds[-2:]))} left")
+        logger.info("%s%s", self.prefix, "  ".join(parts))
+
+    def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
+        """Say which epoch is kept, and of which phase."""
+        kept = self.scoring.best_epoch
+        (phase,) = (each for each in self.phases if kept in each.epochs)
+        logger.info(
+            "%skept %s%s: validation %s",
+            self.prefix,
+            self._number(kept),
+            f", of the {phase.name} phase" * (len(self.phases) > 1),
+            _score(self.scoring.criterion.metric, self.scoring.best_score),
+        )
+
+    def close(self) -> None:
+        """Take the bar off the terminal."""
+        if self.bar:
+            self.bar.close()
+
+    def _number(self, epoch: int) -> str:
+        return f"epoch {epoch + 1}/{self.epochs.stop}"
+
+    def _shown(self) -> list[str]:
+        """Return the scores beside PSNR; the criterion comes last."""
+        return list(dict.fromkeys(["delta_e", self.scoring.criterion.metric]))
+
+
+def _score(metric: str, value: float) -> str:
+    title, digits = evaluation.SCORES_TOGETHER[metric]
+    return f"{title} {value:{digits}}"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration as a person would say it."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"
