@@ -33,6 +33,7 @@ from colorization.data import prepare, sources
 from colorization.training import train
 from sweeps import parent_run, search
 from sweeps import study as studies
+from sweeps.clock import Clock
 from sweeps.space import Spec, parse_fix
 from sweeps.storage import Storage
 from sweeps.trial import Report, run_trial
@@ -169,7 +170,7 @@ def measure_trials(splits, folder):
     with parent_run.open_parent(study, spec, splits, {"study": "trials", "data": "birds"}):
         for trials in range(1, MEMORY_TRIALS + 1):
             begun = time.perf_counter()
-            search.search(study, spec, turn, objective, trials, deadline=float("inf"))
+            search.search(study, spec, turn, objective, Clock(trials))
             overheads.append(time.perf_counter() - begun - trained[-1])
             memory.append(psutil.Process().memory_info().rss / 2**20)
     train.train = plain

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from colorization import config as configuration
-from colorization import process
+from colorization import plan, process, quiet
 from colorization.address import shown
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _add_beginnings(what: argparse._ActionsContainer) -> None:
 
 def _configs(arguments: argparse.Namespace) -> list[configuration.Config]:
     if arguments.variant == COMPARE:
-        return configuration.compared(arguments.variants, arguments.epochs, arguments.size)
+        return plan.compared(arguments.variants, arguments.epochs, arguments.size)
     if not arguments.checkpoint_every.isdecimal():
         raise ValueError(
             "Bad value for `checkpoint_every`. Expected a whole number from 0. Received: "
@@ -105,12 +105,15 @@ def _configs(arguments: argparse.Namespace) -> list[configuration.Config]:
 def main(arguments: argparse.Namespace) -> int:
     """Train what the command line names; every training is a run of its own."""
     configs = _configs(arguments)
-    # These import TensorFlow and MLflow: no bad argument should wait for them.
     from colorization.data import prepare, sources
 
+    sources.require(arguments.data)
     if arguments.variant != COMPARE and arguments.resume:
         return resume(configs[0], arguments)
     splits = prepare.prepare(sources.fetch(arguments.data), configs[0].size)
+    if arguments.variant == COMPARE:
+        logger.info("%s", plan.described(configs, len(splits.train.images)))
+    quiet.import_tensorflow()  # last: nothing that can be refused should wait for it
     if arguments.variant == COMPARE:
         return compare(configs, splits, arguments)
     return run(configs[0], splits, arguments)
@@ -127,6 +130,7 @@ def run(config: configuration.Config, splits: Splits, arguments: argparse.Namesp
 
 def resume(config: configuration.Config, arguments: argparse.Namespace) -> int:
     """Go on with a training that was stopped, in its run."""
+    quiet.import_tensorflow()
     from colorization import resumption
 
     found = resumption.find(config, arguments, parse([arguments.variant]))

@@ -7,7 +7,7 @@ entry point for each variant, and what it does not declare it hands on.
 
 import argparse
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -24,30 +24,14 @@ DATA = "sample (painted birds), kaggle or kaggle:<owner>/<dataset>, a folder or 
 
 SCHEDULE = "schedule"
 GROUPS = {
-    "what": (),
-    "data": ("size", "crop"),
-    "network": (
-        "head",
-        "filters",
-        "depth",
-        "dropout",
-        "encoder",
-        "encoder_weights",
-        "frozen_stages",
-        "precision",
-    ),
-    SCHEDULE: (),
-    "GAN": (
-        "generator_only_ratio",
-        "generator_only_learning_rate",
-        "generator_learning_rate",
-        "discriminator_learning_rate",
-        "l1_weight",
-        "gan_loss",
-    ),
+    "what": [],
+    "data": ["size", "crop"],
+    "network": "head filters depth dropout encoder encoder_weights frozen_stages precision".split(),
+    SCHEDULE: [],
+    "GAN": "generator_only_ratio generator_only_learning_rate generator_learning_rate "
+    "discriminator_learning_rate l1_weight gan_loss".split(),
 }
-"""Groups of parameters in `--help`, in this order; a field that none of them names is `SCHEDULE`'s.
-"""
+"""Parameters by the groups of `--help`, in this order; all others belong to the schedule."""
 
 AnyConfig = TypeVar("AnyConfig", bound="Config")
 
@@ -292,38 +276,6 @@ def changed(config: AnyConfig, values: dict[str, Any]) -> AnyConfig:
             f"Received: loss={values['loss']!r}"
         )
     return made
-
-
-def compared(names: str, epochs: int | str, size: int | str = Config.size) -> list[Config]:
-    """Return the configs of a comparison.
-
-    Args:
-        names: labels of variants, separated by commas: `pix2pix`, or with a head of its own,
-            `pix2pix_rgb`.
-        epochs: of each.
-        size: of their pictures.
-
-    Raises:
-        ValueError: a name, `epochs` or `size` is not acceptable.
-    """
-    known = {each.label: each for each in _every_head()}
-    given = list(dict.fromkeys(name.strip() for name in names.split(",")))
-    if not set(given) <= set(known):
-        raise ValueError(
-            f"Unknown variant. Expected one or more of {', '.join(VARIANTS)}, separated by commas, "
-            f"also with a head, such as pix2pix_rgb. Received: variants={names!r}"
-        )
-    return [
-        dataclasses.replace(with_size(known[name], size), epochs=epochs)  # type: ignore[arg-type]
-        for name in given
-    ]
-
-
-def _every_head() -> Iterator[Config]:
-    """Return every variant, first with its own head, then with each of the others."""
-    for config in VARIANTS.values():
-        yield config
-        yield from (dataclasses.replace(config, head=head) for head in HEADS if head != type(config).head)
 
 
 # Last, since creating an entry already checks it.

@@ -7,7 +7,6 @@ import argparse
 import contextlib
 import difflib
 import functools
-import importlib
 import logging
 import os
 import signal
@@ -27,10 +26,6 @@ if TYPE_CHECKING:
 REFUSED = 2  # the exit status of what could not be done
 
 logger = logging.getLogger(__name__)
-
-# Information and warnings that `import tensorflow` writes before it reads TF_CPP_MIN_LOG_LEVEL:
-# https://github.com/tensorflow/tensorflow/issues/100442
-NOISE = r"^(WARNING: All log messages before absl::InitializeLog|[IW][0-9]{4} [0-9:.]+ +[0-9]+ )"
 
 END_RUN = """
 import os, mlflow
@@ -189,28 +184,6 @@ def log() -> None:
     for package in ("colorization", "serve", "sweeps"):
         logging.getLogger(package).setLevel(logging.INFO)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # advice about tracing
-
-
-def import_tensorflow() -> None:
-    """Import TensorFlow without `NOISE`; all else that it writes to stderr is shown.
-
-    Call it before what imports TensorFlow or Keras.
-    """
-    if "tensorflow" in sys.modules:
-        return
-    stderr = os.dup(2)
-    # Another process, since this one may be aborted by what it has written last; in a session of
-    # its own, since Ctrl-C would end it.
-    command = ["grep", "--line-buffered", "-Ev", NOISE]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=stderr, start_new_session=True
-    ) as shown:
-        os.dup2(shown.stdin.fileno(), 2)  # type: ignore[union-attr]
-        try:
-            importlib.import_module("tensorflow")
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
 
 
 def _interrupt() -> NoReturn:

@@ -11,7 +11,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from colorization import process
+from colorization import process, quiet
 from colorization.config import DATA
 from sweeps.space import OBJECTIVES, SPACES, Spec, parse_fix
 
@@ -22,7 +22,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--family", choices=tuple(SPACES), default="naive")
     add("--trials", default="20", help="of the whole study, whoever trains them")
-    add("--timeout", default="", help="seconds after which this process begins no other trial")
+    add("--timeout", default="", help="seconds for trials and final trainings (default: no limit)")
     add("--study", default="", help="its name (default: family, objective and data)")
     add("--storage", default="sqlite:///sweeps.db", help="or postgresql://user@host/database")
     add("--objective", choices=("", *OBJECTIVES), default="", help="on validation pictures")
@@ -56,7 +56,8 @@ def main(arguments: argparse.Namespace) -> None:
     storage = Storage(arguments.storage, on_stale_trial)
     splits = prepare.prepare(pictures, config.size)
     spec = Spec(spec.family, spec.objective, fix, config.epochs, config.seed, splits.digest)
-    from sweeps import search  # imports TensorFlow, for which no bad argument should wait
+    quiet.import_tensorflow()  # last: nothing that can be refused should wait for it
+    from sweeps import search
 
     search.run(arguments, spec, splits, storage)
 

@@ -1,6 +1,7 @@
 """The study's MLflow run: the parent of its trials' runs, shared by all processes of the study."""
 
 import contextlib
+import logging
 import os
 import re
 import warnings
@@ -18,8 +19,10 @@ from colorization import comparison, experiment, tracking
 from colorization.data.prepare import Splits
 from colorization.errors import Failure
 from colorization.registry.lookup import Candidate
-from sweeps.space import Spec, network
-from sweeps.study import running, state_of
+from sweeps.space import Spec
+from sweeps.study import finals, running, state_of
+
+logger = logging.getLogger(__name__)
 
 FIGURES: dict[str, Any] = {
     "history": plots.plot_optimization_history,
@@ -105,10 +108,11 @@ def conclude(
         )
     if not epochs:
         return None
-    spec = replace(spec, epochs=epochs)
-    config, parent, tags = spec.config_of(best.params), tracking.active_run(), {"sweep": "winner"}
+    config, *others = finals(study, replace(spec, epochs=epochs))
+    text = "trial %d has won; now in full, %d epochs each: %s"
+    logger.info(text, best.number, epochs, ", ".join(each.label for each in (config, *others)))
+    parent, tags = tracking.active_run(), {"sweep": "winner"}
     winner = experiment.find_or_train(config, splits, data, parent, name="winner", tags=tags)
-    others = [each for each in spec.presets().values() if network(each) != network(config)]
     presets = comparison.train(others, splits, data, tags={"sweep": "preset"})
     contenders = [comparison.Contender("winner", config, *winner), *presets]
     compared = comparison.log(contenders, splits)

@@ -22,6 +22,7 @@ from colorization.data.prepare import Splits
 from colorization.registry import promotion
 from sweeps import parent_run
 from sweeps import study as studies
+from sweeps.clock import Clock
 from sweeps.space import Spec
 from sweeps.storage import Storage
 from sweeps.trial import OUTAGES, run_trial
@@ -49,15 +50,17 @@ def run(arguments: argparse.Namespace, spec: Spec, splits: Splits, storage: Stor
                 run_id = parent.enter_context(parent_run.open_parent(study, spec, splits, flags))
             logger.info("study %s in %s, MLflow run %s", name, storage.shown, run_id)
             objective = functools.partial(run_trial, spec=spec, splits=splits, data=arguments.data)
+            epochs = int(arguments.final_epochs or spec.full_epochs)
             deadline = time.monotonic() + float(arguments.timeout or "inf")
-            if not search(study, spec, turn, objective, int(arguments.trials), deadline):
+            clock = Clock(int(arguments.trials), epochs, len(splits.train.images), deadline)
+            logger.info("%s", clock.plan(study, spec))
+            if not search(study, spec, turn, objective, clock):
                 logger.info("the time is over; other processes go on, the last of them concludes")
                 return
             # Held through a training; the second process finds everything done.
             with storage.lock(f"winner {name}"):
                 with turn():
                     parent_run.update(study)
-                epochs = int(arguments.final_epochs or spec.full_epochs)
                 winner = parent_run.conclude(study, spec, splits, arguments.data, epochs)
                 if winner:
                     command = promotion.command_after(*winner, arguments.register == "yes")
@@ -66,15 +69,12 @@ def run(arguments: argparse.Namespace, spec: Spec, splits: Splits, storage: Stor
         raise OSError(f"{error} Mend that, and start again: the study goes on.") from error
 
 
-def search(
-    study: optuna.Study, spec: Spec, turn: Turn, objective: Objective, trials: int, deadline: float
-) -> bool:
+def search(study: optuna.Study, spec: Spec, turn: Turn, objective: Objective, clock: Clock) -> bool:
     """Train trials until none is left to begin; return whether the study has ended.
 
     The other processes of the study do the same. `turn` gives the lock under which one ends a trial
-    and takes the next; `objective` trains it, see `run_trial`. `trials` are of the whole study.
-    After `deadline`, by `time.monotonic`, this process begins no other: one may still be at work
-    elsewhere.
+    and takes the next; `objective` trains it, see `run_trial`. Where `clock` allows no other,
+    this process begins none: one may still be at work elsewhere.
     """
     trained, outcome, away = None, None, 0.0
     while True:
@@ -84,10 +84,11 @@ def search(
                     _end(study, trained, outcome)
                     number, trained = trained.number, None
                     parent_run.update(study)
-                    logger.info("%s", progress(study, spec, number, trials))
+                    logger.info("%s", progress(study, spec, number, clock))
                 studies.fail_stale_trials(study)
                 others = studies.running(study)
-                begins = time.monotonic() < deadline and len(studies.spent(study)) < trials
+                in_time = clock.allows_another(study, spec)
+                begins = in_time and len(studies.spent(study)) < clock.trials
                 trial = _take(study, spec) if begins else None
             away = 0.0
         except StorageInternalError as error:
@@ -100,7 +101,7 @@ def search(
             continue
         if trial:
             trained, outcome = trial, _train(study, turn, trial, objective)
-        elif not others or time.monotonic() >= deadline:
+        elif not others or not in_time:
             return not others
         else:  # one of the others may die, and leave its trial
             time.sleep(WAIT_SECONDS)
@@ -140,14 +141,16 @@ def _end(study: optuna.Study, trial: optuna.Trial, outcome: Outcome) -> None:
         studies.retry(study, study.tell(trial, state=TrialState.FAIL))
 
 
-def progress(study: optuna.Study, spec: Spec, number: int, trials: int) -> str:
-    """Return a line about a trial that has ended: state, value, best, and how many there were."""
+def progress(study: optuna.Study, spec: Spec, number: int, clock: Clock) -> str:
+    """Return a line about a trial that has ended: its outcome, the best, and what is left."""
     trial, best = study.trials[number], next(iter(study.best_trials), None)
-    text = f"trial {number}: {studies.state_of(trial)}"
+    label = spec.config_of(trial.params).label
+    text = f"trial {number} {label}: {studies.state_of(trial)}"
     if "error" in trial.user_attrs:
         text += f" ({trial.user_attrs['error']})"
     elif trial.value is not None:
         text += f" after epoch {trial.last_step}" if trial.state == TrialState.PRUNED else ""
         text += f", {spec.objective} {trial.value:.4f}"
     text += f"; best {best.value:.4f} of trial {best.number}" if best else "; none finished yet"
-    return f"{text}; {sum(t.state.is_finished() for t in studies.spent(study))} of {trials} trials"
+    ended = sum(t.state.is_finished() for t in studies.spent(study))
+    return f"{text}; {ended} of {clock.trials} trials; {clock.left(study, spec)} left in all"

@@ -167,8 +167,13 @@ class Spec:
         return {config.variant: config for config in presets.values()}
 
     def config_of(self, params: dict[str, Any]) -> Config:
-        """Return the parameters of a trial, of all searched fields, as a config."""
-        return self._with(VARIANTS[(params | self.fix)["variant"]], params)
+        """Return the parameters of a trial, of all searched fields, as a config.
+
+        That of a preset has its name: a variant that is not searched is drawn as another one.
+        """
+        config = self._with(VARIANTS[(params | self.fix)["variant"]], params)
+        presets = {network(each): each for each in self.presets().values()}
+        return presets.get(network(config), config)
 
     def params_of(self, config: Config) -> dict[str, Any]:
         """Return a config as the parameters of a trial.

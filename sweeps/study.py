@@ -8,7 +8,8 @@ import optuna
 from optuna.storages import BaseStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.space import OBJECTIVES, Spec
+from colorization.config import Config
+from sweeps.space import OBJECTIVES, Spec, network
 
 MAX_CRASHES = 2  # after which a config that fells its process (memory!) is not tried again
 
@@ -75,6 +76,23 @@ def spent(study: optuna.Study) -> list[FrozenTrial]:
     trials = study.get_trials(deepcopy=False)
     retried = {trial.user_attrs.get("retry_of") for trial in trials}
     return [t for t in trials if t.state != TrialState.WAITING and t.number not in retried]
+
+
+def finals(study: optuna.Study, spec: Spec) -> list[Config]:
+    """Return what is trained in full in the end: the best config, and presets of other networks.
+
+    Before any trial has finished, the presets are all that is known.
+
+    Args:
+        study: with its trials.
+        spec: of the study, with the epochs of a full training.
+    """
+    presets = list(spec.presets().values())
+    best = next(iter(study.best_trials), None)
+    if best is None:
+        return presets
+    config = spec.config_of(best.params)
+    return [config, *(each for each in presets if network(each) != network(config))]
 
 
 def running(study: optuna.Study) -> list[FrozenTrial]:

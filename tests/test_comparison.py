@@ -6,18 +6,24 @@ import mlflow
 import pytest
 
 from colorization import figures
-from colorization.config import VARIANTS, every_head
+from colorization.__main__ import parse
+from colorization.config import VARIANTS
+from colorization.plan import compared
 from colorization.registry import lookup
 
 
-def test_every_named_variant_is_compared_once_with_its_own_head_and_rgb():
-    configs = every_head("naive_deep, pix2pix,naive_deep", "3")
-    labels = ["naive_deep", "naive_deep rgb", "pix2pix", "pix2pix rgb"]
+def test_what_is_named_is_compared_once_and_a_head_has_a_name_of_its_own():
+    configs = compared("naive_deep, pix2pix_rgb,naive_deep,naive_efficientnet", "3")
+    labels = ["naive_deep", "pix2pix_rgb", "naive_efficientnet"]
     assert [config.label for config in configs] == labels
+    assert [config.head for config in configs] == ["chroma", "rgb", "histogram"]
     assert {config.epochs for config in configs} == {3}
-    (own, rgb) = every_head("naive_efficientnet", "3")
-    assert (own.label, own.head) == ("naive_efficientnet", "histogram")
-    assert rgb.label == "naive_efficientnet rgb"
+
+
+def test_all_that_learn_from_nothing_are_compared_with_both_heads():
+    labels = [config.label for config in compared(parse(["compare"]).variants, 1)]
+    names = ["naive_basic", "naive_dropout", "naive_deep", "pix2pix"]
+    assert labels == [f"{name}{head}" for name in names for head in ("", "_rgb")]
 
 
 @pytest.mark.parametrize(
@@ -61,13 +67,14 @@ def test_curves_of_different_length_share_their_panels():
 @pytest.mark.slow
 def test_a_killed_comparison_goes_on_where_it_stopped(colorization, paintings, tmp_path):
     store = f"sqlite:///{tmp_path}/mlflow.db"
-    arguments = ("compare", "--data", paintings, "--variants", "naive_basic", "--epochs", 1)
+    arguments = ("compare", "--data", paintings, "--epochs", 1)
+    arguments += ("--variants", "naive_basic,naive_basic_rgb")
     process = colorization(*arguments, store=store, cwd=tmp_path)
     for line in process.stdout:
         if line.startswith("naive_basic: test"):  # the first is done, the second is on its way
             break
     for line in process.stdout:
-        if "val_psnr" in line:  # its only epoch is done, but not the test
+        if line.startswith("naive_basic_rgb  epoch 1/1"):  # its test is not done
             break
     process.kill()
     process.communicate(timeout=60)
@@ -84,7 +91,7 @@ def test_a_killed_comparison_goes_on_where_it_stopped(colorization, paintings, t
     (second,) = client.search_runs(["0"], f"tags.mlflow.parentRunId = '{parent.info.run_id}'")
     assert (parent.info.status, second.info.status) == ("FINISHED", "FINISHED")
     assert second.data.params["head"] == "rgb"
-    assert f"naive_basic rgb: goes on in run {second.info.run_id}" in output
+    assert f"naive_basic_rgb: goes on in run {second.info.run_id}" in output
     steps = [each.step for each in client.get_metric_history(second.info.run_id, "val_psnr")]
     assert steps == [1]
     names = {file.path for file in client.list_artifacts(parent.info.run_id)}
@@ -93,14 +100,14 @@ def test_a_killed_comparison_goes_on_where_it_stopped(colorization, paintings, t
     mlflow.set_tracking_uri(store)
     table = mlflow.load_table("comparison.json", run_ids=[parent.info.run_id])
     baselines = ["plain gray", "mean chroma", "shuffled chroma"]
-    assert list(table["model"]) == ["naive_basic", "naive_basic rgb", *baselines]
+    assert list(table["model"]) == ["naive_basic", "naive_basic_rgb", *baselines]
     row = table.iloc[1]
     assert row["psnr"] == pytest.approx(second.data.metrics["test_psnr"])
     assert row["parameters"] == second.data.metrics["parameters"] > 100_000
     assert row["seconds"] > 0 and row["images_per_second"] > 0
     assert table["delta_e"][2] == pytest.approx(second.data.metrics["test_delta_e_gray"])
     species = mlflow.load_table("test_species.json", run_ids=[parent.info.run_id])
-    assert {"species", "naive_basic", "naive_basic rgb"} <= set(species.columns)
+    assert {"species", "naive_basic", "naive_basic_rgb"} <= set(species.columns)
     assert "| plain gray |" in parent.data.tags["mlflow.note.content"]
 
     _another_config_or_other_pictures_are_not_the_same(parent, first)

@@ -43,7 +43,8 @@ def test_a_value_outside_its_range_is_refused_by_name_and_range(variant, field, 
 
 def test_the_command_line_s_texts_become_the_fields_types():
     parser = argparse.ArgumentParser()
-    configuration.add_arguments(parser, VARIANTS["pix2pix"])
+    groups = {name: parser.add_argument_group(name) for name in configuration.GROUPS}
+    configuration.add_arguments(groups, VARIANTS["pix2pix"])
     flags = ["--epochs", "7", "--l1_weight", "2e1", "--gan_loss", "lsgan"]
     config = configuration.from_arguments(VARIANTS["pix2pix"], parser.parse_args(flags))
     assert (config.epochs, config.l1_weight, config.gan_loss) == (7, 20.0, "lsgan")

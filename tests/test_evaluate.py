@@ -296,7 +296,7 @@ def test_labels_name_a_head_that_is_not_the_variant_s_own(store, tmp_path):
     [
         ("naive", "sample", "bird-colorizer-naive not found. Expected `models:/...`"),
         ("models:/none@champion", "sample", "Received: model='models:/none@champion'"),
-        ("0123456789abcdef", "sample", "No such run"),
+        ("0123456789abcdef", "sample", "Received: model='0123456789abcdef'"),
         ("naive,", "sample", "Expected"),
     ],
 )

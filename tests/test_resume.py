@@ -41,7 +41,7 @@ def metrics(client, run_id):
 
 def until_epoch(process, epoch):
     for line in process.stdout:
-        if line.startswith(f"Epoch {epoch}/"):
+        if f"weights, epochs {epoch} to " in line or line.startswith(f"epoch {epoch - 1}/"):
             return
     raise AssertionError(f"no epoch {epoch}")
 

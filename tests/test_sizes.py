@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from colorization import color, experiment
+from colorization import color, experiment, plan
 from colorization import config as configuration
 from colorization.config import VARIANTS
 from colorization.data import photograph, prepare, sources
@@ -208,7 +208,7 @@ def test_a_depth_that_a_size_does_not_allow_is_refused_with_the_one_that_it_does
 @pytest.mark.parametrize("size", range(32, 513, 32))
 def test_a_comparison_takes_any_size_and_cuts_the_depth(size):
     names = ",".join(VARIANTS)
-    for config in configuration.compared(names, 1, str(size)):
+    for config in plan.compared(names, 1, str(size)):
         assert config.size == size and size % 2**config.depth == 0
 
 

@@ -8,7 +8,7 @@ from colorization.data import download
 from colorization.data.archive import unpack
 from colorization.data.cache import build_once, cache_folder
 
-__all__ = ["Source", "cache_folder", "fetch"]
+__all__ = ["Source", "cache_folder", "fetch", "require"]
 
 SAMPLE = Path(__file__).parents[2] / "assets" / "sample.zip"
 
@@ -52,6 +52,17 @@ def fetch(data: str) -> Source:
         return _kaggle(download.DATASET)
     if data.startswith("kaggle:"):
         return _kaggle(data.removeprefix("kaggle:"))
+    require(data)
+    path = Path(data).expanduser().resolve()
+    if path.is_dir():
+        return Source(path.name, "photographs", path.as_uri(), path)
+    return Source(path.stem, "photographs", path.as_uri(), _unpacked(path))
+
+
+def require(data: str) -> None:
+    """Raise what `fetch` raises at once where `data` is a path that cannot be used."""
+    if data in ("sample", "kaggle") or data.startswith("kaggle:"):
+        return
     path = Path(data).expanduser()
     if not data.strip() or not path.exists():
         raise FileNotFoundError(
@@ -60,16 +71,13 @@ def fetch(data: str) -> Source:
             f"of a folder or a .zip with photographs, relative ones starting from "
             f"{str(Path.cwd())!r}. Received: data={data!r}"
         )
-    path = path.resolve()
-    if path.is_dir():
-        return Source(path.name, "photographs", path.as_uri(), path)
-    if path.suffix.lower() != ".zip" or not path.is_file():  # reading a pipe would block
+    # Reading a pipe would block.
+    if not path.is_dir() and not (path.suffix.lower() == ".zip" and path.is_file()):
         raise ValueError(
             f"This file cannot be used as data. Expected `sample`, `kaggle`, a folder with "
             f"photographs, or a .zip of one: put the pictures into a folder and give its path. "
             f"Received: data={data!r}"
         )
-    return Source(path.stem, "photographs", path.as_uri(), _unpacked(path))
 
 
 def _sample() -> Source:

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Sequence
 
 from colorization import process
-from colorization.registry import lookup, promotion
 
 logger = logging.getLogger("colorization.registry")
 
@@ -29,6 +28,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 @process.entry_point(parse)
 def main(arguments: argparse.Namespace) -> None:
     """Register the run that the command line names."""
+    from colorization.registry import lookup, promotion  # import MLflow: no error waits for it
+
     run_id, best = arguments.run_id, arguments.best
     candidate = lookup.find(run_id) if run_id else lookup.find_best(best)
     version, alias = promotion.register(candidate, force=arguments.force == "yes")

@@ -13,7 +13,7 @@ from mlflow.entities import LoggedModelStatus, Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from colorization import evaluation
+from colorization import evaluation, quiet
 from colorization.address import redacted, shown
 from colorization.config import PRECISIONS, VARIANTS, Config, from_arguments
 from colorization.errors import GateError
@@ -158,13 +158,17 @@ def find(run_id: str) -> Candidate:
         run = mlflow.get_run(run_id)
     except MlflowException as error:
         raise GateError(f"No such run. Expected its id. Received: {shown(run_id)!r}") from error
+    return _finished(run)
+
+
+def _finished(run: Run) -> Candidate:
     ours = {"family", "dataset_digest", "mlflow.note.content"} <= set(run.data.tags)
     state = run.info.status, run.info.lifecycle_stage
     with_model = has_model(run)
     if state != ("FINISHED", "active") or not ours or not with_model:
         raise GateError(
             "The run cannot be served. Expected a finished training of this project with a model. "
-            f"Received: run_id={run_id!r}, status={' '.join(state)}, model={with_model}"
+            f"Received: run_id={run.info.run_id!r}, status={' '.join(state)}, model={with_model}"
         )
     return candidate_of(run)
 
@@ -180,9 +184,9 @@ def resolve(model: str) -> Candidate:
     """
     if model in evaluation.CRITERIA:
         model = champion_uri(model)
-    if not model.startswith("models:/"):
-        return find(model)
     try:
+        if not model.startswith("models:/"):
+            return _finished(mlflow.get_run(model))
         found = mlflow.models.get_model_info(model)
         candidate = Candidate(mlflow.get_run(found.run_id), found.model_uri)
     except MlflowException as error:
@@ -229,13 +233,10 @@ def find_best(family: str) -> Candidate:
     latest = min(candidates, key=lambda each: each.painted)
     equal = [each for each in candidates if each.tested_on == latest.tested_on]
     logger.info(
-        "best=%s: compared %d finished runs on `%s` (digest %s, %d pixels) by validation %s, "
-        "left out %d on others",
+        "best=%s: compared %d finished runs on `%s` by validation %s, left out %d on others",
         family,
         len(equal),
         latest.run.data.tags["data"],
-        latest.digest[:8],
-        latest.size,
         latest.criterion.metric,
         len(candidates) - len(equal),
     )
@@ -254,7 +255,7 @@ def find_champion(family: str) -> tuple[ModelVersion, Candidate] | None:
 
 def load_colorizer(model_uri: str) -> Colorize:
     """Return the network of a logged or registered model as a function of arrays."""
-    # It imports Keras, which the web page never needs.
+    quiet.import_tensorflow()  # Keras does, which the web page never needs
     from colorization.models.export import load_onnx
 
     with tempfile.TemporaryDirectory() as folder:

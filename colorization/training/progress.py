@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import keras
 from tqdm import tqdm
 
-from colorization import evaluation
+from colorization import evaluation, plan
 from colorization.config import Config
 from colorization.training.callbacks import Scoring
 from colorization.training.schedule import phases
@@ -79,7 +79,7 @@ class Progress(keras.callbacks.Callback):
         parts[-1] += " (best so far)" * (epoch == self.scoring.best_epoch)
         parts.append(f"{logs['images_per_second']:.0f} images/s")
         if left := self.epochs.stop - epoch - 1:
-            parts.append(f"{duration(left * min(self.seconds[-2:]))} left")
+            parts.append(f"{plan.duration(left * min(self.seconds[-2:]))} left")
         logger.info("%s%s", self.prefix, "  ".join(parts))
 
     def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
@@ -110,10 +110,3 @@ class Progress(keras.callbacks.Callback):
 def _score(metric: str, value: float) -> str:
     title, digits = evaluation.SCORES_TOGETHER[metric]
     return f"{title} {value:{digits}}"
-
-
-def duration(seconds: float) -> str:
-    """Return a duration as a person would say it."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"

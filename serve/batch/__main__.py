@@ -4,22 +4,23 @@ JPEG, PNG and WebP keep their format and name; other formats become PNG. Picture
 already are skipped, so a stopped run can be started again. `mlflow run . -e colorize` calls it.
 """
 
+from __future__ import annotations
+
 import argparse
 import logging
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import mlflow
 from tqdm import tqdm
 
 from colorization import process
-from colorization.registry import lookup
 from serve.batch import output
-from serve.batch.folder import Job, Uncolored, color, plan
-from serve.pyfunc import read_options
+
+if TYPE_CHECKING:
+    from serve.batch.folder import Job, Uncolored
 
 logger = logging.getLogger("serve.batch")
 
@@ -53,10 +54,16 @@ def main(arguments: argparse.Namespace) -> int:
     Returns:
         0: all pictures are there; 1: some could not be colored.
     """
+    source, folder = (Path(path).expanduser() for path in (arguments.input, arguments.output))
+    output.resolve(source, folder)
+    # These import MLflow, for which a missing folder should not wait.
+    from colorization.registry import lookup
+    from serve.batch.folder import plan
+    from serve.pyfunc import read_options
+
     params = {"tta": arguments.tta == "yes", "saturation": arguments.saturation}
     read_options(params)
-    folder = Path(arguments.output).expanduser()
-    jobs, uncolored = plan(Path(arguments.input).expanduser(), folder)
+    jobs, uncolored = plan(source, folder)
     pictures = len(jobs) + len(uncolored)
     model_uri = lookup.resolve(arguments.model).model_uri
     output.delete_leftovers(folder)
@@ -82,6 +89,10 @@ def _run(jobs: list[Job], model_uri: str, params: dict[str, Any]) -> list[Uncolo
     """Color under a progress bar; return the pictures that could not be colored."""
     if not jobs:
         return []
+    import mlflow
+
+    from serve.batch.folder import color
+
     model = mlflow.pyfunc.load_model(model_uri)
     colored = tqdm(color(model, jobs, params), "Coloring", len(jobs), unit="", mininterval=0.5)
     return [outcome for outcome in colored if outcome]

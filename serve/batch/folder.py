@@ -70,7 +70,7 @@ def plan(source: Path, target: Path) -> tuple[list[Job], list[Uncolored]]:
     Raises:
         InputError: there are no pictures, the folders would mix, or are nested too deeply.
     """
-    source, target = _resolve(source, target)
+    source, target = output.resolve(source, target)
     found = sorted(source / name for name in walk(source, follow=False))
     pictures = [path for path in found if _is_picture(path, source, target)]
     if not pictures:
@@ -93,19 +93,6 @@ def plan(source: Path, target: Path) -> tuple[list[Job], list[Uncolored]]:
     reason = "would be written outside the output: a link"
     uncolored += [Uncolored(job.source, reason) for job in outside]
     return [job for job in jobs if job not in outside], uncolored
-
-
-def _resolve(source: Path, target: Path) -> tuple[Path, Path]:
-    """Return the real paths of both folders; check that they do not mix."""
-    source, target = (Path(os.path.realpath(path)) for path in (source, target))
-    if not source.is_dir():
-        raise InputError(f"No such folder. Expected one with pictures. Received: input={source}")
-    if target == source or target in source.parents or (target.exists() and not target.is_dir()):
-        raise InputError(
-            "The colored pictures need a folder of their own. Expected one that is not, and does "
-            f"not hold, the input. Received: input={source}, output={target}"
-        )
-    return source, target
 
 
 def _is_picture(path: Path, source: Path, target: Path) -> bool:

@@ -9,8 +9,22 @@ from pathlib import Path
 import psutil
 
 from colorization.data.listing import walk
+from colorization.errors import InputError
 
 PARTIAL = ".colorizing"  # suffix of the hidden files that a killed run may leave
+
+
+def resolve(source: Path, target: Path) -> tuple[Path, Path]:
+    """Return the real paths of input and output; raise InputError if they cannot be these."""
+    source, target = (Path(os.path.realpath(path)) for path in (source, target))
+    if not source.is_dir():
+        raise InputError(f"No such folder. Expected one with pictures. Received: input={source}")
+    if target == source or target in source.parents or (target.exists() and not target.is_dir()):
+        raise InputError(
+            "The colored pictures need a folder of their own. Expected one that is not, and does "
+            f"not hold, the input. Received: input={source}, output={target}"
+        )
+    return source, target
 
 
 def stays(path: Path, folder: Path) -> bool:

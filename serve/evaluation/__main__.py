@@ -10,11 +10,9 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from colorization import process
+from colorization import process, quiet
 from colorization.config import DATA
 from colorization.data import sources
-from colorization.registry import lookup
-from serve.evaluation import holdout, scoring
 
 logger = logging.getLogger("serve.evaluation")
 
@@ -35,12 +33,17 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 @process.entry_point(parse)
 def main(arguments: argparse.Namespace) -> None:
     """Evaluate models, and log one MLflow run."""
+    sources.require(arguments.data)
+    from colorization.registry import lookup  # imports MLflow, as the next does
+    from serve.evaluation import holdout, scoring
+
     names = arguments.model.split(",")
     models = scoring.label(lookup.resolve(name.strip()) for name in names)
     source = sources.fetch(arguments.data)
     pictures = holdout.collect(source, models)
 
-    from colorization import tracking  # imports Keras, for which no bad argument should wait
+    quiet.import_tensorflow()  # last: nothing that can be refused should wait for it
+    from colorization import tracking
 
     with tracking.open_run("evaluate") as opened:
         tracking.log_flags(arguments.data, model=arguments.model)

@@ -7,7 +7,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from colorization import process
+from colorization import process, quiet
 from colorization.address import shown
 from colorization.config import DATA
 from serve.importing.pretrained import GRAY_CHANNELS, Pretrained, log
@@ -37,7 +37,10 @@ def main(arguments: argparse.Namespace) -> None:
 
     All of them are checked before anything is logged.
     """
-    from colorization.weights import download
+    from colorization.data import prepare, sources
+
+    sources.require(arguments.data)
+    from colorization.weights import download  # imports MLflow
 
     given = {family: getattr(arguments, family) for family in GRAY_CHANNELS}
     given = {family: reference for family, reference in given.items() if reference}
@@ -45,8 +48,7 @@ def main(arguments: argparse.Namespace) -> None:
         family: download.fetch(reference, getattr(arguments, f"{family}_sha256"))
         for family, reference in given.items()
     }
-    # These import TensorFlow: neither --help nor a failed download should wait for it.
-    from colorization.data import prepare, sources
+    quiet.import_tensorflow()  # neither --help nor a failed download should wait for it
     from colorization.data.photograph import IMAGE_SIZE
     from colorization.weights import safe_keras
     from serve.importing import value_range

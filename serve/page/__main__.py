@@ -14,12 +14,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import uvicorn
-
 from colorization import process
 from colorization.errors import InputError
-from serve.page.app import Page, mount
-from serve.page.guard import LOOPBACK
 
 logger = logging.getLogger("serve.page")
 
@@ -42,18 +38,25 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 @process.entry_point(parse)
 def main(arguments: argparse.Namespace) -> None:
     """Serve the page until Ctrl-C or SIGTERM."""
-    port, hosts = arguments.port, [*LOOPBACK, *filter(None, [arguments.host])]
+    port = arguments.port
     try:
         listening = socket.create_server(("127.0.0.1", port))
     except OSError as error:
         raise InputError(
             f"Expected a free port. Received: port={port} ({error.strerror})"
         ) from error
+    # These import MLflow and Gradio, for which no error should wait.
+    import uvicorn
+
+    from serve.page.app import Page, mount
+    from serve.page.guard import LOOPBACK
+
     # By default MLflow retries for minutes when the registry is down: visitors do not wait.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the usual end of a page
     with listening, tempfile.TemporaryDirectory() as folder, suppress(KeyboardInterrupt):
+        hosts = [*LOOPBACK, *filter(None, [arguments.host])]
         app = mount(Page(Path(folder).resolve()), hosts)
         logger.info("The page is at http://127.0.0.1:%d", port)
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)

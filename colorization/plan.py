@@ -1,0 +1,69 @@
+"""What a comparison trains, and how long that will take by what other trainings took."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+from colorization.config import HEADS, VARIANTS, Config, with_size
+
+# Of whole trainings with their scores, at 128 pixels on two cores of an AMD EPYC, by architecture.
+PICTURES_PER_SECOND = {"autoencoder": 55, "unet": 52, "pretrained_unet": 26}
+OTHER_SECONDS = 15  # to compile, export, test and log
+RESTS_ON = "as two cores of an AMD EPYC take it, a GPU less"
+
+
+def compared(names: str, epochs: int | str, size: int | str = Config.size) -> list[Config]:
+    """Return the configs of a comparison.
+
+    Args:
+        names: labels of variants, separated by commas: `pix2pix`, or with a head of its own,
+            `pix2pix_rgb`.
+        epochs: of each.
+        size: of their pictures.
+
+    Raises:
+        ValueError: a name, `epochs` or `size` is not acceptable.
+    """
+    known = {each.label: each for each in _every_head()}
+    given = list(dict.fromkeys(name.strip() for name in names.split(",")))
+    if not set(given) <= set(known):
+        raise ValueError(
+            f"Unknown variant. Expected one or more of {', '.join(VARIANTS)}, separated by commas, "
+            f"also with a head, such as pix2pix_rgb. Received: variants={names!r}"
+        )
+    return [
+        dataclasses.replace(with_size(known[name], size), epochs=epochs)  # type: ignore[arg-type]
+        for name in given
+    ]
+
+
+def _every_head() -> Iterator[Config]:
+    """Return every variant, first with its own head, then with each of the others."""
+    for config in VARIANTS.values():
+        yield config
+        others = (head for head in HEADS if head != config.head)
+        yield from (dataclasses.replace(config, head=head) for head in others)
+
+
+def seconds(config: Config, pictures: int) -> float:
+    """Return about how long a training takes on so many pictures."""
+    slowest = min(PICTURES_PER_SECOND.values())
+    speed = PICTURES_PER_SECOND.get(config.architecture, slowest)
+    area = (config.size / Config.size) ** 2
+    return OTHER_SECONDS + config.epochs * pictures * area / speed
+
+
+def described(configs: Sequence[Config], pictures: int) -> str:
+    """Say what a comparison trains, for how many epochs, and about how long that takes."""
+    names = ", ".join(each.label for each in configs)
+    took = duration(sum(seconds(each, pictures) for each in configs))
+    return (
+        f"{len(configs)} trainings of {configs[0].epochs} epochs on {pictures} pictures: {names}; "
+        f"about {took}, {RESTS_ON}; what is trained already is not trained again"
+    )
+
+
+def duration(length: float) -> str:
+    """Return a number of seconds as a person would say it."""
+    if length < 100:
+        return f"{length:.0f} s"
+    return f"{length / 60:.0f} min" if length < 100 * 60 else f"{length / 3600:.1f} h"
