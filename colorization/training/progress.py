@@ -21,7 +21,7 @@ class Progress(keras.callbacks.Callback):
     """Logs a line after each epoch, and in the end which one is kept.
 
     It comes after the callbacks that log and save an epoch: what it names is done. The time left
-    is reckoned from the epochs of this process and phase alone; the first of a phase compiles.
+    is reckoned from the epochs of this process and phase alone.
 
     Args:
         config: of the training.
@@ -65,6 +65,8 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
         """Move the bar."""
+        if not self.seconds and batch == 0:
+            self.started = time.monotonic()  # the phase's first step compiles
         if self.bar:
             self.bar.update()
 
