@@ -43,12 +43,8 @@ def lines_of(seconds, monkeypatch, caplog, start=0, name=""):
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)
     scored = Scored()
     seen = progress.Progress(config, scored, range(start, len(seconds)), 2, name)
-    logs = {
-        "generator_loss": 2.812,
-        "val_psnr": 25.12,
-        "val_delta_e": 9.04,
-        "val_color_error": 11.0,
-    }
+    logs = {"generator_loss": 2.812, "images_per_second": 38.4}
+    logs |= {"val_psnr": 25.12, "val_delta_e": 9.04, "val_color_error": 11.0}
     with caplog.at_level(logging.INFO, "colorization"):
         seen.on_train_begin()
         for epoch in range(start, len(seconds)):
@@ -86,6 +82,7 @@ def seen(paintings, cache, tmp_path_factory):
     arguments = ["pix2pix", "--data", paintings, "--register", "no", "--size", 32, "--epochs", 2]
     arguments += ["--filters", 4, "--depth", 2, "--batch_size", 16]
     environment = os.environ | {"COLORIZATION_CACHE": str(cache), "PYTHONPATH": str(ROOT)}
+    del environment["TF_CPP_MIN_LOG_LEVEL"]  # of the tests
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (40, 150))  # without a size there is no bar
     process = subprocess.Popen(
