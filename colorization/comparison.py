@@ -11,12 +11,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 from mlflow.entities import Run
 
-from colorization import color, evaluation, experiment, figures, process, report, tracking
+from colorization import charts, color, evaluation, experiment, figures, process, report, tracking
 from colorization.config import Config
 from colorization.data.prepare import Split, Splits
 from colorization.registry import lookup
 
-L1_LOSS = {"naive": "loss", "pix2pix": "l1_loss"}  # the same loss under each family's own name
 COLUMNS = evaluation.SCORES_TOGETHER
 
 logger = logging.getLogger(__name__)
@@ -93,15 +92,16 @@ def table(contenders: list[Contender]) -> pd.DataFrame:
     """
     rows = []
     for each in contenders:
-        metrics = each.run.data.metrics
+        run_id, metrics = each.run.info.run_id, charts.tested(each.run)
+        speeds = charts.history(run_id, charts.SPEED).values()
         rows.append({"model": each.label, **_tested(metrics)})
         rows[-1] |= {
-            "parameters": int(metrics["parameters"]),
-            "seconds": metrics["training_seconds"],
-            "images_per_second": statistics.harmonic_mean(_history(each.run, "images_per_second")),
-            "run_id": each.run.info.run_id,
+            "parameters": int(charts.fact(each.run, "parameters")),
+            "seconds": charts.fact(each.run, "training_seconds"),
+            "images_per_second": statistics.harmonic_mean(speeds),
+            "run_id": run_id,
         }
-    metrics = contenders[0].run.data.metrics  # the baselines are the same for all
+    # The baselines are the same for all.
     for name, title in evaluation.BASELINES.items():
         rows.append({"model": title, **_tested(metrics, f"_{name}")})
     return pd.DataFrame(rows)
@@ -142,18 +142,13 @@ def _as_markdown(compared: pd.DataFrame) -> str:
     return report.table(head, rows)
 
 
-def _history(run: Run, metric: str) -> list[float]:
-    entries = mlflow.MlflowClient().get_metric_history(run.info.run_id, metric)
-    return [entry.value for entry in sorted(entries, key=lambda entry: entry.step)]
-
-
 def _curves(contender: Contender) -> dict[str, list[float]]:
     """Return CIEDE2000 and the L1 losses (on [-1, 1]) of each epoch, by the panel's title."""
-    names = {"validation CIEDE2000": "val_delta_e"}
-    family, head = contender.config.family, contender.config.head
-    if (family, head) != ("naive", "histogram"):  # it is trained on cross-entropy alone
-        names |= {"training L1": L1_LOSS[family], "validation L1": f"val_{L1_LOSS[family]}"}
-    return {title: _history(contender.run, name) for title, name in names.items()}
+    names = {"validation CIEDE2000": "val/delta_e"}
+    if getattr(contender.config, "loss", "l1") == "l1":  # a naive one has no other loss beside its
+        names |= {"training L1": "loss/l1", "validation L1": "loss/l1_val"}
+    run_id = contender.run.info.run_id
+    return {title: list(charts.history(run_id, name).values()) for title, name in names.items()}
 
 
 def _per_species(contenders: list[Contender]) -> pd.DataFrame:

@@ -100,7 +100,9 @@ def train_and_log(
     earlier, state = stopped or (None, None)
     with tracking.open_run(name or config.label, parent_run_id, earlier) as opened:
         mlflow.set_tags(dict(tags or {}))
-        tracking.log_config(config, data, **flags)
+        # A param that says nothing would take room on MLflow's cards.
+        given = {name: value for name, value in flags.items() if value not in ("", "0")}
+        tracking.log_config(config, data, **given)
         tracking.log_data(splits)
         saved = checkpoint.Checkpoint(
             checkpoint.file_of(opened.info.run_id),
@@ -202,7 +204,7 @@ def log_colorizer(
         else:
             example = color.to_uint8(grays[0, ..., 0])
             model = tracking.log_model(onnx, example, lineage.trained_on(run))
-    tracking.log_once({"parameters": colorizer.count_params()})
+    mlflow.set_tag("parameters", colorizer.count_params())
     note = _note(config, splits, tested.metrics, model, origin)
     sheet = _test_sheet(config.variant, splits.test, tested)
     tracking.log_test(tested, model, splits, sheet, note)
@@ -214,7 +216,7 @@ def log_colorizer(
 def finished(label: str, run: Run, model: ModelInfo) -> lookup.Candidate:
     """Log the test's outcome once the run has ended; return the run and its model."""
     candidate = lookup.Candidate(mlflow.get_run(run.info.run_id), model.model_uri)
-    metrics = candidate.run.data.metrics
+    metrics = candidate.tested
     others = (
         f"{title} {metrics[f'test_psnr_{name}']:.2f} dB"
         for name, title in evaluation.BASELINES.items()

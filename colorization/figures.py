@@ -1,4 +1,4 @@
-"""Curves and strips of pictures: arrays in, a matplotlib Figure or one uint8 picture out."""
+"""Curves and sheets of pictures: arrays in, a matplotlib Figure or one uint8 picture out."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,41 +7,57 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 INK = "#30343a"
-GAP = 4  # pixels between the pictures of a strip
+GAP = 4  # pixels between the pictures of a sheet
 
 
-def strip(*columns: np.ndarray, per_row: int = 2) -> np.ndarray:
-    """Return one uint8 picture of aligned batches: groups of a | b | c, `per_row` in a line.
+def sheets(*columns: np.ndarray) -> dict[str, np.ndarray]:
+    """Return square uint8 pictures of aligned batches, as many rows as columns in each.
 
     Args:
         *columns: batches of N pictures, uint8 (N, S, S, 3).
-        per_row: groups in a line; the end of the last line may stay white.
+
+    Returns:
+        By the numbers of their rows, such as `1-3`; the end of the last one may stay white.
     """
-    groups = np.concatenate([_framed(column) for column in columns], axis=2)
-    lines = -(-len(groups) // per_row)
-    missing = np.full((lines * per_row - len(groups), *groups.shape[1:]), 255, "uint8")
-    groups = np.concatenate([groups, missing])
-    groups = np.pad(groups, ((0, 0), (0, 0), (0, 2 * GAP), (0, 0)), constant_values=255)
-    count, height, width, planes = groups.shape
-    grid = groups.reshape(lines, per_row, height, width, planes).swapaxes(1, 2)
-    return grid.reshape(lines * height, per_row * width, planes)
+    rows = np.concatenate([_framed(column) for column in columns], axis=2)
+    per_sheet, found = len(columns), {}
+    for start in range(0, len(rows), per_sheet):
+        part = rows[start : start + per_sheet]
+        sheet = np.full((per_sheet, *rows.shape[1:]), 255, "uint8")
+        sheet[: len(part)] = part
+        whole = sheet.reshape(-1, *rows.shape[2:])[:-GAP, :-GAP]
+        found[f"{start + 1}-{start + len(part)}"] = whole
+    return found
 
 
-def loss_curves(history: Mapping[str, Sequence[float]], best_epoch: int) -> Figure:
-    """Draw every loss over the epochs, training solid and validation dashed, the kept epoch marked.
+def loss_curves(
+    epochs: Sequence[Mapping[str, float]], best_epoch: int, begins: Mapping[str, int]
+) -> Figure:
+    """Draw every loss, training solid and validation dashed, the kept epoch and phases marked.
 
     Args:
-        history: metric name to its values, one an epoch; `val_` marks validation.
+        epochs: the metrics of each; a loss is called `loss/...`, and `loss/..._val` of validation.
         best_epoch: counted from 0.
+        begins: a phase's name to its first epoch, counted from 0.
     """
-    names = [name for name in history if name.endswith("loss") and not name.startswith("val_")]
+    known = {name for each in epochs for name in each if name.startswith("loss/")}
+    names = sorted(name for name in known if not name.endswith("_val"))
     figure = Figure(figsize=(4.2 * len(names), 3.4), layout="constrained")
+    steps = np.arange(1, len(epochs) + 1)
     for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True):
-        epochs = np.arange(1, len(history[name]) + 1)
-        axes.plot(epochs, history[name], color="tab:blue", label="training")
-        axes.plot(epochs, history[f"val_{name}"], "--", color="tab:orange", label="validation")
+        training, validation = (
+            [each.get(key, np.nan) for each in epochs] for key in (name, f"{name}_val")
+        )
+        axes.plot(steps, training, color="tab:blue", label="training")
+        axes.plot(steps, validation, "--", color="tab:orange", label="validation")
         axes.axvline(best_epoch + 1, color=INK, linewidth=0.8, linestyle=":", label="kept")
-        _style(axes, name.replace("_", " "))
+        axes.set_xlim(0.5, len(epochs) + 0.5)
+        _style(axes, name.removeprefix("loss/").replace("_", " "))
+        for phase, first in begins.items():
+            if 0 < first < len(epochs):
+                axes.axvline(first + 0.5, color=INK, linewidth=0.8)
+                place = {"xycoords": ("data", "axes fraction"), "rotation": 90, "va": "top"}
+                axes.annotate(f" {phase}", (first + 0.5, 1), **place, fontsize=8, color=INK)
     axes.legend(frameon=False)
     return figure
 

@@ -1,10 +1,13 @@
 """Everything that is logged to MLflow about a training run."""
 
+import collections
 import importlib.metadata
 import io
 import re
+import tempfile
+import time
 from collections.abc import Collection, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -18,19 +21,22 @@ from mlflow.data.numpy_dataset import NumpyDataset, from_numpy
 from mlflow.models import ModelSignature
 from mlflow.models.model import ModelInfo
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_IMAGES
 from PIL import Image
 
-from colorization import color, figures
+from colorization import charts, color, figures
 from colorization.config import Config
 from colorization.data.prepare import Split, Splits
 from colorization.evaluation import Evaluation
 from colorization.runs import active_run
 from colorization.runs import open_run as open_run
-from colorization.training.schedule import phases
+from colorization.training.schedule import phase_of, phases
 from colorization.training.train import Result
 
-SAMPLES = 8  # validation pictures that are shown while training
+SAMPLES = 9  # validation pictures that are shown while training
 SAMPLE_STEPS = 12  # about how often, over a whole training
+CARD_PIXELS = 1024  # of the side of what a card shows, which MLflow does not enlarge
+NOT_PARAMS = {each.name for each in fields(Config) if "help" not in each.metadata}
 CONTEXTS = {"train": "training", "val": "validation", "test": "testing"}
 PYFUNC = Path(__file__).parents[1] / "serve" / "pyfunc.py"
 SIGNATURE = ModelSignature(
@@ -64,8 +70,9 @@ class Described(Protocol):
 
 
 def log_config(config: Described, data: str, **flags: object) -> None:
-    """Log every field of the config and the command line's other flags as params, and tags."""
-    log_flags(data, **asdict(config) | flags)
+    """Log what the user may set, the command line's other flags included, as params, and tags."""
+    values = {name: value for name, value in asdict(config).items() if name not in NOT_PARAMS}
+    log_flags(data, **values | flags)
     mlflow.set_tags({"variant": config.variant, "family": config.family})
 
 
@@ -113,53 +120,67 @@ class EpochLog(keras.callbacks.Callback):
         self.real = split.images[np.linspace(0, len(split.images) - 1, count).astype(int)]
         self.gray = color.gray_input(self.real, config.gray_channels)
         self.every = max(1, round(config.epochs / SAMPLE_STEPS))
-        self.epochs = config.epochs
-        client, run_id = mlflow.MlflowClient(), active_run().info.run_id
-        speeds = client.get_metric_history(run_id, "images_per_second")
-        self.logged = {each.step for each in speeds}
-        pictures = " ".join(each.path for each in client.list_artifacts(run_id, "images"))
-        self.shown = set(map(int, re.findall(r"step(?:\+|%2B|%)(\d+)", pictures)))
+        self.config = config
+        run_id = active_run().info.run_id
+        self.logged = charts.history(run_id, charts.SPEED)
+        files = mlflow.MlflowClient().list_artifacts(run_id, "images")
+        steps = re.findall(r"step(?:\+|%2B|%)(\d+)", " ".join(each.path for each in files))
+        self.shown = collections.Counter(map(int, steps))
+        epochs = (
+            f"{each.name} {each.epochs[0] + 1}-{each.epochs[-1] + 1}" for each in phases(config)
+        )
+        mlflow.set_tag("phases", ", ".join(epochs))
 
     def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
-        """Log the pictures as the untrained network colors them: the slider starts there."""
+        """Log the pictures as the untrained network colors them: MLflow's slider starts at 0."""
         self._log_pictures(0)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Log the epoch's metrics, counted from 1, and every few epochs the pictures."""
         step = epoch + 1
-        metrics = {name: float(value) for name, value in (logs or {}).items()}
         if step not in self.logged:
+            phase = phase_of(self.config, epoch)
+            metrics = charts.of_epoch(self.config, logs or {}, phase.adversarial)
             mlflow.log_metrics(metrics, step=step)
-        if step % self.every == 0 or step == self.epochs:
+        if step % self.every == 0 or step == self.config.epochs:
             self._log_pictures(step)
 
     def _log_pictures(self, step: int) -> None:
-        if step in self.shown:
-            return
+        """Log the pictures where MLflow's cards with a slider find them.
+
+        `mlflow.log_image` does so as well, but its files are not listed in the order of steps, and
+        its cards show 256 pixels in the middle of a larger square, below the list of all params:
+        of that there is only the upper edge to be seen.
+        """
         gray = color.to_uint8(np.repeat(self.gray[..., :1], 3, axis=-1))
         predicted = color.to_uint8(self.colorizer(self.gray, training=False))
-        picture = figures.strip(gray, predicted, self.real)
-        # Not in the background: the run's end would wait up to a second for MLflow's thread.
-        mlflow.log_image(picture, key="validation/pictures", step=step, synchronous=True)
+        sheets = figures.sheets(gray, predicted, self.real)
+        if self.shown[step] >= 2 * len(sheets):
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            for numbers, sheet in sheets.items():
+                name = f"birds~val {numbers}+step+{step:04}+timestamp+{time.time_ns() // 10**6}"
+                picture = Image.fromarray(sheet)
+                picture.save(Path(folder, f"{name}.png"))
+                card = picture.resize((CARD_PIXELS, CARD_PIXELS))
+                card.save(Path(folder, f"{name}+compressed.webp"))
+            mlflow.log_artifacts(folder, "images")
+        mlflow.set_tag(MLFLOW_LOGGED_IMAGES, True)
 
 
 def log_training(config: Config, result: Result) -> None:
     """Log what a training leaves behind besides its colorizer."""
-    (kept,) = (each for each in phases(config) if result.best_epoch in each.epochs)
-    phase = "adversarial" if kept.adversarial else "generator-only"
-    mlflow.set_tags({"kept_phase": phase, "device": result.device})
-    log_once({"best_epoch": result.best_epoch + 1, "training_seconds": result.seconds})
-    mlflow.log_figure(figures.loss_curves(result.history, result.best_epoch), "losses.png")
-
-
-def log_once(metrics: Mapping[str, float], **where: Any) -> None:
-    """Log the metrics that the active run does not have yet: it may have been stopped here.
-
-    The options are those of `mlflow.log_metrics`.
-    """
-    known = mlflow.get_run(active_run().info.run_id).data.metrics
-    new = {name: value for name, value in metrics.items() if name not in known}
-    mlflow.log_metrics(new, **where)
+    kept = phase_of(config, result.best_epoch)
+    mlflow.set_tags({"kept_phase": kept.name, "best_epoch": result.best_epoch + 1})
+    mlflow.set_tags({"training_seconds": round(result.seconds, 1), "device": result.device})
+    epochs = zip(*result.history.values(), strict=True)
+    logs = [dict(zip(result.history, values, strict=True)) for values in epochs]
+    named = [
+        charts.of_epoch(config, each, phase_of(config, epoch).adversarial)
+        for epoch, each in enumerate(logs)
+    ]
+    begins = {each.name: each.epochs[0] for each in phases(config)}
+    mlflow.log_figure(figures.loss_curves(named, result.best_epoch, begins), "losses.png")
 
 
 def log_model(onnx: Path, example: np.ndarray, trained_on: str) -> ModelInfo:
@@ -188,10 +209,14 @@ def log_test(
 ) -> None:
     """Log the test of a logged model: scores, tables, a sheet of pictures and the run's note."""
     dataset = _dataset(splits, "test")
-    log_once(tested.metrics, model_id=model.model_id, dataset=dataset)
+    scores = {f"test_{name}": tested.metrics[f"test_{name}"] for name in charts.TESTED}
+    run_id = active_run().info.run_id
+    run = mlflow.get_run(run_id).data  # it may have been stopped here, and have some already
+    new = {name: value for name, value in scores.items() if name not in run.metrics}
+    mlflow.log_metrics(new, model_id=model.model_id, dataset=dataset)
     if tested.collapse:
         mlflow.set_tag("collapse", tested.collapse)
-    run_id = active_run().info.run_id
+    log_table(run_id, charts.as_table(tested.metrics, run.tags["variant"]), charts.SCORES_FILE)
     log_table(run_id, tested.pictures, "test_pictures.json")
     log_table(run_id, tested.per_species(), "test_species.json")
     mlflow.log_figure(sheet, "test_pictures.png")

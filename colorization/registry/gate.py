@@ -61,9 +61,7 @@ def require_better_than_baselines(candidate: Candidate) -> None:
     _require_scored(candidate)
     for name, title in evaluation.BASELINES.items():
         _require_better(candidate, candidate.score(), candidate.score(f"_{name}"), title)
-    own, shuffled = (
-        candidate.run.data.metrics[f"test_delta_e{each}"] for each in ("", "_shuffled")
-    )
+    own, shuffled = (candidate.tested[f"test_delta_e{each}"] for each in ("", "_shuffled"))
     if own > (1 - LEAST_GAIN_OVER_SHUFFLED) * shuffled:
         raise GateError(
             f"Hardly better than {evaluation.BASELINES['shuffled']}: test delta_e {own:.4f} "
@@ -76,8 +74,7 @@ def require_variety(candidate: Candidate) -> None:
     """Raise a `GateError` if the model has collapsed."""
     if candidate.collapse:
         hue, strength = (
-            candidate.run.data.metrics[f"test_{each}"]
-            for each in ("hue_concentration", "colorfulness")
+            candidate.tested[f"test_{each}"] for each in ("hue_concentration", "colorfulness")
         )
         raise GateError(
             f"Collapsed, all is {candidate.collapse}: test hue_concentration {hue:.4f}, "

@@ -13,7 +13,7 @@ from mlflow.entities import LoggedModelStatus, Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from colorization import evaluation, quiet
+from colorization import charts, evaluation, quiet
 from colorization.address import redacted, shown
 from colorization.config import PRECISIONS, VARIANTS, Config, from_arguments
 from colorization.errors import GateError
@@ -73,28 +73,31 @@ class Candidate(NamedTuple):
         return int(shape[0])
 
     @property
+    def tested(self) -> dict[str, float]:
+        """Its test, see `charts.tested`."""
+        return charts.tested(self.run)
+
+    @property
     def is_scored(self) -> bool:
         """Whether it was tested by today's criterion; runs of earlier releases may not be."""
-        return f"test_{self.criterion.metric}" in self.run.data.metrics
+        return f"test_{self.criterion.metric}" in self.tested
 
     @property
     def is_beside_baselines(self) -> bool:
         """Whether all of today's baselines were tested too; earlier releases had fewer."""
-        metric, tested = self.criterion.metric, self.run.data.metrics
+        metric, tested = self.criterion.metric, self.tested
         return all(f"test_{metric}_{name}" in tested for name in evaluation.BASELINES)
 
     def score(self, baseline: str = "") -> float:
         """Return the criterion on the test pictures, of the model or of such as `_gray`."""
-        return self.run.data.metrics[f"test_{self.criterion.metric}{baseline}"]
+        return self.tested[f"test_{self.criterion.metric}{baseline}"]
 
     def validation_score(self) -> float | None:
         """Return the criterion on all validation pictures, of the epoch whose weights were kept.
 
         None if there is none: imported weights are tested only.
         """
-        name = f"val_{self.criterion.metric}"
-        history = mlflow.MlflowClient().get_metric_history(self.run.info.run_id, name)
-        values = [each.value for each in history]
+        values = charts.history(self.run.info.run_id, f"val/{self.criterion.metric}").values()
         return self.criterion.best(values, float) if values else None
 
 
@@ -273,7 +276,7 @@ def find_finished(config: Config, digest: str, experiment_id: str) -> Candidate 
     metrics, suffixes = evaluation.SCORES_TOGETHER, ["", *(f"_{n}" for n in evaluation.BASELINES)]
     tested = {f"test_{name}{suffix}" for name in metrics for suffix in suffixes}  # not all, once
     for run in mlflow.search_runs([experiment_id], query, output_format="list"):
-        if config_of(run) == config and tested <= set(run.data.metrics) and has_model(run):
+        if config_of(run) == config and tested <= charts.tested(run).keys() and has_model(run):
             return candidate_of(run)
     return None
 

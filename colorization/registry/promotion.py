@@ -103,7 +103,7 @@ def _create(candidate: Candidate, failed: str, force: bool) -> ModelVersion:
     run = candidate.run
     kept = {"variant", "family", "data", "data_kind", "dataset_digest", "collapse"}
     tags = {name: value for name, value in run.data.tags.items() if name in kept}
-    scores = {name: f"{value:.4f}" for name, value in run.data.metrics.items()}
+    scores = {name: f"{value:.4f}" for name, value in candidate.tested.items()}
     tags |= {name: score for name, score in scores.items() if name.startswith("test_")}
     tags |= {"run_id": run.info.run_id, "gate": failed or "passed"}
     if failed and force:

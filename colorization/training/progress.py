@@ -10,7 +10,7 @@ from tqdm import tqdm
 from colorization import evaluation, plan
 from colorization.config import Config
 from colorization.training.callbacks import Scoring
-from colorization.training.schedule import phases
+from colorization.training.schedule import phase_of, phases
 
 LOSSES = ("loss", "generator_loss")  # of the naive family and of the GAN, in Keras's logs
 
@@ -35,7 +35,7 @@ class Progress(keras.callbacks.Callback):
         self, config: Config, scoring: Scoring, epochs: range, steps: int, name: str = ""
     ) -> None:
         super().__init__()
-        self.scoring = scoring
+        self.config, self.scoring = config, scoring
         self.label, self.prefix = name or config.label, f"{name}  " if name else ""
         self.phases = phases(config)
         self.epochs, self.steps = epochs, steps
@@ -87,7 +87,7 @@ class Progress(keras.callbacks.Callback):
     def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
         """Say which epoch is kept, and of which phase."""
         kept = self.scoring.best_epoch
-        (phase,) = (each for each in self.phases if kept in each.epochs)
+        phase = phase_of(self.config, kept)
         logger.info(
             "%skept %s%s: validation %s",
             self.prefix,

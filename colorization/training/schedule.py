@@ -54,6 +54,11 @@ def phases(config: Config) -> list[Phase]:
     return [each for each in possible if each.epochs]
 
 
+def phase_of(config: Config, epoch: int) -> Phase:
+    """Return the phase of an epoch, which counts from 0."""
+    return next(each for each in phases(config) if epoch in each.epochs)
+
+
 def optimizer_of(trainer: keras.Model, learning_rate: str) -> keras.Optimizer:
     """Return the optimizer of the same name as a learning rate of the config."""
     return getattr(trainer, learning_rate.replace("learning_rate", "optimizer"))
@@ -81,7 +86,7 @@ class CosineSchedule(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Enter the epoch's phase."""
-        self.phase = next(each for each in phases(self.config) if epoch in each.epochs)
+        self.phase = phase_of(self.config, epoch)
         self.done = self.phase.epochs.index(epoch) * self.steps
         if hasattr(self.model, "discriminator"):
             self.model.train_generator_only(not self.phase.adversarial)
