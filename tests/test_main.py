@@ -158,7 +158,7 @@ def test_mlflow_run_trains_in_a_path_with_spaces_into_the_run_that_it_opened_on_
     assert run.data.tags["mlflow.project.entryPoint"] == "naive_dropout"
     assert run.data.params["learning_rate"] == "1e-3"  # as it was typed
     assert run.data.params["seed"] == "0"
-    assert "test_psnr_gray" in run.data.metrics
+    assert "test_psnr" in run.data.metrics
     query = f"run_id = '{run.info.run_id}'"
     assert client.search_model_versions(query) == []  # register=no
 

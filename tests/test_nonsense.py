@@ -93,7 +93,7 @@ def test_a_tint_that_beats_the_baselines_is_a_challenger_at_best(splits):
     candidate = log_network(with_chroma(lambda luma: 0 * luma + tint), splits)
     version, alias = promotion.register(candidate)
     assert (alias, served_run()) == ("challenger", None)
-    hue = candidate.run.data.metrics["test_hue_concentration"]
+    hue = candidate.tested["test_hue_concentration"]
     assert f"Collapsed, all is sepia: test hue_concentration {hue:.4f}" in version.tags["gate"]
 
 

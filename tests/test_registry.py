@@ -52,7 +52,7 @@ def log_candidate(splits, share):
 def validated(candidate, *scores):
     """Log what training has logged of each epoch."""
     for step, score in enumerate(scores, 1):
-        mlflow.MlflowClient().log_metric(candidate.run.info.run_id, "val_delta_e", score, step=step)
+        mlflow.MlflowClient().log_metric(candidate.run.info.run_id, "val/delta_e", score, step=step)
     return candidate
 
 

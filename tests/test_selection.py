@@ -56,7 +56,7 @@ def test_a_comparison_chooses_by_the_kept_epoch_s_validation(ready_store):
         with mlflow.start_run(tags={"family": "naive"}) as run:
             mlflow.log_metric("test_delta_e", test)
             for step, value in enumerate(validation, 1):
-                mlflow.log_metric("val_delta_e", value, step=step)
+                mlflow.log_metric("val/delta_e", value, step=step)
         config = VARIANTS["naive_basic"]
         found = mlflow.get_run(run.info.run_id)
         contenders[label] = comparison.Contender(label, config, found, "")
@@ -115,7 +115,7 @@ def test_a_run_has_its_kept_phase_and_device_and_says_of_which_pictures_a_figure
     assert run.data.tags["kept_phase"] == "generator-only"
     assert run.data.tags["device"] == device.describe()
     (model,) = client.search_logged_models(["0"], f"source_run_id = '{run.info.run_id}'")
-    names = {each.dataset_name for each in model.metrics if each.key == "test_delta_e_shuffled"}
+    names = {each.dataset_name for each in model.metrics if each.key == "test_delta_e"}
     inputs = {tag.value: each.dataset for each in run.inputs.dataset_inputs for tag in each.tags}
     assert names == {inputs["testing"].name}
     assert json.loads(inputs["testing"].profile)["features_shape"][0] > 1

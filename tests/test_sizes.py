@@ -165,7 +165,7 @@ def log_candidate(splits, share):
     """Log a run as training does; its model knows this share of the test pictures' chroma."""
     images = splits.test.images
     candidate = log_network(memory(images, share * color.chroma(images)), splits)
-    mlflow.MlflowClient().log_metric(candidate.run.info.run_id, "val_delta_e", -share, step=1)
+    mlflow.MlflowClient().log_metric(candidate.run.info.run_id, "val/delta_e", -share, step=1)
     return candidate
 
 

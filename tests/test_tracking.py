@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from colorization import color, figures, tracking
+from colorization import color, evaluation, figures, tracking
 from colorization.config import VARIANTS, tunable_fields
 
 METRICS = ("psnr", "ssim", "delta_e", "colorfulness")
@@ -56,8 +56,8 @@ def test_every_split_is_recorded_as_a_dataset_with_the_manifest_s_digest(
 
 def test_every_epoch_s_losses_scores_rates_and_speed_are_there(trained):
     client, run = trained
-    names = {"loss", "val_loss", "learning_rate", "images_per_second"}
-    for name in names | {f"val_{metric}" for metric in METRICS}:
+    names = {"loss/l1", "loss/l1_val", "rate/generator", "rate/images_per_second"}
+    for name in names | {f"val/{metric}" for metric in METRICS}:
         history = client.get_metric_history(run.info.run_id, name)
         assert [point.step for point in history] == [1, 2], name
 
@@ -67,21 +67,27 @@ def test_system_metrics_are_there(trained):
     assert any(name.startswith("system/") for name in client.get_run(run.info.run_id).data.metrics)
 
 
-def test_the_test_stands_next_to_both_baselines(trained):
-    _, run = trained
-    metrics = run.data.metrics
-    for metric in METRICS:
-        for baseline in ("", "_gray", "_mean_chroma", "_shuffled"):
-            assert np.isfinite(metrics[f"test_{metric}{baseline}"])
-    assert metrics["test_colorfulness_gray"] == pytest.approx(0, abs=1e-6)
-    assert f"{metrics['test_psnr']:.2f}" in run.data.tags["mlflow.note.content"]
-
-
-def test_tables_tell_of_every_picture_and_species(artifacts, splits):
-    def table(name):
+@pytest.fixture
+def table(artifacts):
+    def read(name):
         with open(artifacts(name)) as file:
             return pd.DataFrame(**json.load(file))
 
+    return read
+
+
+def test_the_test_stands_next_to_all_baselines(trained, table):
+    _, run = trained
+    scores = table("test_scores.json").set_index("model")
+    assert list(scores.index) == ["naive_basic", *evaluation.BASELINES.values()]
+    assert np.isfinite(scores).all(axis=None)
+    assert scores["colorfulness"]["plain gray"] == pytest.approx(0, abs=1e-6)
+    psnr = run.data.metrics["test_psnr"]
+    assert scores["psnr"]["naive_basic"] == pytest.approx(psnr)
+    assert f"{psnr:.2f}" in run.data.tags["mlflow.note.content"]
+
+
+def test_tables_tell_of_every_picture_and_species(table, splits):
     assert sorted(table("test_pictures.json")["path"]) == sorted(splits.test.paths)
     species = table("test_species.json")
     assert set(species["species"]) == set(splits.test.species)
@@ -92,17 +98,17 @@ def test_sample_pictures_carry_their_epoch_for_the_slider(trained, artifacts):
     client, run = trained
     files = [f.path for f in client.list_artifacts(run.info.run_id, "images")]
     pictures = [file for file in files if file.endswith(".png")]
-    steps = sorted(int(re.search(r"step(?:\+|%2B)(\d+)", file)[1]) for file in pictures)
-    assert steps == [0, 1, 2]
+    steps = [int(re.search(r"step(?:\+|%2B)(\d+)", file)[1]) for file in pictures]
+    assert sorted(steps) == sorted(2 * [0, 1, 2])  # six pictures: two sheets
     with Image.open(artifacts(pictures[0])) as picture:
-        assert picture.width > 6 * 128 and picture.height > 2 * 128  # gray | predicted | real
+        assert picture.width == picture.height > 3 * 128  # gray | predicted | real
 
 
 def test_sample_pictures_are_colored_by_what_is_scored_and_kept(trained, splits, artifacts):
     import keras
 
     client, run = trained
-    step = f"step%2B{run.data.metrics['best_epoch']:.0f}%2B"
+    step = f"val 1-3%2Bstep%2B{int(run.data.tags['best_epoch']):04}%2B"
     (file,) = [
         each.path
         for each in client.list_artifacts(run.info.run_id, "images")
@@ -113,7 +119,8 @@ def test_sample_pictures_are_colored_by_what_is_scored_and_kept(trained, splits,
     shown = np.linspace(0, count - 1, min(tracking.SAMPLES, count)).astype(int)
     real = splits.val.images[shown]
     gray = color.gray_input(real, 3)
-    expected = figures.strip(color.to_uint8(gray), color.to_uint8(colorizer(gray[..., :1])), real)
+    predicted = color.to_uint8(colorizer(gray[..., :1]))
+    expected = figures.sheets(color.to_uint8(gray), predicted, real)["1-3"]
     with Image.open(artifacts(file)) as picture:
         assert np.abs(np.asarray(picture, int) - expected).max() <= 1
 

@@ -12,7 +12,7 @@ from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
 from tqdm import tqdm
 
-from colorization import color, evaluation, report
+from colorization import charts, color, evaluation, report
 from colorization.config import VARIANTS
 from colorization.data import manifest
 from colorization.data.sources import Source
@@ -113,9 +113,12 @@ def log(models: Mapping[str, Candidate], source: Source, pictures: Pictures) -> 
     table, means = score(colorizers, pictures)
     note, outcome = pictures.summary(), ""
     if len(table):
-        for row in means.to_dict("records"):
-            scores = {f"{name}/{row['model']}": row[name] for name in COLUMNS}
-            mlflow.log_metrics(scores, dataset=dataset)
+        rows = means.set_index("model")
+        for label, candidate in models.items():
+            model_id = mlflow.models.get_model_info(candidate.model_uri).model_id
+            for model in (label, label + TTA):
+                scores = {f"{name}/{model}": rows[name][model] for name in charts.TESTED}
+                mlflow.log_metrics(scores, dataset=dataset, model_id=model_id)
         collapsed = means[means["model"].isin(colorizers) & (means["collapse"] != "")]
         for row in collapsed.to_dict("records"):
             mlflow.set_tag(f"collapse/{row['model']}", row["collapse"])
