@@ -93,7 +93,7 @@ def table(contenders: list[Contender]) -> pd.DataFrame:
     rows = []
     for each in contenders:
         run_id, metrics = each.run.info.run_id, charts.tested(each.run)
-        speeds = charts.history(run_id, charts.SPEED).values()
+        speeds = list(charts.history(run_id, charts.SPEED).values())
         rows.append({"model": each.label, **_tested(metrics)})
         rows[-1] |= {
             "parameters": int(charts.fact(each.run, "parameters")),

@@ -67,7 +67,7 @@ def main():
     shutil.copy(client.download_artifacts(run.info.run_id, "test_pictures.png"), DOCS)
     with mlflow_ui() as url:
         images = client.list_artifacts(run.info.run_id, "images")
-        steps = sum(image.path.endswith(".png") for image in images)
+        steps = len({image.path.partition("+step+")[2].partition("+")[0] for image in images})
         photograph_ui(f"{url}/#/experiments/0/runs/{run.info.run_id}", steps)
 
 
