@@ -29,8 +29,9 @@ EARLIER = {
 def of_epoch(config: Config, logs: Mapping[str, float], adversarial: bool) -> dict[str, float]:
     """Return what Keras has logged of an epoch, by the names that it has in MLflow.
 
-    A loss is named by what it is, so that it means the same in all phases and families. The
-    generator's in an adversarial phase is left out: it is the sum of two others, one weighted.
+    A loss is named by what it is, so that it means the same in all phases and families. Two are
+    left out: the generator's in an adversarial phase, which is the sum of two others, one weighted;
+    and the adversarial one on validation pictures, which the discriminator's mirrors.
 
     Args:
         config: of the training.
@@ -47,7 +48,7 @@ def of_epoch(config: Config, logs: Mapping[str, float], adversarial: bool) -> di
     names = {
         "images_per_second": SPEED,
         **{old: f"loss/{new}" for old, new in losses.items()},
-        **{f"val_{old}": f"loss/{new}_val" for old, new in losses.items()},
+        **{f"val_{old}": f"loss/{new}_val" for old, new in losses.items() if new != "adversarial"},
         **{f"val_{name}": f"val/{name}" for name in evaluation.SCORES_TOGETHER},
         **{old: f"rate/{new}" for old, new in rates.items()},
     }

@@ -163,7 +163,7 @@ class EpochLog(keras.callbacks.Callback):
                 picture = Image.fromarray(sheet)
                 picture.save(Path(folder, f"{name}.png"))
                 card = picture.resize((CARD_PIXELS, CARD_PIXELS))
-                card.save(Path(folder, f"{name}+compressed.webp"))
+                card.save(Path(folder, f"{name}+compressed.webp"), method=2)
             mlflow.log_artifacts(folder, "images")
         mlflow.set_tag(MLFLOW_LOGGED_IMAGES, True)
 
@@ -181,6 +181,16 @@ def log_training(config: Config, result: Result) -> None:
     ]
     begins = {each.name: each.epochs[0] for each in phases(config)}
     mlflow.log_figure(figures.loss_curves(named, result.best_epoch, begins), "losses.png")
+
+
+def log_once(metrics: Mapping[str, float], **where: Any) -> None:
+    """Log the metrics that the active run does not have yet: it may have been stopped here.
+
+    The options are those of `mlflow.log_metrics`.
+    """
+    known = mlflow.get_run(active_run().info.run_id).data.metrics
+    new = {name: value for name, value in metrics.items() if name not in known}
+    mlflow.log_metrics(new, **where)
 
 
 def log_model(onnx: Path, example: np.ndarray, trained_on: str) -> ModelInfo:
@@ -210,13 +220,12 @@ def log_test(
     """Log the test of a logged model: scores, tables, a sheet of pictures and the run's note."""
     dataset = _dataset(splits, "test")
     scores = {f"test_{name}": tested.metrics[f"test_{name}"] for name in charts.TESTED}
-    run_id = active_run().info.run_id
-    run = mlflow.get_run(run_id).data  # it may have been stopped here, and have some already
-    new = {name: value for name, value in scores.items() if name not in run.metrics}
-    mlflow.log_metrics(new, model_id=model.model_id, dataset=dataset)
+    log_once(scores, model_id=model.model_id, dataset=dataset)
     if tested.collapse:
         mlflow.set_tag("collapse", tested.collapse)
-    log_table(run_id, charts.as_table(tested.metrics, run.tags["variant"]), charts.SCORES_FILE)
+    run_id = active_run().info.run_id
+    variant = mlflow.get_run(run_id).data.tags["variant"]
+    log_table(run_id, charts.as_table(tested.metrics, variant), charts.SCORES_FILE)
     log_table(run_id, tested.pictures, "test_pictures.json")
     log_table(run_id, tested.per_species(), "test_species.json")
     mlflow.log_figure(sheet, "test_pictures.png")
