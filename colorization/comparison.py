@@ -169,7 +169,7 @@ def _test_sheet(contenders: list[Contender], split: Split) -> Figure:
         colorize = lookup.load_colorizer(each.model_uri)
         predicted = colorize(color.gray_input(real, colorize.channels))
         colored["\n".join(each.label.rsplit("_", 1))] = color.to_uint8(predicted)
-    captions = [split.species[index].replace("_", " ") for index in chosen]
+    captions = [report.caption(split.species[index]) for index in chosen]
     title = f"{len(chosen)} of {len(split.images)} test pictures, the same for every model"
     return report.sheet(real, colored, captions, title)
 

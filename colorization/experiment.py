@@ -252,7 +252,7 @@ def _test_sheet(variant: str, split: Split, tested: evaluation.Evaluation) -> Fi
     """Draw test pictures from the best to the worst by CIEDE2000."""
     chosen = report.spread(tested.pictures["delta_e"].argsort())
     captions = [
-        f"{row.species.replace('_', ' ')}\n{row.psnr:.1f} dB (gray {row.psnr_gray:.1f})\n"
+        f"{report.caption(row.species)}\n{row.psnr:.1f} dB (gray {row.psnr_gray:.1f})\n"
         f"\u0394E {row.delta_e:.1f} (gray {row.delta_e_gray:.1f})"
         for row in tested.pictures.iloc[chosen].itertuples()
     ]

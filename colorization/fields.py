@@ -2,12 +2,13 @@
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Collection
 from dataclasses import field
-from pathlib import Path
 from typing import Any
 
 from colorization.address import shown
+from colorization.paths import user_path
 
 
 def number(default: float, low: float, high: float, text: str, step: int = 0) -> Any:
@@ -48,6 +49,8 @@ def checked(spec: dataclasses.Field, value: Any) -> Any:
     kind: Any = spec.type
     with contextlib.suppress(TypeError, ValueError):
         typed = value if type(value) is kind else kind(value)
+        if "names" in spec.metadata and typed not in spec.metadata["names"]:
+            typed = str(user_path(typed))
         if (kind is not int or float(typed) == float(value)) and _in_range(spec, typed):
             return typed
     received = shown(value) if isinstance(value, str) else value
@@ -60,7 +63,7 @@ def checked(spec: dataclasses.Field, value: Any) -> Any:
 def _in_range(spec: dataclasses.Field, value: Any) -> bool:
     known = spec.metadata
     if "names" in known:
-        return value in known["names"] or Path(value).is_file()
+        return value in known["names"] or os.path.isfile(value)
     if "choices" in known:
         return value in known["choices"]
     inside = known["low"] <= value <= known["high"]  # NaN is in no range

@@ -27,6 +27,7 @@ MAX_DEPTH = 100  # folders in each other; Python calls itself at most 1,000 time
 # The Kaggle archive holds 5,700 entries and under 2 GiB; a phone's whole library fits as well.
 MAX_ENTRIES = 200_000
 MAX_DIRECTORY_BYTES = 64 * MIB  # the list of entries: some 100 bytes for each
+MAX_TAR_HEADER_BYTES = MIB  # of an entry: its name and its attributes
 MAX_ARCHIVE_BYTES = 64 * 1024 * MIB  # unpacked
 # Pictures hardly shrink in a .zip; a drawing kept as .bmp can by a factor of a hundred or so.
 # Deflate ends at 1,032: what comes near it was made to fill disks.

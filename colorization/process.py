@@ -15,13 +15,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from colorization.address import redacted, silence_links
 from colorization.errors import Failure
-
-if TYPE_CHECKING:
-    import psutil
+from colorization.paths import find_launcher, printable
 
 REFUSED = 2  # the exit status of what could not be done
 
@@ -33,18 +31,6 @@ client, run_id = mlflow.MlflowClient(), os.environ["MLFLOW_RUN_ID"]
 if client.get_run(run_id).info.status == "RUNNING":
     client.set_terminated(run_id, "KILLED")
 """
-
-
-def printable(text: str) -> str:
-    """Escape what is not printable: line breaks, terminal codes, right-to-left marks.
-
-    Names of files may hold them, to forge lines of a log or to control a terminal.
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
-    )
 
 
 def _printable_lines(text: str) -> str:
@@ -262,13 +248,9 @@ def end_run() -> None:
 
 def stop_with_it() -> None:
     """End with `mlflow run`: if only that is killed, this process would go on training."""
-    if "MLFLOW_RUN_ID" not in os.environ:
-        return
-    import psutil  # here, since `--help` is shown without any package
-
-    ancestors = psutil.Process().parents()
-    launcher = next((each for each in ancestors if _is_mlflow_run(each)), None)
+    launcher = find_launcher()
     if launcher:
+        import psutil
 
         def follow() -> None:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -277,12 +259,3 @@ def stop_with_it() -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
         threading.Thread(target=follow, daemon=True).start()
-
-
-def _is_mlflow_run(process: "psutil.Process") -> bool:
-    import psutil
-
-    with contextlib.suppress(psutil.Error):  # another user's process
-        words = {os.path.basename(word) for word in process.cmdline()}
-        return {"mlflow", "run"} <= words
-    return False

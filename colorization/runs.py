@@ -19,8 +19,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from colorization.address import redacted
-from colorization.data.cache import cache_folder
+from colorization.data.cache import LOCK
 from colorization.errors import InputError
+from colorization.paths import as_text
 from colorization.process import hold_signals
 from colorization.training import checkpoint
 
@@ -69,7 +70,7 @@ def open_run(
             except MlflowException:
                 raise  # the server is gone: logging the reason would take minutes
             except Exception as error:
-                mlflow.set_tag("error", f"{type(error).__name__}: {redacted(error)}")
+                mlflow.set_tag("error", as_text(f"{type(error).__name__}: {redacted(error)}"))
                 raise
     finally:
         lock.release()
@@ -150,9 +151,10 @@ def is_at_work(run: Run) -> bool:
 @contextlib.contextmanager
 def _store() -> Iterator[None]:
     """Hold the store against other processes of this machine; end what others left RUNNING."""
-    with FileLock(cache_folder() / "store.lock"):  # two at once cannot create one SQLite store
+    folders = checkpoint.runs_folder()
+    with FileLock(folders / LOCK):  # two at once cannot create one SQLite store
         mlflow.search_experiments(max_results=1)
-        for folder in checkpoint.runs_folder().glob("*"):
+        for folder in folders.glob("*/"):
             with contextlib.suppress(MlflowException):  # it is of another store
                 if not _is_locked(folder):
                     _end_stale(folder)

@@ -27,7 +27,9 @@ from PIL import Image
 from colorization import charts, color, figures
 from colorization.config import Config
 from colorization.data.prepare import Split, Splits
+from colorization.data.sources import located
 from colorization.evaluation import Evaluation
+from colorization.paths import as_text
 from colorization.runs import active_run
 from colorization.runs import open_run as open_run
 from colorization.training.schedule import phase_of, phases
@@ -83,8 +85,9 @@ def log_flags(data: str, **flags: object) -> None:
     """
     known = mlflow.get_run(active_run().info.run_id).data.params
     params = {"data": data} | flags
-    mlflow.log_params({key: value for key, value in params.items() if key not in known})
-    mlflow.set_tag("data_source", data)  # as a param it has quotes where it has spaces
+    new = {key: as_text(str(value)) for key, value in params.items() if key not in known}
+    mlflow.log_params(new)
+    mlflow.set_tag("data_source", located(data))  # of the param, who knows where it was typed?
 
 
 def log_data(splits: Splits, used: Collection[str] = tuple(CONTEXTS)) -> None:

@@ -16,6 +16,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from colorization.address import redacted, shown
+from colorization.paths import user_path
 
 HEARTBEAT_SECONDS = 5
 GRACE_SECONDS = 20  # of silence; then a trial is stale
@@ -44,8 +45,10 @@ class Storage(optuna.storages.RDBStorage):
         self, url: str, on_stale_trial: Callable[[optuna.Study, FrozenTrial], None] | None
     ) -> None:
         self._address = _parse(url)
-        self.shown = shown(url)
         self._sqlite = self._address.get_backend_name() == "sqlite"
+        if self._sqlite:
+            self._address = _located(self._address)
+        self.shown = shown(str(self._address) if self._sqlite else url)
         try:
             with self.lock("tables"):  # two at once cannot create the same ones
                 super().__init__(
@@ -94,6 +97,17 @@ class Storage(optuna.storages.RDBStorage):
                 yield
         except SQLAlchemyError as error:
             raise StorageInternalError(str(getattr(error, "orig", error))) from error
+
+
+def _located(address: sqlalchemy.URL) -> sqlalchemy.URL:
+    """Return the address of a SQLite file with an absolute path, in a folder that there is."""
+    path = user_path(str(address.database))
+    if not path.parent.is_dir():  # the lock's would be made
+        raise ValueError(
+            f"There is no such folder for the storage. {EXPECTED}, the file in a folder that "
+            f"exists. Received: storage={shown(str(address))!r}, folder={str(path.parent)!r}"
+        )
+    return address.set(database=str(path))
 
 
 def _parse(text: str) -> sqlalchemy.URL:

@@ -139,7 +139,7 @@ def test_folders_nested_too_deeply_are_refused(tmp_path):
 
 
 def test_what_a_killed_process_left_is_deleted_however_deep(tmp_path):
-    parent, outside = tmp_path / "places", tmp_path / "outside"
+    parent, outside = cache_folder() / "places", tmp_path / "outside"
     outside.mkdir()
     (outside / "kept").touch()
     (parent / "links.partial").mkdir(parents=True)

@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from colorization import limits
 from colorization.data.archive import unpack
-from colorization.data.cache import build_once
+from colorization.data.cache import LOCK, build_once, cache_folder, is_readable, own, writable
 from colorization.data.watch import TooLargeError, watch
 
 logger = logging.getLogger(__name__)
@@ -25,14 +25,13 @@ _NAME = re.compile(r"([A-Za-z0-9][\w-]{0,99})/([A-Za-z0-9][\w-]{0,99})", re.ASCI
 _INSTEAD = "`-P data=sample` needs no download"
 
 
-def download(dataset: str, cache: Path) -> Path:
-    """Return the folder of a dataset's photographs, downloaded and unpacked into `cache` once.
+def download(dataset: str) -> Path:
+    """Return the folder of a dataset's photographs, downloaded and unpacked into the cache once.
 
     An interrupted download is continued by the next call; the archive is deleted once unpacked.
 
     Args:
         dataset: "<owner>/<dataset>", as in its address.
-        cache: folder of all that is cached.
 
     Raises:
         ValueError: that is no such name, or there are no photographs in the dataset.
@@ -47,24 +46,22 @@ def download(dataset: str, cache: Path) -> Path:
             f"Received: data={f'kaggle:{dataset}'!r}"
         )
     # Each other owner has a folder, since another's dataset may have the same name.
-    home = cache / "kaggle" / ("" if dataset == DATASET else f"@{name[1]}")
+    home = cache_folder() / "kaggle" / ("" if dataset == DATASET else f"@{name[1]}")
     folder = home / dataset.replace("/", "-")
-    if folder.is_dir():
-        return folder
-    downloads = home / "downloads"
-    downloads.mkdir(parents=True, exist_ok=True)
-    with FileLock(downloads / ".lock"):
-        if not folder.is_dir():  # another process may just have finished
-            archive = downloads / f"{name[2]}.zip"
-            _download(dataset, archive)
-            _unpack(archive, folder)
-            archive.unlink(missing_ok=True)
-    return folder
+    for place in (folder, own(folder)):
+        if is_readable(place):
+            return place
+    downloads = writable(home / "downloads")
+    with FileLock(downloads / LOCK):
+        archive = downloads / f"{name[2]}.zip"
+        return build_once(folder, lambda partial: _bring(dataset, archive, partial))
 
 
-def _unpack(archive: Path, folder: Path) -> None:
+def _bring(dataset: str, archive: Path, folder: Path) -> None:
+    """Download a dataset, and unpack it into a folder."""
+    _download(dataset, archive)
     try:
-        build_once(folder, lambda partial: unpack(archive, partial))
+        unpack(archive, folder)
     except ValueError as error:
         archive.unlink(missing_ok=True)  # or the next call would find it again
         if error.__cause__ is None:  # the archive is whole
@@ -73,6 +70,7 @@ def _unpack(archive: Path, folder: Path) -> None:
             f"The download from Kaggle is damaged and was deleted. Expected a whole .zip: run the "
             f"same command again, or {_INSTEAD}. Received: {error}"
         ) from error
+    archive.unlink(missing_ok=True)
 
 
 def _download(dataset: str, archive: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 
 from colorization.limits import MAX_DEPTH
+from colorization.paths import as_text
 
 # Also formats that Pillow cannot decode: the manifest lists such files as left out.
 SUFFIXES = frozenset(
@@ -22,6 +23,11 @@ def list_images(folder: Path) -> list[Path]:
         ValueError: folders are nested deeper than `MAX_DEPTH`.
     """
     return [folder / name for name in choose(list(walk(folder, follow=True)))]
+
+
+def relative(path: Path, folder: Path) -> str:
+    """Return a picture's path below a folder as text, with forward slashes."""
+    return as_text(path.relative_to(folder).as_posix())
 
 
 def walk(folder: Path, follow: bool) -> Iterator[str]:

@@ -3,15 +3,14 @@
 import csv
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 logger = logging.getLogger(__name__)
 
-# File names need not be UTF-8, and lines must be the same bytes on every system.
-_TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+_TEXT: dict[str, Any] = {"encoding": "utf-8", "newline": ""}  # the same bytes on every system
 
 
 @dataclass(frozen=True)
@@ -19,7 +18,7 @@ class Row:
     """One picture.
 
     Attributes:
-        path: relative to the source's folder, with forward slashes.
+        path: relative to the source's folder, with forward slashes, see `listing.relative`.
         sha256: of the file, in hex; "" if it could not be read.
         species: name of the folder it lies in, "" for the source's own folder.
         split: "train", "val" or "test"; "" if it is left out.
@@ -77,10 +76,9 @@ def in_split(rows: Sequence[Row], split: str) -> list[int]:
     return sorted(chosen, key=lambda index: (rows[index].sha256, rows[index].path))
 
 
-def known_splits(history: Path) -> dict[str, str]:
-    """Return SHA-256 -> split of the latest readable `<history>/*/manifest.csv`."""
-    manifests = sorted(history.glob("*/manifest.csv"), key=lambda path: path.stat().st_mtime_ns)
-    for path in reversed(manifests):
+def known_splits(manifests: Iterable[Path]) -> dict[str, str]:
+    """Return SHA-256 -> split of the latest manifest that can be read."""
+    for path in sorted(manifests, key=lambda path: path.stat().st_mtime_ns, reverse=True):
         try:
             return {row.sha256: row.split for row in read(path) if row.split}
         except (OSError, ValueError) as error:

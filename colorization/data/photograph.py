@@ -72,7 +72,6 @@ def read(path: Path, out: np.ndarray) -> Photograph:
     """Read one file into `out`, uint8 (S, S, 3) RGB, untouched if the picture is left out."""
     sha256 = ""
     try:
-        str(path).encode()  # MLflow's tables hold no other names, and logging them would fail
         content = read_regular(path, MAX_PICTURE_BYTES)
         sha256 = hashlib.sha256(content).hexdigest()
         image = decode(content)
@@ -83,8 +82,6 @@ def read(path: Path, out: np.ndarray) -> Photograph:
         reason = str(left_out)
     except OSError as error:  # the file is gone, not regular, or not readable
         reason = f"unreadable: {error.strerror or type(error).__name__}"
-    except UnicodeEncodeError:
-        reason = "unreadable: its name is not UTF-8"
     except MemoryError:
         reason = "too large: it does not fit into memory"
     else:

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import logging
+import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +15,8 @@ from tqdm import tqdm
 
 from colorization import process
 from colorization.data import manifest, rows, split_folders, splits
-from colorization.data.cache import build_once, cache_folder
-from colorization.data.listing import list_images
+from colorization.data.cache import build_once, cache_folder, own
+from colorization.data.listing import list_images, relative
 from colorization.data.manifest import Row
 from colorization.data.photograph import IMAGE_SIZE, Photograph, read
 from colorization.data.sources import Source
@@ -85,22 +86,20 @@ def prepare(source: Source, size: int = IMAGE_SIZE) -> Splits:
             f"No pictures found. Expected a folder with photographs in it, at any depth; "
             f"`-P data=sample` needs none. Received: folder={str(source.folder)!r}"
         )
-    paths = [_relative(image, source.folder) for image in images]
+    paths = [relative(image, source.folder) for image in images]
     suffix = "" if size == IMAGE_SIZE else f"-{size}"
     name = f"{_fingerprint(source.folder, images)}{suffix}"
     entry = cache_folder() / "prepared" / _key(source, split_folders.by_folder(paths)) / name
-    prepared = _load(source, entry, size)
-    if prepared is None:
-        build_once(
-            entry,
-            lambda partial: _write(source, images, entry, size, partial),
-            is_whole=lambda there: _load(source, there, size) is not None,
-        )
-        prepared = _load(source, entry, size)
+    place = build_once(
+        entry,
+        lambda partial: _write(source, images, entry, size, partial),
+        is_whole=lambda there: _load(source, there, size) is not None,
+    )
+    prepared = _load(source, place, size)
     if prepared is None:
         raise OSError(
             f"The prepared pictures cannot be read back. Expected a healthy disk: delete the "
-            f"folder and run again. Received: folder={str(entry)!r}"
+            f"folder and run again. Received: folder={str(place)!r}"
         )
     return prepared
 
@@ -121,13 +120,9 @@ def _fingerprint(folder: Path, images: Sequence[Path]) -> str:
             size, time = status.st_size, status.st_mtime_ns
         except OSError:  # a dangling link, listed as unreadable later
             size, time = -1, 0
-        digest.update(_relative(image, folder).encode("utf-8", "surrogateescape"))
+        digest.update(relative(image, folder).encode())
         digest.update(f"\0{size}\0{time}\n".encode())
     return digest.hexdigest()[:32]
-
-
-def _relative(image: Path, folder: Path) -> str:
-    return image.relative_to(folder).as_posix()
 
 
 def _write(source: Source, images: Sequence[Path], entry: Path, size: int, folder: Path) -> None:
@@ -137,8 +132,9 @@ def _write(source: Source, images: Sequence[Path], entry: Path, size: int, folde
     photographs = _read_all(images, everything)
     listed = _of_other_size(entry, photographs)
     if listed is None:
-        paths = [_relative(image, source.folder) for image in images]
-        listed = rows.split(paths, photographs, manifest.known_splits(entry.parent))
+        paths = [relative(image, source.folder) for image in images]
+        known = manifest.known_splits(_manifests(entry, "*"))
+        listed = rows.split(paths, photographs, known)
     rows.check(listed, source)
     for name in splits.SPLITS:
         chosen = manifest.in_split(listed, name)
@@ -152,9 +148,18 @@ def _write(source: Source, images: Sequence[Path], entry: Path, size: int, folde
     manifest.write(folder / "manifest.csv", listed)
 
 
+def _manifests(entry: Path, names: str) -> set[Path]:
+    """Return the manifests of a source's other entries, in this cache and the user's own."""
+    return {
+        path
+        for folder in (entry.parent, own(entry.parent))
+        for path in folder.glob(f"{names}/manifest.csv")
+    }
+
+
 def _of_other_size(entry: Path, photographs: Sequence[Photograph]) -> list[Row] | None:
     """Return the rows of the same pictures at another size, if they are cached."""
-    for path in entry.parent.glob(f"{entry.name.split('-')[0]}*/manifest.csv"):
+    for path in _manifests(entry, f"{entry.name.split('-')[0]}*"):
         with contextlib.suppress(OSError, ValueError):  # damaged
             listed = manifest.read(path)
             pairs = list(zip(listed, photographs, strict=True))
@@ -181,7 +186,7 @@ def _read_all(images: Sequence[Path], out: np.ndarray) -> list[Photograph]:
 
 def _load(source: Source, entry: Path, size: int) -> Splits | None:
     """Map a prepared source; return None if it is missing or damaged."""
-    if not entry.exists():
+    if not os.path.exists(entry):
         return None
     try:
         path = entry / "manifest.csv"

@@ -12,7 +12,7 @@ from colorization.data import split_folders, splits
 from colorization.data.manifest import Row
 from colorization.data.photograph import Photograph
 from colorization.data.sources import Source
-from colorization.process import printable
+from colorization.paths import printable
 
 logger = logging.getLogger(__name__)
 

@@ -1,16 +1,21 @@
 """The sources of pictures: the sample, Kaggle, a folder or an archive."""
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 from colorization.data import download
-from colorization.data.archive import unpack
+from colorization.data.archive import SUFFIXES, unpack
 from colorization.data.cache import build_once, cache_folder
+from colorization.paths import as_text, printable, user_path
 
-__all__ = ["Source", "cache_folder", "fetch", "require"]
+__all__ = ["Source", "cache_folder", "fetch", "located", "require"]
 
 SAMPLE = Path(__file__).parents[2] / "assets" / "sample.zip"
+_FILE = "file://"
+_NAME = 200  # characters; MLflow and Optuna take some 500
 
 
 @dataclass(frozen=True)
@@ -19,7 +24,7 @@ class Source:
 
     Attributes:
         name: "sample", "kaggle", or the own name of the dataset, the folder, or the archive without
-            suffix.
+            suffix; printable, and shortened where it is very long.
         kind: "painted" for the sample, "photographs" otherwise.
         uri: where the pictures came from.
         folder: the root folder of the pictures, absolute.
@@ -36,13 +41,13 @@ def fetch(data: str) -> Source:
 
     Args:
         data: "sample"; "kaggle", or "kaggle:<owner>/<dataset>" for another dataset there; or the
-            path of a folder or a .zip. Relative paths start from the current directory; a folder
-            called "sample" is reached as "./sample".
+            path or `file://` address of a folder or an archive. Relative paths start from where the
+            user stands; a folder called "sample" is reached as "./sample".
 
     Raises:
         FileNotFoundError: there is no such folder or archive.
-        ValueError: it is neither a folder nor a .zip, or the archive is unsafe or damaged; or it
-            is not the name of a dataset.
+        ValueError: it is neither a folder nor an archive, or the archive is unsafe or damaged; or
+            it is not the name of a dataset.
         PermissionError: Kaggle asks for credentials, or for others.
         ConnectionError: the download from Kaggle is incomplete.
     """
@@ -53,31 +58,54 @@ def fetch(data: str) -> Source:
     if data.startswith("kaggle:"):
         return _kaggle(data.removeprefix("kaggle:"))
     require(data)
-    path = Path(data).expanduser().resolve()
+    path = _path(data).resolve()
     if path.is_dir():
-        return Source(path.name, "photographs", path.as_uri(), path)
-    return Source(path.stem, "photographs", path.as_uri(), _unpacked(path))
+        return Source(_name(path.name), "photographs", path.as_uri(), path)
+    stem = path.name[: -len(_suffix(path))]
+    return Source(_name(stem), "photographs", path.as_uri(), _unpacked(path, stem))
 
 
 def require(data: str) -> None:
     """Raise what `fetch` raises at once where `data` is a path that cannot be used."""
     if data in ("sample", "kaggle") or data.startswith("kaggle:"):
         return
-    path = Path(data).expanduser()
+    path = _path(data)
     if not data.strip() or not path.exists():
         raise FileNotFoundError(
             f"There is no such data. Expected `sample` (painted birds, needs nothing), `kaggle` "
             f"(downloads photographs of birds), `kaggle:<owner>/<dataset>` (others), or the path "
-            f"of a folder or a .zip with photographs, relative ones starting from "
-            f"{str(Path.cwd())!r}. Received: data={data!r}"
+            f"of a folder or an archive ({' '.join(SUFFIXES)}) with photographs, relative ones "
+            f"starting from {str(user_path(''))!r}. Received: data={data!r}"
         )
-    # Reading a pipe would block.
-    if not path.is_dir() and not (path.suffix.lower() == ".zip" and path.is_file()):
+    path = path.resolve()
+    if not path.is_dir() and not (_suffix(path) and path.is_file()):  # reading a pipe would block
         raise ValueError(
             f"This file cannot be used as data. Expected `sample`, `kaggle`, a folder with "
-            f"photographs, or a .zip of one: put the pictures into a folder and give its path. "
-            f"Received: data={data!r}"
+            f"photographs, or an archive of one ({' '.join(SUFFIXES)}): put the pictures into a "
+            f"folder and give its path. Received: data={data!r}"
         )
+
+
+def located(data: str) -> str:
+    """Return `data` so that it names the same pictures wherever a process of this machine works."""
+    if data in ("sample", "kaggle") or data.startswith(("kaggle:", _FILE)):
+        return data
+    path = user_path(data)
+    return str(path) if as_text(str(path)) == str(path) else path.as_uri()
+
+
+def _path(data: str) -> Path:
+    if data.startswith(_FILE):
+        return Path(os.fsdecode(unquote_to_bytes(data.removeprefix(_FILE))))
+    return user_path(data)
+
+
+def _suffix(path: Path) -> str:
+    return next((each for each in SUFFIXES if path.name.lower().endswith(each)), "")
+
+
+def _name(name: str) -> str:
+    return printable(name)[:_NAME]
 
 
 def _sample() -> Source:
@@ -90,15 +118,16 @@ def _sample() -> Source:
 
 
 def _kaggle(dataset: str) -> Source:
-    folder = download.download(dataset, cache_folder())
+    folder = download.download(dataset)
     name = "kaggle" if dataset == download.DATASET else dataset.split("/")[1]
     return Source(name, "photographs", f"kaggle:{dataset}", folder)
 
 
-def _unpacked(archive: Path) -> Path:
+def _unpacked(archive: Path, stem: str) -> Path:
     """Return the folder of an archive's pictures, unpacked into the cache once."""
     status = archive.stat()
-    identity = f"{archive}\0{status.st_size}\0{status.st_mtime_ns}"
+    # The 2 is for another way to unpack: before, names with backslashes were none of folders.
+    identity = f"2\0{archive}\0{status.st_size}\0{status.st_mtime_ns}"
     key = hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    folder = cache_folder() / "archives" / f"{archive.stem[:40]}-{key}"
+    folder = cache_folder() / "archives" / f"{stem[:40]}-{key}"
     return build_once(folder, lambda partial: unpack(archive, partial))

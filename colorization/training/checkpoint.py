@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from colorization.config import Config
-from colorization.data.cache import cache_folder
+from colorization.data.cache import cache_folder, writable
 from colorization.errors import InputError
 from colorization.training.callbacks import Scoring
 from colorization.training.schedule import optimizer_of
@@ -23,7 +23,7 @@ PUBLISH_SECONDS = 600
 
 def runs_folder() -> Path:
     """Return the cache's folder that holds a folder for each MLflow run."""
-    return cache_folder() / "runs"
+    return writable(cache_folder() / "runs")
 
 
 def file_of(run_id: str) -> Path:

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 import re
 import zipfile
 import zlib
@@ -22,6 +23,7 @@ from colorization import limits
 from colorization.address import redacted, shown
 from colorization.data.cache import build_once, cache_folder
 from colorization.data.watch import TooLargeError, watch
+from colorization.paths import user_path
 from colorization.weights import file_size
 
 FILE = "weights"  # in a folder of its own in the cache
@@ -50,8 +52,8 @@ def fetch(reference: str, sha256: str = "") -> Path:
     expected = sha256.strip().lower()
     if expected and not re.fullmatch("[0-9a-f]{64}", expected):
         raise ValueError(f"Bad SHA-256. Expected 64 hexadecimal digits. Received: sha256={sha256}")
-    path = Path(reference).expanduser()
-    if path.is_file():
+    path = user_path(reference)
+    if os.path.isfile(path):
         _require_sound(path, shown(reference), expected)
         return path
     key, bring = _origin(reference)
@@ -100,7 +102,8 @@ def _origin(reference: str) -> tuple[str, Callable[[Path], None]]:
     if not drive_id:
         raise FileNotFoundError(
             "There are no such weights. Expected the path of a .keras or .h5 file, an http(s) URL, "
-            "an id or URL of Google Drive, or the id of a run of this project. "
+            "an id or URL of Google Drive, or the id of a run of this project; relative paths "
+            f"start from {str(user_path(''))!r}. "
             f"Received: {_redacted(reference)!r}"
         )
     return f"drive-{drive_id}", lambda folder: _bring_from_web(folder, reference, id=drive_id)

@@ -1,4 +1,4 @@
-"""Color a folder of pictures: `python -m serve.batch --input album --output colored`.
+"""Color a folder of pictures, or one: `python -m serve.batch --input album --output colored`.
 
 JPEG, PNG and WebP keep their format and name; other formats become PNG. Pictures that are colored
 already are skipped, so a stopped run can be started again. `mlflow run . -e colorize` calls it.
@@ -11,12 +11,12 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from colorization import process
+from colorization.paths import user_path
 from serve.batch import output
 
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default="pix2pix",
         help="models:/..., the id of a training run, or naive or pix2pix: the family's champion",
     )
-    parser.add_argument("--input", required=True, help="folder of pictures, of any depth")
+    parser.add_argument(
+        "--input", required=True, help="folder of pictures, of any depth, or a picture"
+    )
     parser.add_argument("--output", required=True, help="folder for the colored ones")
     parser.add_argument(
         "--overwrite", choices=("yes", "no"), default="no", help="yes: color existing ones again"
@@ -54,7 +56,7 @@ def main(arguments: argparse.Namespace) -> int:
     Returns:
         0: all pictures are there; 1: some could not be colored.
     """
-    source, folder = (Path(path).expanduser() for path in (arguments.input, arguments.output))
+    source, folder = map(user_path, (arguments.input, arguments.output))
     output.resolve(source, folder)
     # These import MLflow, for which a missing folder should not wait.
     from colorization.registry import lookup

@@ -60,7 +60,7 @@ def plan(source: Path, target: Path) -> tuple[list[Job], list[Uncolored]]:
     """Assign a file below `target` to every picture below `source`.
 
     Args:
-        source: folder; links to other folders and hidden files are skipped.
+        source: folder, or one picture; links to other folders and hidden files are skipped.
         target: folder; may lie inside `source`: its own pictures are not colored again.
 
     Returns:
@@ -71,7 +71,10 @@ def plan(source: Path, target: Path) -> tuple[list[Job], list[Uncolored]]:
         InputError: there are no pictures, the folders would mix, or are nested too deeply.
     """
     source, target = output.resolve(source, target)
-    found = sorted(source / name for name in walk(source, follow=False))
+    if source.is_dir():
+        found = sorted(source / name for name in walk(source, follow=False))
+    else:
+        found, source = [source], source.parent
     pictures = [path for path in found if _is_picture(path, source, target)]
     if not pictures:
         raise InputError(

@@ -17,8 +17,11 @@ PARTIAL = ".colorizing"  # suffix of the hidden files that a killed run may leav
 def resolve(source: Path, target: Path) -> tuple[Path, Path]:
     """Return the real paths of input and output; raise InputError if they cannot be these."""
     source, target = (Path(os.path.realpath(path)) for path in (source, target))
-    if not source.is_dir():
-        raise InputError(f"No such folder. Expected one with pictures. Received: input={source}")
+    if not source.exists():
+        raise InputError(
+            f"No such folder or file. Expected a picture, or a folder of some. Received: "
+            f"input={source}"
+        )
     if target == source or target in source.parents or (target.exists() and not target.is_dir()):
         raise InputError(
             "The colored pictures need a folder of their own. Expected one that is not, and does "

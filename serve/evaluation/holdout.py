@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import mlflow
@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from colorization import evaluation
 from colorization.data import manifest, photograph
-from colorization.data.listing import list_images
+from colorization.data.listing import list_images, relative
 from colorization.data.manifest import Row
 from colorization.data.regular_file import read_regular
 from colorization.data.sources import Source
@@ -148,9 +148,8 @@ def _read(path: Path, folder: Path, out: np.ndarray) -> Row:
     split, reason = ("" if found.reason else SCORED), found.reason
     if reason.startswith("gray"):
         split, reason = _read_gray(path, out)
-    species = "" if path.parent == folder else path.parent.name
-    name = path.relative_to(folder).as_posix()
-    return Row(name, found.sha256, species, split, reason)
+    name = relative(path, folder)
+    return Row(name, found.sha256, PurePosixPath(name).parent.name, split, reason)
 
 
 def _read_gray(path: Path, out: np.ndarray) -> tuple[str, str]:

@@ -178,18 +178,17 @@ def _scored_sheet(
     colorizers: Mapping[str, Colorize], pictures: Pictures, table: pd.DataFrame
 ) -> Figure:
     """Draw scored pictures from the best to the worst: gray, by each model, and real."""
-    scores = table.pivot(index="path", columns="model", values="delta_e")
-    order = scores[list(colorizers)].mean(axis=1).sort_values().index
-    paths = report.spread(order)
-    index_of = {row.path: index for index, row in enumerate(pictures.rows)}
-    chosen = [index_of[path] for path in paths]
+    # Every model's rows are in the order of the pictures; a path may occur twice.
+    scores = {str(name): group.to_numpy() for name, group in table.groupby("model")["delta_e"]}
+    scored = pictures.of(SCORED)
+    order = np.mean([scores[name] for name in colorizers], axis=0).argsort(kind="stable")
     captions = []
-    for path in paths:
-        species = pictures.rows[index_of[path]].species.replace("_", " ")
-        errors = [f"\u0394E {scores.loc[path, name]:.1f} {name}" for name in ("gray", *colorizers)]
-        captions.append("\n".join([species or path, *errors]))
-    title = f"{len(chosen)} of {len(order)} scored pictures, from the best to the worst"
-    real = pictures.images[chosen]
+    for place in (places := report.spread(order)):
+        row = pictures.rows[scored[place]]
+        errors = [f"\u0394E {scores[name][place]:.1f} {name}" for name in ("gray", *colorizers)]
+        captions.append("\n".join([report.caption(row.species or row.path), *errors]))
+    title = f"{len(places)} of {len(order)} scored pictures, from the best to the worst"
+    real = pictures.images[[scored[place] for place in places]]
     return report.sheet(real, _columns(colorizers, real), captions, title)
 
 
@@ -198,7 +197,7 @@ def _shown_sheet(colorizers: Mapping[str, Colorize], pictures: Pictures) -> Figu
     shown = pictures.of(SHOWN)
     chosen = shown[:SHOWN_ROWS]
     title = f"{len(chosen)} of {len(shown)} gray pictures, whose real colors are unknown"
-    captions = [pictures.rows[index].path.replace("/", "/\n") for index in chosen]
+    captions = [report.caption(pictures.rows[index].path) for index in chosen]
     images = pictures.images[chosen]
     return report.sheet(images, _columns(colorizers, images), captions, title, truth=False)
 
