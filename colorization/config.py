@@ -19,7 +19,9 @@ ENCODERS = ("efficientnet", "mobilenet")  # of `models.pretrained_unet.ENCODERS`
 ENCODER_STAGES = 5
 CROSS_ENTROPY = "cross_entropy"  # the loss of the head histogram
 PRECISIONS = ("float32", "mixed_bfloat16")  # the default first
-DATA = "sample (painted birds), kaggle or kaggle:<owner>/<dataset>, a folder, .zip or .tar of photographs"
+DATA = (
+    "sample (painted birds), kaggle or kaggle:<owner>/<dataset>, a folder, .zip or .tar of photos"
+)
 """Help of the flag `--data` of every command line."""
 
 SCHEDULE = "schedule"
