@@ -7,7 +7,7 @@ import sys
 from tests.conftest import ROOT
 
 EVIL = "a\nerror: forged\r\x1b]0;title\x07\x9b2J\u202egpj\udcff"
-ESCAPED = r"a\nerror: forged\r\x1b]0;title\x07\x9b2J\u202egpj\udcff"
+ESCAPED = r"a\nerror: forged\r\x1b]0;title\x07\x9b2J\u202egpj\xff"
 
 LOG = """
 import logging
