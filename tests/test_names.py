@@ -102,7 +102,7 @@ def test_names_beside_pictures_are_no_mathematics_and_in_readable_signs(tmp_path
     captions = [report.caption(word) for word in words]
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # of signs that no font has
-        report.sheet(pictures, {"$a$": pictures}, captions, "$b$").savefig(tmp_path / "a.png")
+        report.sheet(pictures, {"$a_$": pictures}, captions, "$b_$").savefig(tmp_path / "a.png")
 
 
 def test_a_long_name_beside_a_picture_is_cut_and_one_of_lines_is_one_line():
