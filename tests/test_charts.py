@@ -18,6 +18,7 @@ from colorization.errors import GateError, InputError
 from colorization.registry import lookup, promotion
 from colorization.training import schedule
 from colorization.training.train import Result
+from serve.page import champions
 from tests.networks import log_network, memory, with_chroma
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -107,6 +108,9 @@ def test_runs_of_an_earlier_release_are_found_compared_and_beaten_only_by_better
     old, new = candidates
     assert old.score() < old.score("_gray") and old.validation_score() == 0.5
     assert lookup.find_best("naive").model_uri == old.model_uri
+    for each in candidates:
+        served = champions.Champion("naive", None, each.run, None, "")
+        assert served.tested["test_delta_e_gray"] == pytest.approx(old.score("_gray"))
     config = lookup.config_of(old.run)
     experiment_id = old.run.info.experiment_id
     assert lookup.find_finished(config, splits.digest, experiment_id).run.info.run_id in [

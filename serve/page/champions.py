@@ -1,5 +1,6 @@
 """The models in service: the registry's champions, looked up anew for every request."""
 
+import contextlib
 import logging
 import tempfile
 import threading
@@ -11,7 +12,7 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.pyfunc import PyFuncModel
 
-from colorization import evaluation
+from colorization import charts, evaluation
 from colorization.address import redacted, shown
 from colorization.registry import lineage, lookup
 
@@ -35,6 +36,13 @@ class Champion(NamedTuple):
     def knows_only_paintings(self) -> bool:
         """Whether its colors of photographs should not be trusted."""
         return self.trained_on == lineage.KINDS["painted"]
+
+    @property
+    def tested(self) -> dict[str, float]:
+        """Its test beside the baselines, see `charts.tested`; {} if the store does not answer."""
+        with contextlib.suppress(Exception):  # each kind of store raises the errors of its own
+            return charts.tested(self.run)
+        return {}
 
     @property
     def run_url(self) -> str:
