@@ -159,10 +159,10 @@ def measure_trials(splits, folder):
     turn, plain = functools.partial(storage.lock, "turn"), train.train
     trained, overheads, memory = [], [], []
 
-    def timed(*arguments):
+    def timed(*arguments, **options):
         begun = time.perf_counter()
         try:
-            return plain(*arguments)
+            return plain(*arguments, **options)
         finally:
             trained.append(time.perf_counter() - begun)
 
