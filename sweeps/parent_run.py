@@ -109,8 +109,9 @@ def conclude(
     if not epochs:
         return None
     config, *others = finals(study, replace(spec, epochs=epochs))
-    text = "trial %d has won; now in full, %d epochs each: %s"
-    logger.info(text, best.number, epochs, ", ".join(each.label for each in (config, *others)))
+    text = "trial %d %s has won; it is trained in full now (epochs: %d), and so are the presets %s"
+    labels = ", ".join(each.label for each in others)
+    logger.info(text, best.number, config.label, epochs, labels or "(none is another network)")
     parent, tags = tracking.active_run(), {"sweep": "winner"}
     winner = experiment.find_or_train(config, splits, data, parent, name="winner", tags=tags)
     presets = comparison.train(others, splits, data, tags={"sweep": "preset"})
