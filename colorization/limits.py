@@ -47,6 +47,10 @@ MAX_EXIF_BYTES = 65_533  # one segment of a JPEG; for the other formats alike
 MAX_EXIF_BLOCKS = 4  # of a file; what comes behind them is not looked at
 MAX_TAGS_SLACK = MIB  # bytes that TIFF tags may add up to beyond the file that holds them
 MAX_TAG_NUMBERS = 1 << 20  # of one tag; 64 megapixels in tiles of 16 x 16, three planes apart
+MAX_TEXT_BYTES = MIB  # of one text of a PNG, unpacked; Pillow reads no longer ones
+MAX_PROFILE_BYTES = 16 * MIB  # of a PNG's color profile, or of all its texts
+MAX_TILES = 1 << 14  # of a JPEG 2000; 64 megapixels in tiles of 64 x 64
+MAX_CODE_BLOCKS = 1 << 19  # of a JPEG 2000; 64 megapixels of color in blocks of 32 x 32
 
 # Networks of others: their download, their files, what they compute.
 MAX_WEIGHTS_BYTES = 1024 * MIB  # 268 million numbers; the largest U-Nets of pix2pix have 54

@@ -53,7 +53,15 @@ SIGNATURE = ModelSignature(
         ]
     ),
 )
-REQUIREMENTS = ("fastparquet", "mlflow-skinny", "numpy", "onnxruntime", "pandas", "pillow")
+REQUIREMENTS = (
+    "fastparquet",
+    "mlflow-skinny",
+    "numpy",
+    "onnxruntime",
+    "pandas",
+    "pillow",
+    "pillow-heif",
+)
 
 
 class Described(Protocol):

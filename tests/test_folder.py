@@ -16,10 +16,11 @@ import mlflow
 import numpy as np
 import pytest
 from keras import layers
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, ImageFile
 from PIL.TiffImagePlugin import IFDRational
 
 from colorization import limits, tracking
+from colorization.data import formats
 from colorization.registry import lookup
 from serve import pyfunc
 from serve.batch import __main__ as command
@@ -61,6 +62,7 @@ def store(tmp_path_factory):
 def color(store, monkeypatch, caplog):
     """A function that calls the command line in this process; gives status and what it said."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", False)  # what `--broken` sets
     mlflow.set_tracking_uri(store)
     handler = signal.getsignal(signal.SIGTERM)
 
@@ -177,12 +179,16 @@ def test_bad_files_are_listed_and_spoil_no_others(color, tmp_path):
     assert status == 1
     assert files(target) == [f"{number}.jpg" for number in (0, 1, 2, 4, 7, 8, 9)]
     listed = [line for line in said.splitlines() if line.startswith("left out: ")]
+    broken = "; broken=yes colors what is there of a truncated one"
     assert [line.split(": ", 2)[1:] for line in listed] == [
-        [str(source / "3.jpg"), "is a broken or truncated JPEG"],
-        [str(source / "5.jpg"), "is not a JPEG, PNG, WebP, TIFF, BMP or GIF"],
+        [str(source / "3.jpg"), f"is a broken or truncated JPEG{broken}"],
+        [str(source / "5.jpg"), f"is not {formats.READABLE}"],
         [str(source / "6.jpg"), "is empty"],
-        [str(source / "photo.heic"), "is not a JPEG, PNG, WebP, TIFF, BMP or GIF"],
+        [str(source / "photo.heic"), f"is a broken or truncated HEIC{broken}"],
     ]
+    assert "skipped: 1 .txt" in said.splitlines()
+    color(source, target, "--broken", "yes")
+    assert Image.open(target / "3.jpg").size == scene().size and is_red(target / "3.jpg")
 
 
 def test_hidden_files_and_linked_folders_are_passed_over(tmp_path):

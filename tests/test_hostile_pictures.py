@@ -335,7 +335,7 @@ def test_an_avif_is_turned_without_its_exif():
 
 def test_a_format_of_another_name_is_left_out():
     with pytest.raises(photograph.LeftOut, match="not in an image format known here"):
-        photograph.decode(encode(paint(), "PPM"))
+        photograph.decode(encode(paint(), "ICO"))
 
 
 # Memory

@@ -471,11 +471,13 @@ def test_base64_text_is_read_with_newlines_and_as_a_data_url(model):
     [
         (b"", "empty"),
         (b" \n", "empty"),
-        (b"neither picture nor text \xff\xfe", "neither base64"),
+        (b"neither picture nor text \xff\xfe", "is not a JPEG"),
         (base64.b64encode(b"no picture at all"), "not a JPEG"),
-        (b"%PDF-1.7 nothing", "neither base64"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "neither base64"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "neither base64"),
+        (b"%PDF-1.7 nothing", "is not a JPEG"),
+        (b"%PDF-1.7 nothing".decode(), "neither base64"),
+        (np.bytes_(b"%PDF-1.7 nothing"), "neither base64"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is not a JPEG"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not a JPEG"),
     ],
 )
 def test_what_is_no_picture_is_refused(model, cell, reason):
@@ -557,7 +559,7 @@ def test_a_limit_above_that_of_pillow_holds(models, monkeypatch):
     model = mlflow.pyfunc.load_model(str(models["chroma"]))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for format in pyfunc.READABLE:
+        for format in sorted(set(pyfunc.FORMATS) - {"TGA"}):
             rows = pd.DataFrame({"image": [encode(paint(), format)]})
             assert len(model.predict(rows)) == 1
 

@@ -7,34 +7,36 @@ same bytes, of which each gets a copy. The pyfunc holds the same code; a test co
 import re
 import struct
 import zlib
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from functools import partial
 
+from colorization.data.directories import (
+    TIFF_STARTS,
+    PictureError,
+    _above,
+    _check_layout,
+    _walk_directories,
+)
 from colorization.limits import (
+    MAX_CODE_BLOCKS,
     MAX_EXIF_BLOCKS,
     MAX_EXIF_BYTES,
+    MAX_PROFILE_BYTES,
     MAX_SCANS,
-    MAX_TAG_NUMBERS,
-    MAX_TAGS_SLACK,
+    MAX_TEXT_BYTES,
+    MAX_TILES,
 )
-
-_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+")  # Pillow's
-# Types of TIFF tags. Each number becomes an object; bytes and text stay together.
-_INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
-_OTHERS = {5: 8, 10: 8, 11: 4, 12: 8}  # rational and float, and their bytes
-_BYTES = {1: 1, 2: 1, 7: 1}
-_SIZES = {kind: struct.calcsize("=" + code) for kind, code in _INTEGERS.items()} | _OTHERS | _BYTES
-_DIRECTORIES = (330, 34665, 34853, 40965)  # tags that point at another one: sub, Exif, GPS, Interop
-_WIDTH, _HEIGHT, _ROWS, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 278, 322, 323
-_LAYOUT = (_WIDTH, _HEIGHT, _ROWS, _TILE_WIDTH, _TILE_HEIGHT)
-_STRIPS, _TILES = 273, 324
-_MOST_PLANES = 6  # of a TIFF that Pillow decodes
 
 # JPEG markers with a segment, and the end of the picture; the others stand alone.
 _SEGMENT = re.compile(rb"\xff[\xc0-\xc7\xc9-\xcf\xd9-\xef\xfe]")
 _END, _SCAN, _APP1, _APP2 = 0xD9, 0xDA, 0xE1, 0xE2
-_AVIF_EXIF = re.compile(rb"infe(?:\x02.{7}|\x03.{9})Exif", re.DOTALL)
+_HEIF_EXIF = re.compile(rb"infe(?:\x02...(..)|\x03...(....))..Exif", re.DOTALL)
+_HEIF_SIZE = re.compile(rb"ispe....(.{8})", re.DOTALL)
+_JPEG2000 = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
+_JPEG2000_SIZE = re.compile(rb"\xff\x4f\xff\x51....(.{34})", re.DOTALL)
+# For all channels, and for one: the length, then levels, width and height of blocks.
+_JPEG2000_CODING = re.compile(rb"\xff(?:\x52(..).{5}(.{3})|\x53(..)..(.{3}))", re.DOTALL)
+_MOST_CHANNELS = 5
 _EXIF_HEADS = re.compile(rb"\A(?:Exif\0\0)*")
 _PNG_TEXTS, _RAW_PROFILE = (b"tEXt", b"zTXt", b"iTXt"), b"Raw profile type exif\0"
 _UNKNOWN = b"skIp"  # a name that no reader of any format looks for
@@ -45,104 +47,87 @@ def inspect_picture(data: bytes, max_pixels: int) -> bytes:
 
     Args:
         data: the file; what is not a picture passes, and the decoder refuses it.
-        max_pixels: the most that a TIFF's tile may have.
+        max_pixels: the most that a TIFF's tile, or any part of a HEIC or JPEG 2000 may have.
 
     Returns:
-        The same bytes; EXIF that is too long or broken is renamed, so that no decoder reads it.
+        The same bytes; what no decoder should read is renamed: EXIF that is too long or broken,
+        and long texts and profiles of a PNG.
 
     Raises:
-        ValueError: too many scans, or TIFF tags that ask for too much; completes "the picture".
+        PictureError: too many scans, or TIFF tags or sizes that ask for too much.
     """
-    if data[:4] in _TIFF_STARTS:
+    if data[:4] in TIFF_STARTS:
         # Pillow takes a big-endian BigTIFF for a classic one, libtiff for what it is.
         for big in {data[2] == 43, 43 in data[2:4]}:
-            for layout in _walk_directories(data, big):
+            for _, layout in _walk_directories(data, big):
                 _check_layout(layout, max_pixels)
+    if data[4:8] == b"ftyp":
+        for match in _HEIF_SIZE.finditer(data):
+            width, height = struct.unpack(">II", match[1])
+            _check_size(width, height, max_pixels)
+    if data.startswith(_JPEG2000):
+        for match in _JPEG2000_SIZE.finditer(data):
+            _check_codestream(data, match, max_pixels)
     # The two bytes of a scan also occur by chance: only many of them are worth a walk.
     if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > MAX_SCANS:
         if sum(marker == _SCAN for marker, _, _ in _walk_segments(data)) > MAX_SCANS:
-            raise ValueError(f"has more than {MAX_SCANS} scans, the limit of a JPEG")
-    renamed = bytearray()
+            raise PictureError(f"has more than {MAX_SCANS} scans, the limit of a JPEG")
+    hidden = [*_find_long_texts(data)] if data.startswith(b"\x89PNG") else []
     for index, (names, read) in enumerate(_find_exif(data)):
-        if index < MAX_EXIF_BLOCKS and _is_harmless(read()):
-            continue
-        renamed = renamed or bytearray(data)
-        for name in names:
-            renamed[name : name + 4] = _UNKNOWN
-            if data.startswith(b"\x89PNG"):
-                end = name + 4 + int.from_bytes(data[name - 4 : name])
-                renamed[end : end + 4] = zlib.crc32(renamed[name:end]).to_bytes(4)
-    return bytes(renamed) or data
+        if index >= MAX_EXIF_BLOCKS or not _is_harmless(read()):
+            hidden += names
+    return _rename(data, hidden) if hidden else data
 
 
-def _walk_directories(data: bytes, big: bool) -> Iterator[dict[int, int]]:
-    """Yield the tags of each TIFF directory that lay out its pixels; of offsets, their number.
+def _rename(data: bytes, names: list[int]) -> bytes:
+    """Give blocks or chunks a name that no reader looks for."""
+    renamed = bytearray(data)
+    for name in names:
+        renamed[name : name + 4] = _UNKNOWN
+        if data.startswith(b"\x89PNG"):
+            end = name + 4 + int.from_bytes(data[name - 4 : name])
+            renamed[end : end + 4] = zlib.crc32(renamed[name:end]).to_bytes(4)
+    return bytes(renamed)
 
-    Each directory is visited once, and overlapping ones add up to the limit: the walk takes time
-    in proportion to the size of the file, whatever its tags say.
+
+def _check_codestream(data: bytes, size: re.Match[bytes], max_pixels: int) -> None:
+    """Refuse a JPEG 2000 of too many pixels, channels, tiles or blocks of code.
+
+    A decoder reserves memory for all of them, whatever the file holds.
     """
-    order = "<" if data[:2] == b"II" else ">"
-    pointer, counter = (struct.Struct(order + "IQ"[big]), struct.Struct(order + "HQ"[big]))
-    entry = struct.Struct(order + ("HHQ8s" if big else "HHI4s"))
-    total, visited, pending = 0, set(), [*_unpack(pointer, data, 8 if big else 4)]
-    while pending:
-        start = pending.pop()
-        found = () if start in visited else _unpack(counter, data, start)
-        visited.add(start)
-        for count in found:
-            first = start + counter.size
-            last = first + min(count, (len(data) - first) // entry.size) * entry.size
-            total = _within(total + last - start + pointer.size, data)
-            layout: dict[int, int] = defaultdict(int)
-            for tag, kind, number, value in entry.iter_unpack(memoryview(data)[first:last]):
-                total = _within(total + number * _SIZES.get(kind, 0), data)
-                if number > MAX_TAG_NUMBERS and kind in _SIZES and kind not in _BYTES:
-                    raise ValueError(f"has a tag above the limit of {MAX_TAG_NUMBERS} numbers")
-                if tag in (_STRIPS, _TILES):
-                    layout[tag] = max(layout[tag], number)
-                elif tag in _DIRECTORIES + _LAYOUT and kind in _INTEGERS:
-                    numbers = struct.Struct(f"{order}{number}{_INTEGERS[kind]}")
-                    inside = numbers.size <= pointer.size
-                    source = (value, 0) if inside else (data, *pointer.unpack(value))
-                    values = _unpack(numbers, *source)
-                    if tag in _DIRECTORIES:
-                        pending += values
-                    else:
-                        layout[tag] = max(layout[tag], *values, 0)
-            yield layout
-            pending += filter(None, _unpack(pointer, data, last))  # 0: there is no next one
-
-
-def _unpack(form: struct.Struct, data: bytes, start: int) -> tuple[int, ...]:
-    """Unpack numbers at an offset; none if that lies outside."""
-    return form.unpack_from(data, start) if 0 <= start <= len(data) - form.size else ()
-
-
-def _within(total: int, data: bytes) -> int:
-    if total > len(data) + MAX_TAGS_SLACK:
-        raise ValueError(
-            f"has tags that add up to more than its {len(data)} bytes and {MAX_TAGS_SLACK} more, "
-            "the limit of a TIFF"
+    right, low, left, top, width, height, tiles_left, tiles_top, channels = struct.unpack(
+        ">8IH", size[1]
+    )
+    pixels = _check_size(right - left, low - top, max_pixels)
+    tiles = -((tiles_left - right) // (width or 1)) * -((tiles_top - low) // (height or 1))
+    if channels > _MOST_CHANNELS or tiles > MAX_TILES:
+        raise PictureError(
+            f"has {channels} channels and {tiles} tiles, above the limits of a JPEG 2000: "
+            f"{_MOST_CHANNELS} and {MAX_TILES}"
         )
-    return total
-
-
-def _check_layout(layout: dict[int, int], max_pixels: int) -> None:
-    """Refuse too large a tile, and more strips or tiles than fit: to decode them takes hours.
-
-    A strip is never larger than the picture, whose pixels are counted.
-    """
-    width, height = layout[_WIDTH], layout[_HEIGHT]
-    tile_width, tile_height = layout[_TILE_WIDTH], layout[_TILE_HEIGHT]
-    if tile_width * tile_height > max_pixels:
-        raise ValueError(
-            f"has a tile of {tile_width} x {tile_height} pixels, "
-            f"above the limit of {max_pixels} pixels"
+    for match in _JPEG2000_CODING.finditer(data):
+        levels, wide, high = match[2] or match[4]
+        sizes = int.from_bytes(match[1] or match[3]) - (12 if match[1] else 9)
+        if levels > 32 or sizes not in (0, levels + 1):
+            continue  # bytes that only look like it
+        precincts = data[match.end() + 2 : match.end() + 2 + sizes] or b"\xff" * (levels + 1)
+        blocks = sum(
+            pixels
+            * channels
+            / 4 ** (levels - level)
+            / 2 ** (min(wide + 2, max(0, (each & 15) - 1)) + min(high + 2, max(0, (each >> 4) - 1)))
+            for level, each in enumerate(precincts)
         )
-    strips = -(-height // (layout[_ROWS] or height or 1))
-    tiles = -(-width // (tile_width or width or 1)) * -(-height // (tile_height or height or 1))
-    if layout[_STRIPS] > _MOST_PLANES * strips or layout[_TILES] > _MOST_PLANES * tiles:
-        raise ValueError(f"has more strips or tiles than {width} x {height} pixels fill")
+        if blocks > MAX_CODE_BLOCKS:
+            raise PictureError(
+                f"has more than {MAX_CODE_BLOCKS} blocks of code, the limit of a JPEG 2000"
+            )
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> int:
+    if width * height > max_pixels:
+        raise PictureError(f"has {width} x {height} pixels, {_above(max_pixels)}")
+    return width * height
 
 
 def _walk_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
@@ -179,14 +164,11 @@ def _find_exif(data: bytes) -> Iterator[tuple[list[int], Callable[[], bytes | No
                 lambda: b"".join(data[part.start + 6 : part.stop] for part in parts),
             )
     elif data.startswith(b"\x89PNG"):
-        at = 8
-        while at + 8 <= len(data):
-            kind, end = data[at + 4 : at + 8], at + 8 + int.from_bytes(data[at : at + 4])
+        for name, kind, start, end in _walk_chunks(data):
             if kind == b"eXIf":
-                yield [at + 4], memoryview(data)[at + 8 : end].tobytes
-            elif kind in _PNG_TEXTS and data.startswith((b"exif\0", _RAW_PROFILE), at + 8):
-                yield [at + 4], partial(_read_profile, kind, data, at + 8, end)
-            at = end + 4
+                yield [name], memoryview(data)[start:end].tobytes
+            elif kind in _PNG_TEXTS and data.startswith((b"exif\0", _RAW_PROFILE), start):
+                yield [name], partial(_read_profile, kind, data, start, end)
     elif data.startswith(b"RIFF"):
         at = 12
         while at + 8 <= len(data):
@@ -194,9 +176,79 @@ def _find_exif(data: bytes) -> Iterator[tuple[list[int], Callable[[], bytes | No
             if data.startswith(b"EXIF", at):
                 yield [at], memoryview(data)[at + 8 : end].tobytes
             at = end + end % 2
-    elif data[4:8] == b"ftyp":  # AVIF: Pillow reads the orientation from other boxes
-        for match in _AVIF_EXIF.finditer(data):
-            yield [match.end() - 4], lambda: None
+    elif data[4:8] == b"ftyp":
+        for match in _HEIF_EXIF.finditer(data):
+            item = int.from_bytes(match[1] or match[2])
+            yield [match.end() - 4], partial(_read_item, data, item)
+
+
+def _read_item(data: bytes, item: int) -> bytes | None:
+    """Return the EXIF of a HEIC or AVIF by the number of its item; None where it is in pieces."""
+    at = data.find(b"iloc") + 4
+    if at < 4 or data.find(b"iloc", at) >= 0:
+        return None
+    version, sizes = data[at], data[at + 4 : at + 6]
+    if version > 2 or len(sizes) < 2:
+        return None
+    offset, length, base, index = (n >> shift & 15 for n in sizes for shift in (4, 0))
+    wide, at = 4 if version == 2 else 2, at + 6
+
+    def take(size: int) -> int:
+        nonlocal at
+        at += size
+        return int.from_bytes(data[at - size : at])
+
+    for _ in range(take(wide)):
+        number, method = take(wide), take(2) if version else 0
+        take(2)
+        start, extents = take(base), take(2)
+        for _ in range(extents):
+            take(index if version else 0)
+            first, size = start + take(offset), take(length)
+            if number == item and extents == 1 and not method:
+                block = data[first : first + size]
+                tiff = min(block.find(each) % (1 << 32) for each in (b"II*\0", b"MM\0*"))
+                skipped = 4 + int.from_bytes(block[:4])
+                return block[tiff:] if skipped in (tiff, tiff - 6) else None
+        if at >= len(data):
+            break
+    return None
+
+
+def _walk_chunks(data: bytes) -> Iterator[tuple[int, bytes, int, int]]:
+    """Yield the offset of its name, name, start and end of each chunk of a PNG."""
+    at = 8
+    while at + 8 <= len(data):
+        end = at + 8 + int.from_bytes(data[at : at + 4])
+        yield at + 4, data[at + 4 : at + 8], at + 8, end
+        at = end + 4
+
+
+def _find_long_texts(data: bytes) -> Iterator[int]:
+    """Yield the names of a PNG's chunks that Pillow would refuse the picture for."""
+    left = MAX_PROFILE_BYTES  # of all together
+    for name, kind, start, end in _walk_chunks(data):
+        if kind in (*_PNG_TEXTS, b"iCCP"):
+            limit = min(left, MAX_PROFILE_BYTES if kind == b"iCCP" else MAX_TEXT_BYTES)
+            size = _unpacked_size(kind, data[start:end], limit) if end - start < limit else limit
+            left -= size
+            if size >= limit:
+                yield name
+
+
+def _unpacked_size(kind: bytes, text: bytes, limit: int) -> int:
+    """Count the bytes of a text or profile, unpacked, up to a limit."""
+    packed = text.partition(b"\0")[2]
+    if kind == b"iTXt":  # flag, method, language and translated name come first
+        packed = packed[2:].split(b"\0", 2)[-1] if packed[:1] == b"\1" else b""
+    elif kind != b"tEXt":
+        packed = packed[1:]
+    if not packed or kind == b"tEXt":
+        return len(text)
+    try:
+        return len(zlib.decompressobj().decompress(packed, limit))
+    except zlib.error:  # Pillow ignores it
+        return len(text)
 
 
 def _read_profile(kind: bytes, data: bytes, start: int, end: int) -> bytes | None:
@@ -219,6 +271,6 @@ def _is_harmless(block: bytes | None) -> bool:
     try:
         for _ in _walk_directories(_EXIF_HEADS.sub(b"", block, count=1), big=False):
             pass
-    except ValueError:
+    except PictureError:
         return False
     return True

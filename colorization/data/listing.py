@@ -1,16 +1,16 @@
 """Which files of a folder or an archive are pictures."""
 
+import logging
 import os
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
+from colorization.data.formats import SUFFIXES
 from colorization.limits import MAX_DEPTH
 from colorization.paths import as_text
 
-# Also formats that Pillow cannot decode: the manifest lists such files as left out.
-SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .avif .heic .heif".split()
-)
+logger = logging.getLogger(__name__)
 
 # Kaggle's archive of birds holds each photograph twice, also cut out of its background.
 _WHOLE, _CUT_OUT = "withBackground", "noBackground"
@@ -22,7 +22,10 @@ def list_images(folder: Path) -> list[Path]:
     Raises:
         ValueError: folders are nested deeper than `MAX_DEPTH`.
     """
-    return [folder / name for name in choose(list(walk(folder, follow=True)))]
+    names = list(walk(folder, follow=True))
+    if others := count_others(names):
+        logger.info("skipped: %s", others)
+    return [folder / name for name in choose(names)]
 
 
 def relative(path: Path, folder: Path) -> str:
@@ -70,9 +73,23 @@ def choose(names: Collection[str]) -> list[str]:
     return whole if whole and cut_out else pictures
 
 
+def count_others(names: Iterable[str]) -> str:
+    """Count the files that are no pictures that we read, by suffix: `1 .dng, 2 .pdf`.
+
+    Hidden files, and those without a suffix, are not counted.
+    """
+    paths = [PurePosixPath(name) for name in names]
+    suffixes = [path.suffix.lower() for path in paths if not _is_hidden(path)]
+    counts = Counter(suffix for suffix in suffixes if suffix and suffix not in SUFFIXES)
+    return ", ".join(f"{count} {suffix}" for suffix, count in sorted(counts.items()))
+
+
 def _is_picture(path: PurePosixPath) -> bool:
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-    return not hidden and path.suffix.lower() in SUFFIXES
+    return not _is_hidden(path) and path.suffix.lower() in SUFFIXES
+
+
+def _is_hidden(path: PurePosixPath) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
 
 
 def _is_new(folder: str, visited: set[str]) -> bool:

@@ -1,27 +1,23 @@
 """Reads one picture file: upright, black bars trimmed, stretched to a square."""
 
 import hashlib
-import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import imagehash
 import numpy as np
-from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageOps
 
 from colorization.config import Config
-from colorization.data.inspection import inspect_picture
+from colorization.data.directories import PictureError
+from colorization.data.formats import is_deep, open_encoded
 from colorization.data.regular_file import read_regular
 from colorization.limits import MAX_PICTURE_BYTES, MAX_PIXELS, MAX_SIDE
 
 IMAGE_SIZE = Config.size
 """Side by default, in pixels. Every picture is judged at this size, so that a set has the same
 split, and the same digest, at whatever size it is prepared."""
-
-# The formats of the listed suffixes. Pillow would open any of fifty formats under each suffix;
-# some run other programs (EPS: Ghostscript), some read EXIF that was not inspected.
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
 
 # Decoding at twice the final side leaves enough for the Lanczos filter and for trimmed bars.
 _DECODED = 2
@@ -46,7 +42,7 @@ _MOST_PADDING = 0.75  # of a side; the widest bar measured takes 0.52
 _GRAY_CHROMA = 4
 _COLORED_SHARE = 0.01
 
-_GRAY_MODES = {"1", "L", "LA", "La", "I", "F"}  # and "I;16" in its byte orders
+_GRAY_MODES = {"1", "L", "LA", "La"}
 
 
 class LeftOut(ValueError):
@@ -105,10 +101,6 @@ def decode(content: bytes, size: int = IMAGE_SIZE) -> Image.Image:
         return rgb.resize((size, size), Image.Resampling.LANCZOS, box=box)
     except LeftOut:
         raise
-    except UnidentifiedImageError:
-        raise LeftOut("unreadable: not in an image format known here") from None
-    except Image.DecompressionBombError:
-        raise LeftOut(f"too large: more than {2 * MAX_PIXELS} pixels") from None
     except MemoryError:
         raise LeftOut("too large: it does not fit into memory") from None
     except Exception as error:  # damage makes Pillow's decoders raise anything
@@ -117,10 +109,13 @@ def decode(content: bytes, size: int = IMAGE_SIZE) -> Image.Image:
 
 def _decode(content: bytes, side: int) -> Image.Image:
     try:
-        content = inspect_picture(content, MAX_PIXELS)
-    except ValueError as error:
-        raise LeftOut(f"too large: it {error}") from None
-    with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+        opened = open_encoded(content, MAX_PIXELS)
+    except PictureError as error:
+        kind = "unreadable" if str(error).startswith("is ") else "too large"
+        raise LeftOut(f"{kind}: it {error}") from None
+    if opened is None:
+        raise LeftOut("unreadable: not in an image format known here")
+    with opened as image:
         size = f"{image.width}x{image.height} pixels"
         if math.prod(image.size) > MAX_PIXELS:
             raise LeftOut(f"too large: {size}, above the limit of {MAX_PIXELS}")
@@ -133,7 +128,7 @@ def _decode(content: bytes, side: int) -> Image.Image:
 
 def _rgb(image: Image.Image) -> Image.Image:
     """Convert any mode to RGB; what is transparent becomes white."""
-    if image.mode in _GRAY_MODES or image.mode.startswith("I;16"):
+    if image.mode in _GRAY_MODES or is_deep(image):
         raise LeftOut("gray already: there is no color to learn from it")
     if not image.has_transparency_data:
         return image if image.mode == "RGB" else image.convert("RGB")

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from PIL import ImageFile
 from tqdm import tqdm
 
 from colorization import process
@@ -44,6 +45,12 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--tta", choices=("yes", "no"), default="no", help="yes: average over the mirror image too"
     )
     parser.add_argument(
+        "--broken",
+        choices=("yes", "no"),
+        default="no",
+        help="yes: color what is there of truncated pictures, and leave the rest empty",
+    )
+    parser.add_argument(
         "--saturation", type=float, default=1.0, help="0 (gray) to 2 (default: 1, as predicted)"
     )
     return parser.parse_args(argv)
@@ -59,6 +66,7 @@ def main(arguments: argparse.Namespace) -> int:
     source, folder = map(user_path, (arguments.input, arguments.output))
     output.resolve(source, folder)
     # These import MLflow, for which a missing folder should not wait.
+    from colorization.data.listing import count_others, walk
     from colorization.registry import lookup
     from serve.batch.folder import plan
     from serve.pyfunc import read_options
@@ -66,6 +74,7 @@ def main(arguments: argparse.Namespace) -> int:
     params = {"tta": arguments.tta == "yes", "saturation": arguments.saturation}
     read_options(params)
     jobs, uncolored = plan(source, folder)
+    ImageFile.LOAD_TRUNCATED_IMAGES = arguments.broken == "yes"
     pictures = len(jobs) + len(uncolored)
     model_uri = lookup.resolve(arguments.model).model_uri
     output.delete_leftovers(folder)
@@ -77,6 +86,8 @@ def main(arguments: argparse.Namespace) -> int:
     colored, left_out = pictures - len(uncolored), len(uncolored)
     ending = f", {left_out} left out" if left_out else ""
     logger.info("%s: %d of %d colored%s", folder, colored, pictures, ending)
+    if others := count_others(walk(source, follow=False)):
+        logger.info("skipped: %s", others)
     return 1 if uncolored else 0
 
 

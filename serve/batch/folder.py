@@ -184,4 +184,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "is too large for the memory left"
     text = getattr(error, "message", str(error)).removeprefix("Row 0: the picture ")
-    return text.replace("neither base64 text nor", "not")  # base64 is for servers only
+    if "truncated" in text:
+        text += "; broken=yes colors what is there of a truncated one"
+    return text.replace("neither base64 text nor", "not")  # an older model's words

@@ -98,7 +98,7 @@ def _predict(model: PyFuncModel, content: bytes, name: str, params: dict[str, An
     try:
         answer: Any = model.predict(pd.DataFrame({"image": [content]}), params=params)
     except MlflowException as error:
-        # The pyfunc's message also mentions base64, which no visitor sends.
+        # An older pyfunc's message also mentions base64, which no visitor sends.
         reason = error.message.removeprefix("Row 0: the picture ")
         raise InputError(f"{name} {reason.replace('neither base64 text nor', 'not')}.") from error
     return answer["image"][0]

@@ -1,0 +1,152 @@
+"""The formats of pictures that are read: one list for training, server, page and folders.
+
+The pyfunc holds the same code; a test compares the two.
+"""
+
+import io
+import re
+import threading
+
+import pillow_heif
+from PIL import Image, PngImagePlugin, TiffImagePlugin
+
+from colorization.data.directories import TIFF_STARTS, PictureError, list_pages, take_page
+from colorization.data.inspection import inspect_picture
+from colorization.data.tiff import SampledTiff, write_tiff
+from colorization.limits import MAX_PROFILE_BYTES
+
+# Pillow's names of the formats, and ours. Pillow would open any of fifty formats; some run other
+# programs (EPS: Ghostscript), some read EXIF that was not inspected.
+FORMATS = {
+    "JPEG": "JPEG",
+    "PNG": "PNG",
+    "WEBP": "WebP",
+    "TIFF": "TIFF",
+    "BMP": "BMP",
+    "GIF": "GIF",
+    "AVIF": "AVIF",
+    "HEIF": "HEIC",
+    "JPEG2000": "JPEG 2000",
+    "PPM": "PPM",
+    "TGA": "TGA",  # last: it begins like nothing in particular
+}
+READABLE = f"a {', '.join([*FORMATS.values()][:-1])} or TGA"
+SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .avif .heic .heif .hif "
+    ".jp2 .j2k .jpc .jpf .jpx .j2c .ppm .pgm .pbm .pnm .pfm .tga .icb .vda .vst".split()
+)
+NO_MEMORY = "takes more memory than there is"
+
+# Of PGM and PPM: the kind, width, height and the value of white, which one white space ends.
+_PNM = re.compile(rb"P([56])" + rb"(?:\s|#[^\r\n]*[\r\n])+(\d{1,9})" * 3 + rb"\s")
+_SUBFILE, _BITS, _PHOTOMETRIC, _PLANAR, _SAMPLE_FORMAT = 254, 258, 262, 284, 339
+_SUB_DIRECTORIES, _DNG_VERSION, _YCBCR = 330, 50706, 6
+_WHITE_TAGS = {281, 341}  # MaxSampleValue, SMaxSampleValue
+
+pillow_heif.register_heif_opener()
+_opening = threading.Lock()
+
+
+def open_encoded(data: bytes, max_pixels: int) -> Image.Image | None:
+    """Open a picture's file without decoding its pixels; None if it is in no format of ours.
+
+    Its EXIF is safe to read: blocks that would take too much memory are left out.
+
+    Raises:
+        PictureError: it is broken, of a kind that is not read, or `inspect_picture` refuses it.
+    """
+    data = inspect_picture(data, max_pixels)
+    # Pillow's own limits are globals, which warn or raise in its own words: ours replace them.
+    with _opening:
+        limits = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
+        Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = None, MAX_PROFILE_BYTES
+        try:
+            if data.startswith(TIFF_STARTS):
+                return _open_tiff(data)
+            if (header := _PNM.match(data)) and int(header[4]) != 255:
+                return _open_pnm(data, header)
+            return Image.open(io.BytesIO(data), formats=[*FORMATS])
+        except PictureError:
+            raise
+        except MemoryError:
+            raise PictureError(NO_MEMORY) from None
+        except Exception:
+            for format, name in FORMATS.items():
+                begins_like = Image.OPEN.get(format, (None, None))[1]
+                if begins_like and begins_like(data[:16]):
+                    raise PictureError(f"is a broken or truncated {name}") from None
+            return None
+        finally:
+            Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = limits
+
+
+def count_pages(image: Image.Image) -> int:
+    """Count the pages or frames of a picture's file, of which one is read."""
+    if image.format in ("JPEG", "MPO"):  # its further pictures are no frames
+        return 1
+    try:
+        return image.info["pages"] if "pages" in image.info else getattr(image, "n_frames", 1)
+    except Exception:  # a later frame is broken
+        return 1
+
+
+def _open_tiff(data: bytes) -> Image.Image:
+    """Open the first page of a TIFF."""
+    pages = list_pages(data)
+    first = data[8:16] if 43 in data[2:4] else data[4:8]
+    if pages and pages[0] != int.from_bytes(first[:: -1 if data[:2] == b"II" else 1]):
+        data = take_page(data, pages[0])
+    by_pillow = _open_by_pillow(data)
+    image: TiffImagePlugin.TiffImageFile | SampledTiff
+    try:
+        image = by_pillow or SampledTiff(io.BytesIO(data))
+        image = SampledTiff(io.BytesIO(data)) if _needs_scaling(image) else image
+    except PictureError:
+        if by_pillow is None:
+            raise
+        image = by_pillow
+    tags = image.tag_v2
+    if _DNG_VERSION in tags or (tags.get(_SUBFILE) == 1 and _SUB_DIRECTORIES in tags):
+        raise PictureError("is a kind of TIFF that is not read: a camera's raw picture")
+    image.info["pages"] = len(pages)
+    return image
+
+
+def _open_by_pillow(data: bytes) -> TiffImagePlugin.TiffImageFile | None:
+    if data.startswith(b"MM\0+"):  # it takes a big-endian BigTIFF for a classic one
+        return None
+    try:
+        image = TiffImagePlugin.TiffImageFile(io.BytesIO(data))
+        if image.tag_v2.get(_PHOTOMETRIC) != _YCBCR:
+            return image
+        TiffImagePlugin.READ_LIBTIFF = True  # its own reader takes YCbCr for RGB
+        return TiffImagePlugin.TiffImageFile(io.BytesIO(data))
+    except (SyntaxError, OSError, ValueError, TypeError, AttributeError):
+        return None
+    finally:
+        TiffImagePlugin.READ_LIBTIFF = False
+
+
+def _needs_scaling(image: TiffImagePlugin.TiffImageFile | SampledTiff) -> bool:
+    """Return whether Pillow ignores what the tags say, mixes up planes, or keeps no 8 bits."""
+    tags = image.tag_v2
+    is_wide = max(tags.get(_BITS, (1,))) > 8
+    is_ignored = tags.get(_PLANAR) == 2 or not _WHITE_TAGS.isdisjoint(tags)
+    return is_deep(image) or 2 in tags.get(_SAMPLE_FORMAT, ()) or (is_wide and is_ignored)
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Return whether a picture has gray levels of more than 8 bits."""
+    return image.mode in ("F", "I") or image.mode.startswith("I;")
+
+
+def _open_pnm(data: bytes, header: re.Match[bytes]) -> Image.Image:
+    """Open a PGM or PPM of any white as a TIFF; Pillow's own decoder takes a second a megapixel."""
+    kind, width, height, white = map(int, header.groups())
+    samples, size = 1 if kind == 5 else 3, 1 if white < 256 else 2
+    body = data[header.end() : header.end() + width * height * samples * size]
+    tags = {256: [width], 257: [height], 258: [8 * size] * samples, 259: [1]}
+    tags |= {262: [min(samples, 2)], 273: [8], 277: [samples], 278: [height], 279: [len(body)]}
+    image = SampledTiff(io.BytesIO(write_tiff(">", body, tags | {341: [white]})))
+    image.format = "PPM"
+    return image
