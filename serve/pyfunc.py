@@ -692,6 +692,9 @@ _SUB_DIRECTORIES, _DNG_VERSION, _YCBCR = 330, 50706, 6
 _WHITE_TAGS = {281, 341}  # MaxSampleValue, SMaxSampleValue
 
 pillow_heif.register_heif_opener()
+_WEB_SAFE = bytes.maketrans(b"-_", b"+/")  # what stands for which in addresses
+# Of a percent-encoded data URL, as far as base64 needs them.
+_PERCENT_CODES = {b"%2B": b"+", b"%2b": b"+", b"%2F": b"/", b"%2f": b"/", b"%3D": b"", b"%3d": b""}
 _opening = threading.Lock()
 
 
@@ -1136,10 +1139,15 @@ def encode_picture(image: Image.Image, format: str) -> bytes:
 
 
 def _decode_base64(text: bytes) -> bytes:
-    if text.startswith(b"data:"):
+    """Decode base64 of either alphabet (RFC 4648), with or without padding, blanks and `data:`."""
+    text = text.lstrip()
+    if text[:5].lower() == b"data:":
         text = text.partition(b",")[2]
+        for code, letter in _PERCENT_CODES.items():
+            text = text.replace(code, letter)
+    text = text.translate(_WEB_SAFE, string.whitespace.encode()).rstrip(b"=")
     try:
-        return base64.b64decode(text.translate(None, string.whitespace.encode()), validate=True)
+        return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
     except binascii.Error:
         raise PictureError(f"is neither base64 text nor {READABLE}") from None
 
