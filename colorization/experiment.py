@@ -50,6 +50,7 @@ def starting_weights(config: Config, splits: Splits, reference: str) -> Starting
     """
     if not reference:
         return StartingWeights()
+    reference = download.resolve(reference)
     arrays = safe_keras.load(download.fetch(reference)).get_weights()
     colorizer = build.build_plain(config, splits.train.images.shape[1])
     train.require_same_shapes(config, colorizer, arrays)
@@ -99,7 +100,9 @@ def train_and_log(
     flags = {"start_from": start.origin, "checkpoint_every": "0", **(flags or {})}
     earlier, state = stopped or (None, None)
     with tracking.open_run(name or config.label, parent_run_id, earlier) as opened:
-        mlflow.set_tags(dict(tags or {}))
+        # `mlflow run` has logged the param as it was typed: an alias may mean another model soon.
+        started = {"start_from": start.origin} if start.origin else {}
+        mlflow.set_tags(started | dict(tags or {}))
         # A param that says nothing would take room on MLflow's cards.
         given = {name: value for name, value in flags.items() if value not in ("", "0")}
         tracking.log_config(config, data, **given)

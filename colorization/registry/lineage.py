@@ -6,6 +6,8 @@ import mlflow
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
+from colorization.registry import lookup
+
 KINDS = {"painted": "painted birds", "photographs": "photographs"}  # of a `Source`, in words
 
 
@@ -18,9 +20,7 @@ def trainings(run: Run) -> Iterator[Run | None]:
     trained = "training" in {tag.value for each in inputs for tag in each.tags}
     if trained:  # imported weights were only tested
         yield run
-    params = run.data.params
-    # `mlflow run` logs the text with the quotes of the command line.
-    origin = (params.get("start_from") or params.get("source") or "").strip("'\"")
+    origin = (lookup.start_of(run) or run.data.params.get("source", "")).strip("'\"")
     if origin:
         try:
             earlier = mlflow.get_run(origin)

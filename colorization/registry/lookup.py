@@ -288,7 +288,8 @@ def config_of(run: Run) -> Config | None:
 
 def start_of(run: Run) -> str:
     """Return the source of the weights that a run began with, "" if it was trained from scratch."""
-    return run.data.params.get("start_from", "").strip("'")
+    typed = run.data.params.get("start_from", "").strip("'")  # with the quotes of a command line
+    return run.data.tags.get("start_from", typed)
 
 
 def settings_of(run: Run) -> Config | None:

@@ -8,15 +8,11 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import gdown
 import h5py
-import mlflow
 import requests
 from gdown.exceptions import DownloadError, FileURLRetrievalError
-from gdown.parse_url import parse_url
-from mlflow.exceptions import MlflowException
 from tqdm import tqdm
 
 from colorization import limits
@@ -24,10 +20,9 @@ from colorization.address import redacted, shown
 from colorization.data.cache import build_once, cache_folder
 from colorization.data.watch import TooLargeError, watch
 from colorization.paths import user_path
-from colorization.weights import file_size
+from colorization.weights import drive, file_size, logged
 
 FILE = "weights"  # in a folder of its own in the cache
-KERAS_ARTIFACT = "keras/generator.keras"  # of every training
 TIMEOUT = 30  # seconds without a byte
 RETRIES = 2
 HEAD_BYTES = 65536  # read of a page that came instead of a file
@@ -35,23 +30,40 @@ HEAD_BYTES = 65536  # read of a page that came instead of a file
 logger = logging.getLogger(__name__)
 
 
+def resolve(reference: str) -> str:
+    """Return what a user typed as it is logged and fetched, and as it still means it tomorrow.
+
+    Blanks around it go, Google Drive's links get their scheme, and a model of this project becomes
+    the run that keeps its weights.
+
+    Raises:
+        InputError: there is no such model.
+    """
+    if os.path.isfile(user_path(reference)):
+        return reference
+    reference = drive.with_scheme(reference.strip())
+    return logged.resolve(reference) if logged.is_logged(reference) else reference
+
+
 def fetch(reference: str, sha256: str = "") -> Path:
     """Return the file that `reference` names, downloaded unless it is cached.
 
     Args:
-        reference: path of a file, id of a run of this project, http(s) URL, or id or URL of
-            Google Drive.
+        reference: path of a file, id of a run of this project, `runs:/...`, `models:/...`, http(s)
+            URL, or id or URL of a file or folder of Google Drive.
         sha256: that the file must have, in hex; a cached file with another one is replaced.
 
     Raises:
         FileNotFoundError: there is no such file, or the server has none.
         PermissionError: Google Drive or the server denies access.
         ConnectionError: the download broke off, or a quota is used up.
-        ValueError: it is not a Keras file or not the expected one, or there is no such run.
+        ValueError: it is not a Keras file or not the expected one, or there is no such run or
+            model, or a folder does not hold one Keras file.
     """
     expected = sha256.strip().lower()
     if expected and not re.fullmatch("[0-9a-f]{64}", expected):
         raise ValueError(f"Bad SHA-256. Expected 64 hexadecimal digits. Received: sha256={sha256}")
+    reference = resolve(reference)
     path = user_path(reference)
     if os.path.isfile(path):
         _require_sound(path, shown(reference), expected)
@@ -63,7 +75,7 @@ def fetch(reference: str, sha256: str = "") -> Path:
         return file.is_file() and expected in ("", digest(file))
 
     def build(folder: Path) -> None:
-        bring(folder)
+        bring(folder / FILE)
         _require_sound(folder / FILE, shown(reference), expected)
 
     return build_once(cache_folder() / "weights" / key, build, is_whole) / FILE
@@ -83,30 +95,29 @@ def format_of(path: Path) -> str:
 
 
 def _origin(reference: str) -> tuple[str, Callable[[Path], None]]:
-    """Return the cache key of a reference, and a function that downloads it to a folder."""
-    if re.fullmatch("[0-9a-f]{32}", reference):
-        return f"run-{reference}", lambda folder: _bring_from_run(folder, reference)
-    if re.match("https?://", reference):
-        try:
-            drive_id, _ = parse_url(reference)
-        except ValueError:  # whose words quote the password
-            raise ValueError(
-                f"This is no address. Expected an http(s) URL. Received: {shown(reference)!r}"
-            ) from None
-        # The id becomes the name of a folder: `../` in an address must not lead out of the cache.
-        if not drive_id or not re.fullmatch(r"[-\w]{10,}", drive_id):
-            key = hashlib.sha256(reference.encode()).hexdigest()[:16]
-            return f"url-{key}", lambda folder: _bring_from_web(folder, reference, url=reference)
-    else:
-        drive_id = reference if re.fullmatch(r"[-\w]{25,}", reference) else None
-    if not drive_id:
-        raise FileNotFoundError(
-            "There are no such weights. Expected the path of a .keras or .h5 file, an http(s) URL, "
-            "an id or URL of Google Drive, or the id of a run of this project; relative paths "
-            f"start from {str(user_path(''))!r}. "
-            f"Received: {_redacted(reference)!r}"
-        )
-    return f"drive-{drive_id}", lambda folder: _bring_from_web(folder, reference, id=drive_id)
+    """Return the cache key of a resolved reference, and a function that writes its file."""
+    hashed = hashlib.sha256(reference.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    if logged.is_logged(reference):
+        is_run = re.fullmatch("[0-9a-f]{32}", reference)
+        key = f"run-{reference}" if is_run else f"logged-{hashed}"
+        return key, lambda file: logged.bring(reference, file)
+    try:
+        link = drive.parse(reference)
+    except ValueError:  # whose words quote the password
+        raise ValueError(
+            f"This is no address. Expected an http(s) URL. Received: {shown(reference)!r}"
+        ) from None
+    if link:
+        key = f"drive-{'folder-' if link.is_folder else ''}{link.id}"
+        return key, lambda file: _bring_from_drive(file, shown(reference), link)
+    if re.match("https?://", reference, re.IGNORECASE):
+        return f"url-{hashed}", lambda file: _bring_from_web(file, shown(reference), url=reference)
+    raise FileNotFoundError(
+        "There are no such weights. Expected the path of a .keras or .h5 file, an http(s) URL, "
+        "an id or URL of Google Drive, the id of a run of this project, runs:/... or models:/...; "
+        f"relative paths start from {str(user_path(''))!r}. "
+        f"Received: {_redacted(reference)!r}"
+    )
 
 
 def _redacted(reference: str) -> str:
@@ -116,34 +127,27 @@ def _redacted(reference: str) -> str:
     return shown(f"https://{reference}").removeprefix("https://")
 
 
-def _bring_from_run(folder: Path, run_id: str) -> None:
+def _bring_from_drive(file: Path, source: str, link: drive.Link) -> None:
+    if link.is_folder:
+        link = drive.only_network(link, TIMEOUT)
     try:
-        file = mlflow.artifacts.download_artifacts(
-            run_id=run_id, artifact_path=KERAS_ARTIFACT, dst_path=str(folder)
-        )
-    except (MlflowException, OSError) as error:
-        reason = redacted(error, mlflow.get_tracking_uri())
-        raise ValueError(
-            f"The run has no weights. Expected a finished training of this project, whose artifact "
-            f"{KERAS_ARTIFACT} they are. Received: {run_id!r}: {reason}"
-        ) from error
-    Path(file).rename(folder / FILE)
+        _bring_from_web(file, source, **link.address)
+    except (FileNotFoundError, PermissionError) as error:
+        raise _not_shared(source) from error
+    page = _page(file)
+    if link.key and page and not _is_about_quota(page):
+        raise _not_shared(source)
 
 
-def _bring_from_web(folder: Path, reference: str, **address: Any) -> None:
+def _bring_from_web(file: Path, source: str, **address: str) -> None:
     """Download with gdown; raise an error that explains how it failed."""
-    source = shown(reference)
     logger.info("downloading %s", source)
     try:
-        _download(folder / FILE, **address)
+        _download(file, **address)
     except FileURLRetrievalError as error:
         if _is_about_quota(str(error)):
             raise _quota(source) from error
-        raise PermissionError(
-            "Google Drive does not give the file out: the id is wrong, the file is not shared, or "
-            "Drive does not answer just now. Expected a file shared with `Anyone with the link`; "
-            f"check that the link opens in a private window of a browser. Received: {source!r}"
-        ) from error
+        raise _not_shared(source) from error
     except requests.HTTPError as error:
         status = error.response.status_code if error.response is not None else None
         raise _denied(source, status) from error
@@ -153,20 +157,20 @@ def _bring_from_web(folder: Path, reference: str, **address: Any) -> None:
             f"{limits.MAX_WEIGHTS_BYTES} bytes: check the address. Received: {source!r}: {error}"
         ) from error
     except (DownloadError, OSError) as error:  # requests' errors are OSErrors
-        cause = " ".join(redacted(error, reference).split("\n")[0].split())
+        cause = " ".join(redacted(error, *address.values()).split("\n")[0].split())
         raise ConnectionError(
             "The download broke off; what had come was deleted. Expected a whole file: run the "
             f"same command again. Received: {source!r}: {cause}"
         ) from error
 
 
-def _download(file: Path, **address: Any) -> None:
+def _download(file: Path, **address: str) -> None:
     with (
         watch(file.parent, limits.MAX_WEIGHTS_BYTES),
         tqdm(unit="B", unit_scale=True, disable=None) as bar,
     ):
         gdown.download(
-            **address,
+            **address,  # type: ignore[arg-type]
             output=str(file),
             quiet=True,  # it would print the address
             progress=lambda come, _: bar.update(come - bar.n),
@@ -191,11 +195,10 @@ def _denied(source: str, status: int | None) -> OSError:
 def _require_sound(file: Path, source: str, sha256: str) -> None:
     """Raise a ConnectionError or ValueError unless it is a Keras file, and the expected one."""
     if not format_of(file):
-        with open(file, "rb") as opened:
-            head = opened.read(HEAD_BYTES).decode("utf-8", "replace").lstrip("\ufeff \r\n\t")
-        if head.startswith("<") and _is_about_quota(head):
+        page = _page(file)
+        if page and _is_about_quota(page):
             raise _quota(source)
-        received = "a web page instead of a file" if head.startswith("<") else "something else"
+        received = "a web page instead of a file" if page else "something else"
         raise ValueError(
             "This is not a Keras file. Expected a whole model as `model.save` writes it, .keras "
             f"(a zip) or .h5 (HDF5). Received: {received}, {file.stat().st_size} bytes, from "
@@ -223,6 +226,22 @@ def _require_whole(file: Path, source: str) -> None:
             "The file is damaged. Expected a .keras file as `model.save` writes it: bring it here "
             f"again. Received: {source!r}: {damaged}"
         )
+
+
+def _page(file: Path) -> str:
+    """Return the beginning of a web page that came instead of a file, "" if none did."""
+    with open(file, "rb") as opened:
+        head = opened.read(HEAD_BYTES).decode("utf-8", "replace").lstrip("\ufeff \r\n\t")
+    return head if head.startswith("<") else ""
+
+
+def _not_shared(source: str) -> PermissionError:
+    return PermissionError(
+        "Google Drive does not give the file out: the id is wrong, the file is not shared, it is "
+        "a folder, the link's resourcekey is missing or wrong, or Drive does not answer just now. "
+        "Expected the whole link of a file shared with `Anyone with the link`; check that it opens "
+        f"in a private window of a browser. Received: {source!r}"
+    )
 
 
 def _is_about_quota(text: str) -> bool:

@@ -21,7 +21,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
             f"--{family}",
             default="",
             help=f"network of {channels} input channel{'s' * (channels > 1)}: id or URL of Google "
-            "Drive, http(s) URL, path of a .keras or .h5 file, or id of an earlier run",
+            "Drive, http(s) URL, path of a .keras or .h5 file, id of an earlier run, runs:/... or "
+            "models:/...",
         )
         parser.add_argument(f"--{family}_sha256", default="", help="expected SHA-256 of the file")
     parser.add_argument("--data", default="sample", help=f"to test them: {DATA}")
@@ -43,7 +44,7 @@ def main(arguments: argparse.Namespace) -> None:
     from colorization.weights import download  # imports MLflow
 
     given = {family: getattr(arguments, family) for family in GRAY_CHANNELS}
-    given = {family: reference for family, reference in given.items() if reference}
+    given = {family: download.resolve(each) for family, each in given.items() if each}
     files = {
         family: download.fetch(reference, getattr(arguments, f"{family}_sha256"))
         for family, reference in given.items()
