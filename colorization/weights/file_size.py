@@ -49,19 +49,28 @@ def count_weights(path: Path, whole: Path) -> int:
     return stored
 
 
-def _datasets(file: h5py.File) -> Iterator[h5py.Dataset]:
-    """Yield each dataset once; `h5py.Group.visititems` takes minutes for deeply nested groups."""
-    groups, seen = [file], set()
-    while groups:
-        group = groups.pop()
-        for name in group:
-            if isinstance(group.get(name, getlink=True), h5py.HardLink):  # Keras follows only these
-                item = group[name]
-                if isinstance(item, h5py.Dataset):
-                    yield item
-                elif (address := h5py.h5o.get_info(item.id).addr) not in seen:
+def groups(file: h5py.File) -> Iterator[h5py.Group]:
+    """Yield each group once; `h5py.Group.visititems` takes minutes for deeply nested groups."""
+    pending, seen = [file], set()
+    while pending:
+        group = pending.pop()
+        yield group
+        for item in _items(group):
+            if isinstance(item, h5py.Group):
+                if (address := h5py.h5o.get_info(item.id).addr) not in seen:
                     seen.add(address)
-                    groups.append(item)
+                    pending.append(item)
+
+
+def _items(group: h5py.Group) -> list[h5py.Group | h5py.Dataset]:
+    """Return what Keras finds in a group: it follows hard links only."""
+    hard = [n for n in group if isinstance(group.get(n, getlink=True), h5py.HardLink)]
+    return [group[name] for name in hard]
+
+
+def _datasets(file: h5py.File) -> Iterator[h5py.Dataset]:
+    for group in groups(file):
+        yield from (item for item in _items(group) if isinstance(item, h5py.Dataset))
 
 
 def _size(dataset: h5py.Dataset) -> int:

@@ -4,6 +4,7 @@ Keras's own `safe_mode` is not enough: it is ignored for `.h5` files (CVE-2025-9
 """
 
 import importlib
+import itertools
 import json
 import re
 import shutil
@@ -16,7 +17,7 @@ import h5py
 import keras
 
 from colorization.data.watch import TooLargeError
-from colorization.weights import file_size, footprint
+from colorization.weights import file_size, footprint, keras_2
 from colorization.weights.download import format_of
 
 # Layers that only compute on tensors. Not among them: those that hold code (Lambda), load other
@@ -52,7 +53,7 @@ VALUES = frozenset("__keras_tensor__ __tensor__ __numpy__ __slice__ __ellipsis__
 # Of no use for inference.
 TRAINING_ONLY = re.compile("(_initializer|_regularizer|_constraint|compile_config)$")
 UNREADABLE = (
-    *(KeyError, TypeError, AttributeError, RecursionError, OSError),
+    *(LookupError, TypeError, AttributeError, RecursionError, OSError),
     *(json.JSONDecodeError, zipfile.BadZipFile, RuntimeError),
 )
 WITHOUT_GROUPS = ("Conv2DTranspose", "DepthwiseConv2D", "SeparableConv2D")
@@ -73,7 +74,7 @@ def load(path: Path) -> keras.Model:
     """
     suffix = format_of(path)
     try:
-        config = stock(_read_config(path, suffix), path)
+        config = stock(keras_2.rewrite(_read_config(path, suffix)), path)
     except UNREADABLE as error:
         raise ValueError(
             "The file holds no network. Expected a whole model, as `model.save` writes it, and not "
@@ -131,6 +132,9 @@ def _modernize(layer: str, config: dict) -> None:
         for each in config["layers"]:
             each["inbound_nodes"] = _renumbered(each["inbound_nodes"], nested)
         config["output_layers"] = _renumbered(config["output_layers"], nested)
+        for ends in ("input_layers", "output_layers"):
+            if len(config[ends]) == 1:  # or the network warns that it expected a list of one
+                (config[ends],) = config[ends]
 
 
 def _of_keras_2(config: dict) -> bool:
@@ -140,6 +144,8 @@ def _of_keras_2(config: dict) -> bool:
 
 def _renumbered(node: Any, nested: set[str]) -> Any:
     """Count calls of nested Sequentials from 0: in Keras 2, building one counted as a call."""
+    if isinstance(node, dict):
+        return {key: _renumbered(value, nested) for key, value in node.items()}
     if not isinstance(node, list):
         return node
     if len(node) >= 3 and isinstance(node[0], str) and node[0] in nested:
@@ -192,9 +198,31 @@ def _read_config(path: Path, suffix: str) -> dict:
 def _copy_weights(path: Path, suffix: str, folder: str) -> Path:
     """Copy the weights to a file with the name that Keras expects; return its path."""
     if suffix == ".h5":
-        return shutil.copyfile(path, Path(folder, "network.h5"))
+        weights = Path(shutil.copyfile(path, Path(folder, "network.h5")))
+        with h5py.File(weights, "r+") as file:
+            for group in file_size.groups(file):
+                names = list(group.attrs.get("weight_names", ()))
+                if names != _scale_first(names):
+                    group.attrs["weight_names"] = _scale_first(names)
+        return weights
     with zipfile.ZipFile(path) as archive:
-        return Path(archive.extract(file_size.WEIGHTS, folder))
+        weights = Path(archive.extract(file_size.WEIGHTS, folder))
+    with h5py.File(weights, "r+") as file:
+        for group in file_size.groups(file):  # whose names come from those of the layers' classes
+            for name in group:
+                if name.startswith("instance_normalization"):
+                    group.move(name, name.replace("instance", "group", 1))
+    return weights
+
+
+def _scale_first(names: list[bytes | str]) -> list[bytes | str]:
+    """Return the names of weights with each scale before its offset, as Keras normalizes."""
+    texts = [each.decode() if isinstance(each, bytes) else each for each in names]
+    lasts, sorted_names = [re.sub(r".*/|:\d+", "", each) for each in texts], list(names)
+    for index, pair in enumerate(itertools.pairwise(lasts)):
+        if pair[0] in ("beta", "offset", "shift", "bias") and pair[1] in ("gamma", "scale"):
+            sorted_names[index : index + 2] = names[index + 1], names[index]
+    return sorted_names
 
 
 def _build(config: dict, stored: int) -> keras.Model:
