@@ -58,12 +58,18 @@ def main(arguments: argparse.Namespace) -> None:
         family: value_range.require_shapes(safe_keras.load(file), IMAGE_SIZE, GRAY_CHANNELS[family])
         for family, file in files.items()
     }
-    splits = prepare.prepare(sources.fetch(arguments.data))
-    ranges = {f: value_range.probe(network, splits.val.images) for f, network in networks.items()}
+    pictures = sources.fetch(arguments.data)
+    sizes = {family: network.input_shape[1] for family, network in networks.items()}
+    prepared = {size: prepare.prepare(pictures, size) for size in set(sizes.values())}
+    ranges = {
+        family: value_range.probe(network, prepared[sizes[family]].val.images)
+        for family, network in networks.items()
+    }
     for family, network in networks.items():
+        size, splits = sizes[family], prepared[sizes[family]]
         found, sha256 = ranges[family], download.digest(files[family])
         variant, source = f"{family}_pretrained", shown(given[family])
-        config = Pretrained(variant, family, source, sha256, found.input, found.output)
+        config = Pretrained(variant, family, source, sha256, size, found.input, found.output)
         colorizer = value_range.as_colorizer(network, found)
         log(config, colorizer, splits, arguments.data, found.luma_error)
 

@@ -23,13 +23,15 @@ UNKNOWN_HOLDOUT = "unknown: the imported weights may have been trained on them"
 class Pretrained:
     """Describes imported weights in the place of a training's config.
 
-    The ranges are keys of `value_range.RANGES`; the source is shown without secrets.
+    The ranges are those of `value_range.ValueRange`, the size is the side of its pictures, and the
+    source is shown without secrets.
     """
 
     variant: str
     family: str
     source: str
     sha256: str
+    size: int
     input_range: str
     output_range: str
 

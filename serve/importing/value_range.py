@@ -1,24 +1,46 @@
 """The input and output of an imported network: its shapes, and its value ranges by a probe."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import layers
+from skimage.color import rgb2lab
 
 from colorization import color
+from colorization.config import Config
 from colorization.errors import InputError
 from colorization.models.export import in_parts
+from serve.importing import lab
 
 RANGES = {"0..255": (0.0, 255.0), "-1..1": (-1.0, 1.0), "0..1": (0.0, 1.0)}
+# Of networks from L* to a* and b*: the range that stands for L* 0..100, and what 0 and 1 of the
+# output stand for. OpenCV's 8 bits have 255 for L* 100, and 128 for a* or b* 0.
+LIGHTNESS = {
+    "L 0..100": (0.0, 100.0),
+    "L 0..1": (0.0, 1.0),
+    "L -1..1": (-1.0, 1.0),
+    "L 0..255": (0.0, 255.0),
+}
+A_B = {
+    "ab/128": (0.0, 128.0),
+    "ab 0..1": (-128.0, 127.0),
+    "ab": (0.0, 1.0),
+    "ab + 128": (-128.0, -127.0),
+}
 PROBED = 16  # pictures
 FAR_OUT = 1000  # times the range; only a last layer with a bounded range, as sigmoid, stays in it
 SLACK = 1e-3  # a bounded layer may exceed its range by this much, from rounding
 FREE_RATIO = 2  # see `_choose_output`
+MOST_SCALED = 2  # a or b of a picture go beyond it, but not divided by 128
+WORST_A_B = 2  # times as far from the real colors as gray is: no network that learnt colors
+
+Run = Callable[[np.ndarray], np.ndarray]
 
 
 class ValueRange(NamedTuple):
-    """The ranges of a network's input and output, keys of `RANGES`.
+    """The ranges of a network's input and output, keys of `RANGES`, or of `LIGHTNESS` and `A_B`.
 
     `luma_error` is the mean absolute difference of the luma of both, in levels of 255.
     """
@@ -28,25 +50,37 @@ class ValueRange(NamedTuple):
     luma_error: float
 
 
+Found = tuple[ValueRange, float, float]  # and an error, and the one from which on it is refused
+
+
 def require_shapes(network: Any, size: int, channels: int) -> keras.Model:
     """Return the network with one input and one output, if they have a colorizer's shapes.
 
+    Args:
+        network: of squares of one size, or of any.
+        size: in pixels, for one of any.
+        channels: of its input.
+
     Raises:
-        InputError: its input is not (N, size, size, channels) or its output not (N, size, size, 3).
+        InputError: its input is not (N, S, S, channels), its output not (N, S, S, 3) or, for a* and
+            b*, (N, S, S, 2), or S is out of range.
     """
     ends = [getattr(network, name, None) or [] for name in ("inputs", "outputs")]
     shapes = [[tuple(tensor.shape[1:]) for tensor in end] for end in ends]
-    expected = (size, size, channels), (size, size, 3)
-    if [len(end) for end in shapes] == [1, 1] and all(
-        len(shape) == 3 and all(a in (None, b) for a, b in zip(shape, wanted, strict=True))
-        for (shape,), wanted in zip(shapes, expected, strict=True)
-    ):
-        gray = keras.Input((size, size, channels))  # fixes the size of a network of any size
-        (rgb,) = keras.tree.flatten(network(gray))  # the network may return a list of one
-        return keras.Model(gray, rgb)
+    bounds = Config.__dataclass_fields__["size"].metadata
+    if [len(end) for end in shapes] == [1, 1] and all(len(shape) == 3 for (shape,) in shapes):
+        size = shapes[0][0][0] or size
+        known = [size, size, channels]
+        gray = keras.Input(known)  # fixes the size of a network of any size
+        fits = all(a in (None, b) for a, b in zip(shapes[0][0], known, strict=True))
+        if fits and bounds["low"] <= size <= bounds["high"]:
+            (colors,) = keras.tree.flatten(network(gray))  # it may return a list of one
+            if colors.shape[1:] in ((size, size, 2), (size, size, 3)):
+                return keras.Model(gray, colors)
     raise InputError(
-        f"The network is of another shape. Expected {expected[0]} in and {expected[1]} out: gray "
-        f"is 1 channel in the naive family, 3 equal ones in pix2pix. Received: {shapes[0]} in and "
+        f"The network is of another shape. Expected (S, S, {channels}) in and (S, S, 3) out, or "
+        f"(S, S, 2) for a and b of Lab, with S from {bounds['low']} to {bounds['high']}: gray is 1 "
+        f"channel in the naive family, 3 equal ones in pix2pix. Received: {shapes[0]} in and "
         f"{shapes[1]} out"
     )
 
@@ -56,31 +90,83 @@ def probe(network: keras.Model, images: np.ndarray) -> ValueRange:
 
     Its output for numbers far out of any range shows whether the last layer is bounded, as sigmoid
     and tanh are. Then the same grays are given in each range: in the range of its training, the
-    luma of the output follows the input best.
+    luma of the output follows the input best, or a and b come nearest to the real ones.
 
     Args:
-        network: of `require_shapes`, gray (N, S, S, C) to RGB (N, S, S, 3).
+        network: of `require_shapes`, gray (N, S, S, C) to RGB (N, S, S, 3) or a, b (N, S, S, 2).
         images: RGB levels, uint8 (N, S, S, 3); a few are enough.
 
     Raises:
-        InputError: in no range does luma follow the input better than one even gray would.
+        InputError: in no range does luma follow the input better than one even gray would, or the
+            colors are farther off than gray; or the network needs the statistics of a batch.
     """
-    gray = color.gray_input(images[:PROBED], network.input_shape[-1])
-    outputs = {name: _run(network, _from_levels(gray, *RANGES[name])) for name in RANGES}
+    images, find = images[:PROBED], _find_a_b if network.output_shape[-1] == 2 else _find_rgb
+    found, error, limit = find(network, images, lambda batch: _run(network, batch))
+    if any(isinstance(each, layers.BatchNormalization) for each in network._flatten_layers()):
+        _, helped, _ = find(network, images, lambda batch: _run_training(network, batch))
+        if helped < min(limit, error / FREE_RATIO) and not error * FREE_RATIO < limit:
+            raise InputError(
+                "The network only works with batch statistics (`training=True`): those that its "
+                "BatchNormalization layers have stored do not fit. Expected one that colors with "
+                "`training=False`, since a picture's colors must not depend on others: train it on "
+                "with a smaller momentum, or use InstanceNormalization instead. Received: "
+                f"{error:.0f} levels of difference, with batch statistics {helped:.0f}"
+            )
+    if not error < limit:
+        raise InputError(
+            "The network does not color pictures. Expected RGB whose brightness follows its "
+            "input's, in and out being 0..1, -1..1 or 0..255, or a and b of Lab from lightness. "
+            f"Received: {error:.0f} levels of difference at best; below {limit:.0f} is expected"
+        )
+    return found
+
+
+def _find_rgb(network: keras.Model, images: np.ndarray, run: Run) -> Found:
+    """Find the ranges of a network of RGB by its luma; uniform gray is the limit."""
+    gray = color.gray_input(images, network.input_shape[-1])
+    outputs = {name: run(_from_levels(gray, *RANGES[name])) for name in RANGES}
     ranges = {}
-    for output in _possible_outputs(_run(network, FAR_OUT * color.to_signed(gray))):
+    for output in _possible_outputs(run(FAR_OUT * color.to_signed(gray))):
         errors = {name: _luma_error(gray, found, output) for name, found in outputs.items()}
         best = min(errors, key=lambda name: errors[name])
         ranges[output] = ValueRange(best, output, errors[best])
     found = _choose_output(ranges)
     even = float(np.abs(gray - gray.mean(axis=(1, 2, 3), keepdims=True)).mean())
-    if not found.luma_error < even:
-        raise InputError(
-            "The network does not color pictures. Expected one whose brightness follows its "
-            f"input's, in and out being 0..1, -1..1 or 0..255. Received: {found.luma_error:.0f} "
-            f"levels of difference at best; a uniform gray picture has {even:.0f}"
-        )
-    return found
+    return found, found.luma_error, even
+
+
+def _find_a_b(network: keras.Model, images: np.ndarray, run: Run) -> Found:
+    """Find the ranges of a network of a and b by the real ones; gray's distance is the measure."""
+    gray = color.gray_input(images, 1)
+    light, real = np.asarray(lab.lightness(gray)), rgb2lab(images)[..., 1:]
+    repeated = light.repeat(network.input_shape[-1], axis=-1)
+    possible = _possible_a_b(run(FAR_OUT * (repeated / 50 - 1)))
+    errors, planes = {}, {}
+    for name, (low, high) in LIGHTNESS.items():
+        values = run(low + repeated * ((high - low) / 100))
+        for output in possible:
+            zero, one = A_B[output]
+            if output == "ab" and np.abs(values).max() <= MOST_SCALED:
+                continue
+            planes[name, output] = zero + values * (one - zero)
+            errors[name, output] = _distance(planes[name, output], real)
+    best = min(errors, key=lambda each: errors[each])
+    colored = np.asarray(lab.to_levels(light, planes[best].astype("float32")))
+    luma_error = float(np.abs(colored @ color.LUMA - gray[..., 0]).mean())
+    return ValueRange(*best, luma_error), errors[best], WORST_A_B * _distance(0 * real, real)
+
+
+def _distance(found: np.ndarray, real: np.ndarray) -> float:
+    distance = float(np.sqrt(((found - real) ** 2).sum(axis=-1)).mean())
+    return distance if np.isfinite(distance) else np.inf
+
+
+def _possible_a_b(far_out: np.ndarray) -> list[str]:
+    """Return the range of a bounded last layer, or those that an unbounded one may have."""
+    lowest, highest = far_out.min(), far_out.max()
+    if -1 - SLACK <= lowest and highest <= 1 + SLACK:
+        return ["ab/128"] if lowest < -SLACK else ["ab 0..1"]
+    return ["ab/128", "ab", "ab + 128"]
 
 
 def as_colorizer(network: keras.Model, found: ValueRange) -> keras.Model:
@@ -89,8 +175,12 @@ def as_colorizer(network: keras.Model, found: ValueRange) -> keras.Model:
     Returns:
         A network of float32 (N, S, S, C), 0..255, to float32 (N, S, S, 3), RGB, 0..255.
     """
-    (low, high), (out_low, out_high) = RANGES[found.input], RANGES[found.output]
     gray = keras.Input(network.input_shape[1:], name="gray")
+    if found.output in A_B:
+        levels = _from_a_b(network, gray, found)
+        clipped = layers.ReLU(max_value=color.MAX_LEVEL, name="clip")(levels)
+        return keras.Model(gray, clipped, name="colorizer")
+    (low, high), (out_low, out_high) = RANGES[found.input], RANGES[found.output]
     step = (high - low) / color.MAX_LEVEL
     rgb = network(layers.Rescaling(step, offset=low, name="from_levels")(gray))
     scale = color.MAX_LEVEL / (out_high - out_low)
@@ -99,8 +189,22 @@ def as_colorizer(network: keras.Model, found: ValueRange) -> keras.Model:
     return keras.Model(gray, clipped, name="colorizer")
 
 
+def _from_a_b(network: keras.Model, gray: Any, found: ValueRange) -> Any:
+    """Return RGB levels: a and b of the network, on the input's own lightness."""
+    (low, high), (zero, one) = LIGHTNESS[found.input], A_B[found.output]
+    light = lab.lightness(gray)
+    planes = network(layers.Rescaling((high - low) / 100, offset=low, name="from_lightness")(light))
+    a_b = layers.Rescaling(one - zero, offset=zero, name="to_a_b")(planes)
+    return lab.to_levels(light[..., :1], a_b)
+
+
 def _run(network: keras.Model, batch: np.ndarray) -> np.ndarray:
     return np.asarray(in_parts(network, batch.astype("float32")), "float32")
+
+
+def _run_training(network: keras.Model, batch: np.ndarray) -> np.ndarray:
+    parts = [network(part[None].astype("float32"), training=True) for part in batch]
+    return np.concatenate([np.asarray(part, "float32") for part in parts])
 
 
 def _from_levels(levels: np.ndarray, low: float, high: float) -> np.ndarray:
