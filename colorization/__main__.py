@@ -142,7 +142,7 @@ def _train(*positional: Any, flags: dict[str, str], **options: Any) -> int:
     from colorization.registry import promotion
 
     trained = experiment.train_and_log(*positional, flags=flags, **options)
-    logger.info("serve it: %s", promotion.command_after(*trained, flags["register"] == "yes"))
+    promotion.finish(*trained, flags["register"] == "yes")
     return 0
 
 
@@ -164,10 +164,8 @@ def compare(
         stop.add_note("the same command goes on from here")
         raise
     for best in comparison.best_of_families(contenders):
-        command = promotion.command_after(best.run, best.model_uri, arguments.register == "yes")
-        logger.info(
-            "best of the %s family: %s; serve it: %s", best.config.family, best.label, command
-        )
+        logger.info("best of the %s family: %s", best.config.family, best.label)
+        promotion.finish(best.run, best.model_uri, arguments.register == "yes")
     return 0 if len(contenders) == len(configs) else process.REFUSED
 
 

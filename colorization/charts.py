@@ -55,6 +55,11 @@ def of_epoch(config: Config, logs: Mapping[str, float], adversarial: bool) -> di
     return {names[name]: float(value) for name, value in logs.items() if name in names}
 
 
+def best_of(criterion: evaluation.Criterion) -> str:
+    """Return the metric that runs are sorted by: the criterion in the epoch that was kept."""
+    return f"val/best_{criterion.metric}"
+
+
 def history(run_id: str, name: str) -> dict[int, float]:
     """Return the values that a run has logged of a metric, by step, in order."""
     client = mlflow.MlflowClient()

@@ -21,7 +21,7 @@ from colorization.config import Config
 from colorization.data.prepare import Split, Splits
 from colorization.errors import InputError
 from colorization.models import build, export
-from colorization.registry import lineage, lookup
+from colorization.registry import lineage, lookup, promotion
 from colorization.training import checkpoint, train
 from colorization.weights import download, safe_keras
 
@@ -108,9 +108,9 @@ def train_and_log(
         tracking.log_config(config, data, **given)
         tracking.log_data(splits)
         saved = checkpoint.Checkpoint(
-            checkpoint.file_of(opened.info.run_id),
+            runs.file_of(opened.info.run_id),
             state,
-            runs.log_checkpoint,
+            tracking.log_checkpoint,
             int(flags["checkpoint_every"]),
         )
         with contextlib.nullcontext() if parent_run_id else _resumable(config, opened):
@@ -119,7 +119,7 @@ def train_and_log(
             result = train.train(config, splits, callbacks, start.arrays, saved, prefix)
             model = log_colorizer(config, result.colorizer, splits, origin)
             tracking.log_training(config, result)
-            runs.delete_checkpoint(opened)
+            tracking.delete_checkpoint(opened)
     return finished(config.label, opened, model)
 
 
@@ -168,7 +168,7 @@ def _find_stopped(config: Config, digest: str, experiment_id: str) -> Stopped | 
         if lookup.config_of(run) != config:
             continue
         try:
-            state = runs.saved_state(run.info.run_id)
+            state = tracking.saved_state(run.info.run_id)
         except InputError as error:
             logger.warning("%s", error)
             continue
@@ -206,7 +206,8 @@ def log_colorizer(
             model = mlflow.models.get_model_info(lookup.candidate_of(run).model_uri)
         else:
             example = color.to_uint8(grays[0, ..., 0])
-            model = tracking.log_model(onnx, example, lineage.trained_on(run))
+            seen = lineage.trained_on(run)
+            model = tracking.log_model(config.variant, onnx, example, seen)
     mlflow.set_tag("parameters", colorizer.count_params())
     note = _note(config, splits, tested.metrics, model, origin)
     sheet = _test_sheet(config.variant, splits.test, tested)
@@ -247,7 +248,7 @@ def _note(
         f"**{config.variant}**, tested on {len(splits.test.images)} pictures of `{splits.name}` "
         f"(digest `{splits.digest}`), {origin}:\n\n"
         f"{report.table(['', *evaluation.headings(columns)], rows)}\n\n"
-        f"Serve it: `mlflow models serve -m {model.model_uri} --env-manager uv`\n"
+        f"Serve it: `{promotion.serve_command(model.model_uri)}`\n"
     )
 
 

@@ -33,10 +33,11 @@ def find_launcher() -> "psutil.Process | None":
         return None
     import psutil  # here, since `--help` is shown without any package
 
-    return next((each for each in psutil.Process().parents() if _is_mlflow_run(each)), None)
+    return next((each for each in psutil.Process().parents() if is_mlflow_run(each)), None)
 
 
-def _is_mlflow_run(process: "psutil.Process") -> bool:
+def is_mlflow_run(process: "psutil.Process") -> bool:
+    """Tell whether a process is `mlflow run`."""
     import psutil
 
     with contextlib.suppress(psutil.Error):  # another user's process

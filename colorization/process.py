@@ -25,11 +25,16 @@ REFUSED = 2  # the exit status of what could not be done
 
 logger = logging.getLogger(__name__)
 
-END_RUN = """
-import os, mlflow
+NAME_RUN = """
+import os, sys, mlflow
 client, run_id = mlflow.MlflowClient(), os.environ["MLFLOW_RUN_ID"]
-if client.get_run(run_id).info.status == "RUNNING":
-    client.set_terminated(run_id, "KILLED")
+run, (name, status) = client.get_run(run_id), sys.argv[1:]
+if not {"checkpoint", "kind"} & set(run.data.tags):
+    client.set_tag(run_id, "kind", "tool")
+    client.update_run(run_id, name=name or run.data.tags["mlflow.project.entryPoint"])
+if status:
+    client.set_tag(run_id, "ended_as", status)
+    client.set_terminated(run_id, status)
 """
 
 
@@ -80,7 +85,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End the process with a message; the usage would hide it, and `--help` shows that."""
-        self.exit(REFUSED, printable(f"{self.prog}: error: {message}") + "\n")
+        sys.stderr.write(printable(f"{self.prog}: error: {message}") + "\n")
+        name_run(error_name(message))
+        self.exit(REFUSED)
 
 
 def usable_cores() -> int:
@@ -100,7 +107,7 @@ def entry_point(
     The function is called with the parsed arguments, and returns an exit status or None for 0.
     A Failure, ValueError, OSError, FloatingPointError or MlflowException becomes one line of the
     log, without secrets, and status 2. Ctrl-C gives status 130, SIGTERM 143; `runs.open_run` ends
-    the run that is open, and the run that `mlflow run` opened is closed here. The last line says
+    the run that is open, and that of `mlflow run` is named and ended here. The last line says
     what goes on from there.
 
     Args:
@@ -126,9 +133,10 @@ def entry_point(
             except Exception as error:
                 if not _is_for_the_user(error):
                     raise
-                refuse(error, *map(str, vars(arguments).values()))
+                message = refuse(error, *map(str, vars(arguments).values()))
                 for note in getattr(error, "__notes__", []):
                     logger.error("%s", note)
+                name_run(error_name(message))
                 return REFUSED
 
         return main
@@ -137,12 +145,14 @@ def entry_point(
 
 
 def _say_goodbye(stop: BaseException, stopped: str) -> None:
-    end_run()
+    name_run("", "KILLED")
     logger.warning("%s", "; ".join([stopped, *getattr(stop, "__notes__", [])]))
 
 
-def refuse(error: object, *addresses: str) -> None:
+def refuse(error: object, *addresses: str) -> str:
     """Log an error without the secrets of addresses, and with a traceback if it is a library's.
+
+    Returns the error so.
 
     Args:
         error: an exception, or a sentence.
@@ -153,7 +163,9 @@ def refuse(error: object, *addresses: str) -> None:
     # Our own errors end with what was received; others need a traceback to be understood.
     ours = isinstance(error, Failure) or "Received" in str(error)
     foreign = isinstance(error, ValueError) and not ours
-    logger.error("error: %s", redacted(error, *known), exc_info=foreign)
+    message = redacted(error, *known)
+    logger.error("error: %s", message, exc_info=foreign)
+    return message
 
 
 def _is_for_the_user(error: Exception) -> bool:
@@ -237,13 +249,25 @@ def hold_signals() -> Callable[[], None]:
     return release
 
 
-def end_run() -> None:
-    """End the run that `mlflow run` opened, if this process was stopped before it attached.
+def error_name(message: str) -> str:
+    """Return the name of a run that did no more than complain: `error: unknown parameter epoch`."""
+    sentence = printable(message.split(". ")[0]).replace("`", "").rstrip(".")
+    return f"error: {sentence[:1].lower()}{sentence[1:80]}"
 
-    Another process does it: the signal may have interrupted an import of MLflow here.
+
+def name_run(name: str, status: str = "") -> None:
+    """Name the run that `mlflow run` opened, and end it, unless this process has attached to it.
+
+    Another process does it: a signal may have interrupted an import of MLflow here.
+
+    Args:
+        name: of the run; empty for that of the entry point.
+        status: of a run that has not finished; empty to leave that to `mlflow run`.
     """
     if "MLFLOW_RUN_ID" in os.environ:
-        subprocess.run([sys.executable, "-c", END_RUN], check=False)
+        patience = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}  # by default minutes, if it is away
+        command = [sys.executable, "-c", NAME_RUN, name, status]
+        subprocess.run(command, env=os.environ | patience, stderr=subprocess.DEVNULL, check=False)
 
 
 def stop_with_it() -> None:

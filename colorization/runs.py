@@ -1,14 +1,12 @@
-"""The life of an MLflow run: opened, stopped, resumed, ended; and the checkpoint in it."""
+"""The life of an MLflow run: opened, stopped, resumed, ended, and set right afterwards."""
 
 import contextlib
-import logging
 import os
 import shutil
 import socket
-import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +14,36 @@ import mlflow
 from filelock import FileLock, Timeout
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from colorization import launched
 from colorization.address import redacted
-from colorization.data.cache import LOCK
+from colorization.data.cache import LOCK, cache_folder, writable
 from colorization.errors import InputError
+from colorization.launched import ENDED_AS, PLACE
 from colorization.paths import as_text
 from colorization.process import hold_signals
-from colorization.training import checkpoint
 
-CHECKPOINTS = "checkpoint"  # the folder among a run's artifacts
-PLACE = "checkpoint"  # the tag that says on which machine it is, and where
+CHECKPOINT = "checkpoint.npz"
 HEARTBEAT = "system/cpu_utilization_percentage"  # every ten seconds, by MLflow
 SILENT_SECONDS = 120  # after which the process of a run counts as gone
 
-logger = logging.getLogger(__name__)
+
+def runs_folder() -> Path:
+    """Return the cache's folder that holds a folder for each MLflow run."""
+    return writable(cache_folder() / "runs")
+
+
+def file_of(run_id: str) -> Path:
+    """Return the file that holds the state of a run's training, if there is one."""
+    return runs_folder() / run_id / CHECKPOINT
 
 
 @contextlib.contextmanager
 def open_run(
-    name: str, parent_run_id: str | None = None, resumed: Run | None = None
+    name: str,
+    parent_run_id: str | None = None,
+    resumed: Run | None = None,
+    tool: bool = False,
 ) -> Iterator[mlflow.ActiveRun]:
     """Open a run, or attach to the one of `mlflow run`; whatever happens, it does not stay RUNNING.
 
@@ -47,6 +55,7 @@ def open_run(
         name: of a new run.
         parent_run_id: the run is nested below this one, a new one in the same experiment.
         resumed: the earlier run that goes on.
+        tool: the run is no training: it has a tag `kind`, and the machine is not measured.
 
     Raises:
         InputError: a process of this machine is at work on `resumed`.
@@ -54,7 +63,7 @@ def open_run(
     with _store():
         release_signals = hold_signals()  # inside `start_run` one would leave a run without an end
         try:
-            opened, lock = _start(name, parent_run_id, resumed)
+            opened, lock = _start(name, parent_run_id, resumed, not tool)
         except BaseException:
             release_signals()
             raise
@@ -62,9 +71,12 @@ def open_run(
         with opened as run:
             try:
                 release_signals()
+                if tool:
+                    mlflow.set_tag("kind", "tool")
                 yield run
             except (KeyboardInterrupt, SystemExit):
                 with contextlib.suppress(MlflowException):  # the server is gone
+                    mlflow.set_tag(ENDED_AS, "KILLED")
                     mlflow.end_run("KILLED")
                 raise
             except MlflowException:
@@ -74,24 +86,38 @@ def open_run(
                 raise
     finally:
         lock.release()
-    folder = checkpoint.file_of(run.info.run_id).parent
+    folder = file_of(run.info.run_id).parent
     if not _is_locked(folder):  # by another process of a sweep
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def open_launched(name: str) -> Iterator[Callable[[str, str], object]]:
+    """Open the run of `mlflow run` for a tool, which has no run otherwise.
+
+    Gives a function that sets a tag of it.
+    """
+    if "MLFLOW_RUN_ID" not in os.environ:
+        yield lambda *_: None
+        return
+    with open_run(name, tool=True):
+        yield mlflow.set_tag
+
+
 def _start(
-    name: str, parent_run_id: str | None, resumed: Run | None
+    name: str, parent_run_id: str | None, resumed: Run | None, measured: bool
 ) -> tuple[mlflow.ActiveRun, FileLock]:
     """Start a run, or an earlier one again, and hold a lock of it as long as this process lives.
 
     The processes of a sweep share the run of the study, and hold a lock each.
     """
-    options: dict[str, Any] = {"run_name": name}
+    options: dict[str, Any] = {"run_name": name, "log_system_metrics": measured}
     if parent_run_id:
         experiment = mlflow.get_run(parent_run_id).info.experiment_id
         options |= {"nested": True, "parent_run_id": parent_run_id, "experiment_id": experiment}
     if resumed is None:
-        opened = mlflow.start_run(log_system_metrics=True, **options)
+        opened = mlflow.start_run(**options)
+        _forget_the_end(opened)
         return opened, _lock(opened.info.run_id)
     run_id = resumed.info.run_id
     if is_at_work(mlflow.get_run(run_id)):
@@ -101,20 +127,26 @@ def _start(
         )
     lock = _lock(run_id)
     opened = mlflow.start_run(run_id, nested=bool(parent_run_id), log_system_metrics=True)
-    mlflow.set_tag("error", "")  # of what stopped it before
-    mlflow.delete_tag("error")
+    _forget_the_end(opened)
     if parent_run_id:
         mlflow.set_tag("mlflow.parentRunId", parent_run_id)
-    if launched := os.environ.get("MLFLOW_RUN_ID"):  # by `mlflow run`, which ends it, too
-        note = f"Resumed run `{run_id}`."
-        for key, value in {"resumed_run": run_id, "mlflow.note.content": note}.items():
-            mlflow.MlflowClient().set_tag(launched, key, value)
+    if other := os.environ.get("MLFLOW_RUN_ID"):  # by `mlflow run`, which ends it, too
+        tags = {"mlflow.runName": f"resumed {resumed.info.run_name}", "kind": "tool"}
+        tags |= {"resumed_run": run_id, "mlflow.note.content": f"Resumed run `{run_id}`."}
+        for key, value in tags.items():
+            mlflow.MlflowClient().set_tag(other, key, value)
     return opened, lock
+
+
+def _forget_the_end(run: Run) -> None:
+    """Delete the tags that say how a run ended before, which now goes on."""
+    for tag in {"error", "kind", ENDED_AS} & set(run.data.tags):
+        mlflow.delete_tag(tag)
 
 
 def _lock(run_id: str) -> FileLock:
     """Take a lock that shows other processes of this machine that this one is at work on a run."""
-    folder = checkpoint.file_of(run_id).parent
+    folder = file_of(run_id).parent
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / f"{uuid.uuid4().hex}.lock")
     lock.acquire()
@@ -138,7 +170,7 @@ def _is_locked(folder: Path) -> bool:
 
 def is_at_work(run: Run) -> bool:
     """Tell whether a process is at work on a run: here, or elsewhere by what it logged last."""
-    folder = checkpoint.file_of(run.info.run_id).parent
+    folder = file_of(run.info.run_id).parent
     if run.data.tags.get(PLACE) == _place(folder):
         return _is_locked(folder)
     if run.info.status != "RUNNING":
@@ -151,13 +183,14 @@ def is_at_work(run: Run) -> bool:
 @contextlib.contextmanager
 def _store() -> Iterator[None]:
     """Hold the store against other processes of this machine; end what others left RUNNING."""
-    folders = checkpoint.runs_folder()
+    folders = runs_folder()
     with FileLock(folders / LOCK):  # two at once cannot create one SQLite store
         mlflow.search_experiments(max_results=1)
         for folder in folders.glob("*/"):
             with contextlib.suppress(MlflowException):  # it is of another store
                 if not _is_locked(folder):
                     _end_stale(folder)
+        launched.set_right()
         yield
 
 
@@ -170,7 +203,7 @@ def _end_stale(folder: Path) -> None:
         if "state" in run.data.tags:  # a sweep's trial
             client.set_tag(folder.name, "state", "killed")
         client.set_terminated(folder.name, "KILLED")
-    if run.info.status == "FINISHED" or not (folder / checkpoint.FILE).exists():
+    if run.info.status == "FINISHED" or not (folder / CHECKPOINT).exists():
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -205,37 +238,3 @@ def find_unfinished(variant: str, digest: str, experiments: Sequence[str]) -> li
         and not run.data.tags.get("error", "").startswith("FloatingPointError")
         and not is_at_work(run)
     ]
-
-
-def log_checkpoint(file: Path) -> None:
-    """Log the state of a training in place of the one before, for other machines."""
-    mlflow.log_artifact(str(file), CHECKPOINTS)
-
-
-def delete_checkpoint(run: Run) -> None:
-    """Delete the state of a training that has ended from a run's artifacts."""
-    if mlflow.MlflowClient().list_artifacts(run.info.run_id, CHECKPOINTS):
-        get_artifact_repository(run.info.artifact_uri).delete_artifacts(CHECKPOINTS)
-
-
-def saved_state(run_id: str) -> checkpoint.State | None:
-    """Return the furthest that the training of a run has got, as saved here or in its artifacts.
-
-    Raises:
-        InputError: there is only what is damaged.
-    """
-    client, path = mlflow.MlflowClient(), f"{CHECKPOINTS}/{checkpoint.FILE}"
-    states, damage = [], None
-    with tempfile.TemporaryDirectory() as folder:
-        files = [file] if (file := checkpoint.file_of(run_id)).exists() else []
-        if client.list_artifacts(run_id, CHECKPOINTS):
-            files.append(Path(client.download_artifacts(run_id, path, folder)))
-        for file in files:
-            try:
-                states.append(checkpoint.read(file))
-            except InputError as error:
-                logger.warning("run %s: %s", run_id, error)
-                damage = error
-    if damage and not states:
-        raise damage
-    return max(states, key=lambda state: state.epochs, default=None)

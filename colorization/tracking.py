@@ -3,6 +3,7 @@
 import collections
 import importlib.metadata
 import io
+import logging
 import re
 import tempfile
 import time
@@ -18,20 +19,24 @@ import pandas as pd
 from matplotlib.figure import Figure
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.numpy_dataset import NumpyDataset, from_numpy
+from mlflow.entities import Run
 from mlflow.models import ModelSignature
 from mlflow.models.model import ModelInfo
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_IMAGES
 from PIL import Image
 
-from colorization import charts, color, figures
+from colorization import charts, color, figures, runs
 from colorization.config import Config
 from colorization.data.prepare import Split, Splits
 from colorization.data.sources import located
-from colorization.evaluation import Evaluation
+from colorization.errors import InputError
+from colorization.evaluation import CRITERIA, Evaluation
 from colorization.paths import as_text
 from colorization.runs import active_run
 from colorization.runs import open_run as open_run
+from colorization.training import checkpoint
 from colorization.training.schedule import phase_of, phases
 from colorization.training.train import Result
 
@@ -39,6 +44,7 @@ SAMPLES = 9  # validation pictures that are shown while training
 SAMPLE_STEPS = 12  # about how often, over a whole training
 CARD_PIXELS = 1024  # of the side of what a card shows, which MLflow does not enlarge
 NOT_PARAMS = {each.name for each in fields(Config) if "help" not in each.metadata}
+CHECKPOINTS = "checkpoint"  # the folder among a run's artifacts
 CONTEXTS = {"train": "training", "val": "validation", "test": "testing"}
 PYFUNC = Path(__file__).parents[1] / "serve" / "pyfunc.py"
 SIGNATURE = ModelSignature(
@@ -62,6 +68,8 @@ REQUIREMENTS = (
     "pillow",
     "pillow-heif",
 )
+
+logger = logging.getLogger(__name__)
 
 
 class Described(Protocol):
@@ -192,6 +200,9 @@ def log_training(config: Config, result: Result) -> None:
     ]
     begins = {each.name: each.epochs[0] for each in phases(config)}
     mlflow.log_figure(figures.loss_curves(named, result.best_epoch, begins), "losses.png")
+    criterion = CRITERIA[config.family]
+    value = result.history[f"val_{criterion.metric}"][result.best_epoch]
+    log_once({charts.best_of(criterion): value})
 
 
 def log_once(metrics: Mapping[str, float], **where: Any) -> None:
@@ -204,10 +215,11 @@ def log_once(metrics: Mapping[str, float], **where: Any) -> None:
     mlflow.log_metrics(new, **where)
 
 
-def log_model(onnx: Path, example: np.ndarray, trained_on: str) -> ModelInfo:
+def log_model(name: str, onnx: Path, example: np.ndarray, trained_on: str) -> ModelInfo:
     """Log an exported network as the pyfunc, in the active run.
 
     Args:
+        name: of the logged model.
         onnx: the file.
         example: a gray picture, uint8 (S, S), that shows how to send one.
         trained_on: see `lineage.trained_on`; the pyfunc says where it should not be trusted.
@@ -215,7 +227,7 @@ def log_model(onnx: Path, example: np.ndarray, trained_on: str) -> ModelInfo:
     encoded = io.BytesIO()
     Image.fromarray(example).save(encoded, "PNG")
     return mlflow.pyfunc.log_model(
-        name="model",
+        name=name,
         python_model=str(PYFUNC),
         artifacts={"generator": str(onnx)},
         model_config={"trained_on": trained_on},
@@ -251,3 +263,37 @@ def log_table(run_id: str, table: pd.DataFrame, file: str) -> None:
         client.log_text(run_id, table.to_json(orient="split", index=False), file)
     else:
         client.log_table(run_id, table, file)
+
+
+def log_checkpoint(file: Path) -> None:
+    """Log the state of a training in place of the one before, for other machines."""
+    mlflow.log_artifact(str(file), CHECKPOINTS)
+
+
+def delete_checkpoint(run: Run) -> None:
+    """Delete the state of a training that has ended from a run's artifacts."""
+    if mlflow.MlflowClient().list_artifacts(run.info.run_id, CHECKPOINTS):
+        get_artifact_repository(run.info.artifact_uri).delete_artifacts(CHECKPOINTS)
+
+
+def saved_state(run_id: str) -> checkpoint.State | None:
+    """Return the furthest that the training of a run has got, as saved here or in its artifacts.
+
+    Raises:
+        InputError: there is only what is damaged.
+    """
+    client, path = mlflow.MlflowClient(), f"{CHECKPOINTS}/{runs.CHECKPOINT}"
+    states, damage = [], None
+    with tempfile.TemporaryDirectory() as folder:
+        files = [file] if (file := runs.file_of(run_id)).exists() else []
+        if client.list_artifacts(run_id, CHECKPOINTS):
+            files.append(Path(client.download_artifacts(run_id, path, folder)))
+        for file in files:
+            try:
+                states.append(checkpoint.read(file))
+            except InputError as error:
+                logger.warning("run %s: %s", run_id, error)
+                damage = error
+    if damage and not states:
+        raise damage
+    return max(states, key=lambda state: state.epochs, default=None)

@@ -46,7 +46,8 @@ def open_parent(study: optuna.Study, spec: Spec, splits: Splits, flags: dict) ->
         if os.environ.get("MLFLOW_RUN_ID", run_id) != run_id:
             note = f"Joined the study `{name}`: see run `{run_id}`."
             with mlflow.start_run():  # that of `mlflow run`
-                mlflow.set_tags({"study": name, "sweep": "worker", "mlflow.note.content": note})
+                tags = {"mlflow.runName": f"worker of {name}", "kind": "tool", "sweep": "worker"}
+                mlflow.set_tags(tags | {"study": name, "mlflow.note.content": note})
         os.environ["MLFLOW_RUN_ID"] = run_id  # `open_run` attaches to it
     with tracking.open_run(name) as run:
         if not run_id:
@@ -58,8 +59,6 @@ def open_parent(study: optuna.Study, spec: Spec, splits: Splits, flags: dict) ->
             parts = {name: [str(part.drawn), part.reason] for name, part in spec.searched.items()}
             mlflow.log_dict({"fix": spec.fix, "searched": parts}, "space.json")
             study.set_user_attr("run_id", run.info.run_id)
-        if "error" in run.data.tags:  # what stopped it before
-            mlflow.delete_tag("error")
         yield run.info.run_id
 
 

@@ -63,8 +63,7 @@ def run(arguments: argparse.Namespace, spec: Spec, splits: Splits, storage: Stor
                     parent_run.update(study)
                 winner = parent_run.conclude(study, spec, splits, arguments.data, epochs)
                 if winner:
-                    command = promotion.command_after(*winner, arguments.register == "yes")
-                    logger.info("serve it: %s", command)
+                    promotion.finish(*winner, arguments.register == "yes")
     except OUTAGES as error:
         raise OSError(f"{error} Mend that, and start again: the study goes on.") from error
 

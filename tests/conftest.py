@@ -2,6 +2,9 @@
 
 import os
 
+from colorization import process
+
+process.name_run("test")
 # `mlflow run -e test` hands its own run and store down; tests must never write there.
 for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
     del os.environ[name]

@@ -72,8 +72,16 @@ def test_the_first_model_better_than_gray_becomes_champion_with_its_story(photog
     assert shown.tags["dataset_digest"] == photographs.digest
     assert shown.tags["gate"] == "passed"
     assert float(shown.tags["test_delta_e"]) == pytest.approx(candidate.score(), abs=1e-3)
-    assert "test_delta_e_gray" in shown.tags
-    assert "plain gray" in shown.description
+    assert "test_delta_e_gray" in shown.tags and len(shown.tags) <= 8
+    gray = f"{candidate.score('_gray'):.2f}"
+    for text in (
+        f"plain gray {gray}",
+        "It was trained on photographs.",
+        f"models:/{NAME}/1 -p 5001",
+    ):
+        assert text in shown.description
+    assert "`champion` is the version in service" in client.get_registered_model(NAME).description
+    assert mlflow.get_logged_model(candidate.model_uri.split("/")[-1]).name == "naive_basic"
     model = mlflow.pyfunc.load_model(f"models:/{NAME}@champion")
     assert model.metadata.run_id == candidate.run.info.run_id
 
@@ -118,7 +126,8 @@ def test_force_promotes_a_worse_model_and_says_so(photographs):
 
 def test_painted_birds_never_replace_photographs_but_give_way_to_them(photographs, painted):
     from_paintings = log_candidate(painted, 1.0)
-    assert promotion.register(from_paintings)[1] == "champion"
+    version, alias = promotion.register(from_paintings)
+    assert alias == "champion" and "has only seen paintings" in version.description
     from_photographs = log_candidate(photographs, 0.3)
     assert promotion.register(from_photographs)[1] == "champion"
     again = log_candidate(painted, 1.0)

@@ -28,11 +28,14 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 @process.entry_point(parse)
 def main(arguments: argparse.Namespace) -> None:
     """Register the run that the command line names."""
+    from colorization import runs
     from colorization.registry import lookup, promotion  # import MLflow: no error waits for it
 
     run_id, best = arguments.run_id, arguments.best
-    candidate = lookup.find(run_id) if run_id else lookup.find_best(best)
-    version, alias = promotion.register(candidate, force=arguments.force == "yes")
+    with runs.open_launched(f"register {run_id or f'best {best}'}") as tag:
+        candidate = lookup.find(run_id) if run_id else lookup.find_best(best)
+        version, alias = promotion.register(candidate, force=arguments.force == "yes")
+        tag("mlflow.runName", f"register {candidate.run.info.run_name}: {alias}")
     logger.info("%s version %s is the %s", version.name, version.version, alias)
     if alias == lookup.CHAMPION:
         command = promotion.serve_command(lookup.champion_uri(candidate.family))

@@ -8,9 +8,10 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from colorization import evaluation
 from colorization.address import redacted
 from colorization.errors import GateError
-from colorization.registry import gate
+from colorization.registry import gate, leaderboard, lineage
 from colorization.registry.lookup import (
     CHALLENGER,
     CHAMPION,
@@ -20,6 +21,18 @@ from colorization.registry.lookup import (
     find,
     find_champion,
     model_name,
+)
+
+FAMILIES = {
+    "naive": "Colors gray photographs of garden birds accurately: a network that was trained to be "
+    "near each pixel's color. Chosen by CIEDE2000, the mean color difference.",
+    "pix2pix": "Colors gray photographs of garden birds vividly: the generator of a GAN. Chosen by "
+    "color error: CIEDE2000, and how far the distribution of its colors is from the real one.",
+}
+ROLES = (
+    " `champion` is the version in service: it passed the gate, which asks for more than plain "
+    "gray, mean chroma and shuffled chroma, and more than the champion before it. `challenger` is "
+    "the latest that lost to a champion; the tag `gate` says why."
 )
 
 logger = logging.getLogger(__name__)
@@ -48,9 +61,11 @@ def offer(run_id: str) -> str | None:
     return serve_command(champion_uri(candidate.family)) if alias == CHAMPION else None
 
 
-def command_after(run: Run, model_uri: str, register: bool) -> str:
-    """Return the command that serves a new model, after offering it to the registry if asked to."""
-    return (offer(run.info.run_id) if register else None) or serve_command(model_uri)
+def finish(run: Run, model_uri: str, register: bool) -> None:
+    """Offer a new model to the registry if asked to; log how to serve it and which run is best."""
+    command = (offer(run.info.run_id) if register else None) or serve_command(model_uri)
+    logger.info("serve it: %s", command)
+    logger.info("compare the runs: %s", leaderboard.link(Candidate(run, model_uri)))
 
 
 def register(candidate: Candidate, force: bool = False) -> tuple[ModelVersion, str]:
@@ -101,11 +116,13 @@ def _failed(requirement: Callable[..., None], *candidates: Candidate) -> list[st
 def _create(candidate: Candidate, failed: str, force: bool) -> ModelVersion:
     """Create the version with its tags and description; without an alias it serves nobody."""
     run = candidate.run
-    kept = {"variant", "family", "data", "data_kind", "dataset_digest", "collapse"}
-    tags = {name: value for name, value in run.data.tags.items() if name in kept}
-    scores = {name: f"{value:.4f}" for name, value in candidate.tested.items()}
-    tags |= {name: score for name, score in scores.items() if name.startswith("test_")}
-    tags |= {"run_id": run.info.run_id, "gate": failed or "passed"}
+    kept = ("variant", "data_kind", "dataset_digest")
+    test = f"test_{candidate.criterion.metric}"
+    tags = {name: run.data.tags[name] for name in kept}
+    if candidate.is_beside_baselines:  # what an earlier release tested may be forced
+        figures = {test: candidate.score(), f"{test}_gray": candidate.score("_gray")}
+        tags |= {name: f"{value:.4f}" for name, value in figures.items()}
+    tags |= {"trained_on": lineage.trained_on(run) or "unknown", "gate": failed or "passed"}
     if failed and force:
         tags["forced"] = "yes"
     client, name = mlflow.MlflowClient(), model_name(candidate.family)
@@ -116,9 +133,45 @@ def _create(candidate: Candidate, failed: str, force: bool) -> ModelVersion:
             client.set_model_version_tag(name, version.version, key, value)
     else:
         version = mlflow.register_model(candidate.model_uri, name, tags=tags)
-    description = run.data.tags["mlflow.note.content"] + (f"\nGate: {failed}\n" if failed else "")
-    client.update_model_version(name, version.version, description)
+    client.update_registered_model(name, FAMILIES[candidate.family] + ROLES)
+    client.update_model_version(name, version.version, _story(candidate, version, failed))
     return client.get_model_version(name, version.version)
+
+
+def _story(candidate: Candidate, version: ModelVersion, failed: str) -> str:
+    """Return a version's description: text that also reads well where it is not rendered."""
+    run, metrics = candidate.run, candidate.tested
+    tags, seen = run.data.tags, lineage.trained_on(run)
+    origin = f"It was trained on {seen}." if seen else "What it was trained on is not known."
+    if seen == lineage.KINDS["painted"]:
+        origin = "In color, it has only seen paintings: on photographs, expect wrong colors."
+    own = ", ".join(
+        f"{heading} {metrics[f'test_{name}']:{digits}}"
+        for name, (heading, digits) in evaluation.SCORES.items()
+    )
+    return (
+        f"{tags['variant']}, tested on {candidate.test_pictures} pictures of {tags['data']}. "
+        f"{origin}\n\n"
+        f"{_beside_baselines(candidate)}"
+        f"All of the test: {own}.\n\n"
+        f"Gate: {failed or 'passed.'}\n\n"
+        f"Serve it: {serve_command(f'models:/{version.name}/{version.version}')}\n\n"
+        f"Run: {run.info.run_id}\n"
+    )
+
+
+def _beside_baselines(candidate: Candidate) -> str:
+    if not candidate.is_beside_baselines:
+        return ""
+    metric = candidate.criterion.metric
+    heading, digits = evaluation.SCORES_TOGETHER.get(metric, (metric, ".2f"))
+    better = "more" if candidate.criterion.higher_is_better else "less"
+    others = ", ".join(
+        f"{title} {candidate.score(f'_{name}'):{digits}}"
+        for name, title in evaluation.BASELINES.items()
+    )
+    own = f"{candidate.score():{digits}}"
+    return f"Chosen by {heading}, where {better} is better: {own}; {others}.\n\n"
 
 
 def _settle(

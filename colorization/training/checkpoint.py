@@ -12,23 +12,11 @@ import keras
 import numpy as np
 
 from colorization.config import Config
-from colorization.data.cache import cache_folder, writable
 from colorization.errors import InputError
 from colorization.training.callbacks import Scoring
 from colorization.training.schedule import optimizer_of
 
-FILE = "checkpoint.npz"
 PUBLISH_SECONDS = 600
-
-
-def runs_folder() -> Path:
-    """Return the cache's folder that holds a folder for each MLflow run."""
-    return writable(cache_folder() / "runs")
-
-
-def file_of(run_id: str) -> Path:
-    """Return the file that holds the state of a run's training, if there is one."""
-    return runs_folder() / run_id / FILE
 
 
 class State(NamedTuple):

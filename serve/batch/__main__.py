@@ -66,6 +66,7 @@ def main(arguments: argparse.Namespace) -> int:
     source, folder = map(user_path, (arguments.input, arguments.output))
     output.resolve(source, folder)
     # These import MLflow, for which a missing folder should not wait.
+    from colorization import runs
     from colorization.data.listing import count_others, walk
     from colorization.registry import lookup
     from serve.batch.folder import plan
@@ -80,7 +81,10 @@ def main(arguments: argparse.Namespace) -> int:
     output.delete_leftovers(folder)
     if arguments.overwrite == "no":
         jobs = _missing(jobs)
-    uncolored += _run(jobs, model_uri, params)
+    name = f"colorize {source.resolve().name}"
+    with runs.open_launched(name) as tag:
+        uncolored += _run(jobs, model_uri, params)
+        tag("mlflow.runName", f"{name}: {pictures - len(uncolored)} of {pictures}")
     for each in sorted(uncolored):
         logger.error("left out: %s: %s", each.source, each.reason)
     colored, left_out = pictures - len(uncolored), len(uncolored)

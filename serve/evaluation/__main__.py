@@ -45,7 +45,7 @@ def main(arguments: argparse.Namespace) -> None:
     quiet.import_tensorflow()  # last: nothing that can be refused should wait for it
     from colorization import tracking
 
-    with tracking.open_run("evaluate") as opened:
+    with tracking.open_run("evaluate", tool=True) as opened:
         tracking.log_flags(arguments.data, model=arguments.model)
         note = scoring.log(models, source, pictures)
     for line in (f"run {opened.info.run_id}", "", *note.split("\n")):

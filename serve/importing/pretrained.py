@@ -77,10 +77,10 @@ def log(
         *(config.variant, config.input_range, config.output_range, luma_error),
     )
     with tracking.open_run(config.label) as opened:
-        tracking.log_config(config, data=data)
+        tracking.log_config(config, data=data, size=splits.test.images.shape[1])
         tracking.log_data(splits, used=["test"])
         mlflow.set_tag("test_pictures_unseen", UNKNOWN_HOLDOUT)
         mlflow.log_metric("probe_luma_error", luma_error)
         model = experiment.log_colorizer(config, colorizer, splits, config.origin)
     candidate = experiment.finished(config.label, opened, model)
-    logger.info("serve it: %s", promotion.command_after(*candidate, register=True))
+    promotion.finish(*candidate, register=True)

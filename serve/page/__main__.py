@@ -6,7 +6,6 @@
 import argparse
 import logging
 import os
-import signal
 import socket
 import sys
 import tempfile
@@ -48,19 +47,21 @@ def main(arguments: argparse.Namespace) -> None:
     # These import MLflow and Gradio, for which no error should wait.
     import uvicorn
 
+    from colorization import runs
     from serve.page.app import Page, mount
     from serve.page.guard import LOOPBACK
 
     # By default MLflow retries for minutes when the registry is down: visitors do not wait.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the usual end of a page
-    with listening, tempfile.TemporaryDirectory() as folder, suppress(KeyboardInterrupt):
-        hosts = [*LOOPBACK, *filter(None, [arguments.host])]
-        app = mount(Page(Path(folder).resolve()), hosts)
-        logger.info("The page is at http://127.0.0.1:%d", port)
-        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
-        uvicorn.Server(config).run([listening])
+    with runs.open_launched("page") as tag, listening, tempfile.TemporaryDirectory() as folder:
+        with suppress(KeyboardInterrupt, SystemExit):  # the usual end of a page
+            hosts = [*LOOPBACK, *filter(None, [arguments.host])]
+            app = mount(Page(Path(folder).resolve()), hosts)
+            logger.info("The page is at http://127.0.0.1:%d", port)
+            config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
+            uvicorn.Server(config).run([listening])
+        tag(runs.ENDED_AS, "FINISHED")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,59 @@
+"""The runs that `mlflow run` opens before our code starts: what it says of their end, set right."""
+
+import contextlib
+import os
+from pathlib import Path
+
+import mlflow
+import psutil
+from mlflow.entities import Run
+
+from colorization.paths import is_mlflow_run
+
+PLACE = "checkpoint"  # the tag that says on which machine it is, and where; of each run we opened
+ENDED_AS = "ended_as"  # the tag of a run that a person ended: its status
+ROOT = Path(__file__).parents[1]
+
+
+def set_right() -> None:
+    """Set the status of runs that `mlflow run` calls FAILED or leaves RUNNING.
+
+    It calls FAILED what a person has ended, also if it was ended before, and leaves RUNNING what it
+    cannot start, for want of Conda for instance.
+    """
+    client = mlflow.MlflowClient()
+    experiments = [each.experiment_id for each in client.search_experiments()]
+    query = f"tags.{ENDED_AS} != '' and attributes.status = 'FAILED'"
+    for run in client.search_runs(experiments, query):
+        if "error" not in run.data.tags:  # it went on, and broke down
+            client.set_terminated(run.info.run_id, run.data.tags[ENDED_AS])
+    query = "tags.`mlflow.source.type` = 'PROJECT' and attributes.status = 'RUNNING'"
+    for run in client.search_runs(experiments, query):
+        if _was_never_started(run):
+            if "kind" not in run.data.tags:
+                name = f"not started: {run.data.tags['mlflow.project.entryPoint']}"
+                client.set_tag(run.info.run_id, "kind", "tool")
+                client.update_run(run.info.run_id, name=name)
+            client.set_terminated(run.info.run_id, "KILLED")
+
+
+def _was_never_started(run: Run) -> bool:
+    """Tell whether no process of ours has opened a run, and its `mlflow run` is gone.
+
+    MLflow does not say on which machine that was. If it is still at work on another one, the run is
+    RUNNING again as soon as it is opened.
+    """
+    path = run.data.tags["mlflow.source.name"].removeprefix("file://").replace("#", "/")
+    own = os.environ.get("MLFLOW_RUN_ID") == run.info.run_id  # of this process, if it is orphaned
+    if own or PLACE in run.data.tags or path.rstrip("/") != str(ROOT):
+        return False
+    launchers = filter(is_mlflow_run, psutil.process_iter())
+    return not any(_may_have_opened(each, run) for each in launchers)
+
+
+def _may_have_opened(launcher: psutil.Process, run: Run) -> bool:
+    with contextlib.suppress(psutil.Error):  # it has just ended
+        started = {each.environ().get("MLFLOW_RUN_ID") for each in launcher.children()}
+        older = launcher.create_time() < run.info.start_time / 1000
+        return older and (not started or run.info.run_id in started)
+    return False
