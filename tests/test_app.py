@@ -20,7 +20,7 @@ from keras import layers
 from mlflow.exceptions import MlflowException
 from PIL import Image
 
-from colorization import color, evaluation, tracking
+from colorization import charts, color, evaluation, tracking
 from colorization.registry import lookup, promotion
 from serve import pyfunc
 from serve.page.__main__ import main
@@ -414,6 +414,8 @@ def test_each_model_s_run_is_a_link_into_the_ui(page, versions, tracking_server,
     expect(link).to_have_attribute("href", address)
     name = f"{lookup.model_name('naive')}, version {versions['naive'].version}"
     expect(page.locator(".models")).to_contain_text(name)
+    own, gray = (charts.tested(run)[f"test_delta_e{suffix}"] for suffix in ("", "_gray"))
+    expect(page.locator(".models")).to_contain_text(f"{own:.2f}, of plain gray {gray:.2f}")
 
 
 def test_everything_is_reached_by_keyboard_and_has_a_name(page):
