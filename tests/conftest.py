@@ -27,6 +27,7 @@ import pytest
 from PIL import Image
 
 from colorization.data.sources import SAMPLE
+from tests import warm
 
 # A suite started in the background of a script ignores Ctrl-C, and so would all that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -158,7 +159,7 @@ def colorization(cache):
             "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "1",
             "PYTHONPATH": str(ROOT),
         }
-        return subprocess.Popen(
+        return warm.Popen(
             [sys.executable, "-m", "colorization", *map(str, arguments)],
             env=environment | options.pop("env", {}),
             cwd=cwd,

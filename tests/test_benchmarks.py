@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks import quality
 from colorization.training import schedule
+from tests import warm
 from tests.conftest import ROOT
 
 NOISY = """
@@ -67,10 +68,8 @@ def test_a_campaign_goes_on_where_it_was_and_compares_with_no_model(paintings, c
             "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",
             "PYTHONPATH": str(ROOT),
         }
-        command = [sys.executable, "campaign.py", paintings]
-        done = subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
-        )
+        command = [sys.executable, "-m", "campaign", paintings]
+        done = warm.run(command, cwd=tmp_path, env=environment)
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()[-9:]
 

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import subprocess
 import sys
 
 import keras
@@ -15,6 +14,7 @@ from colorization.data import pipeline
 from colorization.losses import GAN_LOSSES
 from colorization.models import build
 from colorization.training import train
+from tests import warm
 from tests.conftest import ROOT
 
 
@@ -107,7 +107,7 @@ def test_two_devices_share_a_batch_and_train_as_one_does(paintings, splits):
     def reported(devices):
         command = [sys.executable, "-c", ON_DEVICES, paintings, str(devices)]
         environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1"}
-        done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
+        done = warm.run(command, env=environment)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout.split("report:")[1])
 

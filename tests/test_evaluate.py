@@ -4,7 +4,6 @@ import logging
 import os
 import shutil
 import signal
-import subprocess
 import sys
 
 import mlflow
@@ -19,6 +18,7 @@ from colorization.data.manifest import Row
 from colorization.registry.lookup import Candidate
 from serve.evaluation import __main__ as command
 from serve.evaluation import holdout, scoring
+from tests import warm
 from tests.conftest import ROOT, bird
 
 SCORES = ("psnr", "ssim", "delta_e", "colorfulness", "chroma_distance", "color_error")
@@ -61,7 +61,7 @@ def evaluated(trained, paintings, cache, tmp_path_factory):
     bird("Robin", 2).convert("L").save(folder / "old.png")
     bird("Wren", 2).convert("L").convert("RGB").save(folder / "scan.jpg")
     (folder / "broken.jpg").write_bytes((folder / "scan.jpg").read_bytes()[:600])
-    process = subprocess.run(
+    process = warm.run(
         [sys.executable, "-m", "serve.evaluation", "--model", run.info.run_id, "--data", folder],
         env=os.environ
         | {
@@ -70,9 +70,6 @@ def evaluated(trained, paintings, cache, tmp_path_factory):
             "PYTHONPATH": str(ROOT),
         },
         cwd=folder.parent,
-        capture_output=True,
-        text=True,
-        timeout=300,
     )
     assert process.returncode == 0, process.stderr
     (run,) = client.search_runs(["0"], "tags.evaluated = 'naive_basic'")

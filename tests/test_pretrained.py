@@ -33,6 +33,7 @@ from colorization.models import build
 from colorization.training import train
 from colorization.weights import download, safe_keras
 from serve.importing import value_range
+from tests import warm
 from tests.conftest import ROOT, serve_mlflow
 from tests.networks import memory
 
@@ -614,13 +615,10 @@ def test_a_network_of_any_size_is_taken():
 
 def call(store, **options):
     arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-    done = subprocess.run(
+    done = warm.run(
         [sys.executable, "-m", "serve.importing", *arguments],
         env=os.environ | {"MLFLOW_TRACKING_URI": store, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
     )
     return done.returncode, done.stdout
 

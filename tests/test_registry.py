@@ -15,6 +15,7 @@ from colorization import color, evaluation, tracking
 from colorization.data import prepare, sources
 from colorization.errors import GateError
 from colorization.registry import lookup, promotion
+from tests import warm
 from tests.conftest import ROOT, unpack_birds
 from tests.networks import log_network, memory
 
@@ -227,7 +228,7 @@ def test_a_crash_before_the_alias_leaves_the_old_champion_serving(photographs, m
 
 
 def call(store, *arguments):
-    return subprocess.Popen(
+    return warm.Popen(
         [sys.executable, "-m", "colorization.registry", *arguments],
         env=os.environ | {"MLFLOW_TRACKING_URI": store, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,

@@ -22,6 +22,7 @@ from colorization.__main__ import parse
 from colorization.config import VARIANTS, from_arguments
 from colorization.errors import InputError
 from colorization.training import checkpoint
+from tests import warm
 from tests.conftest import ROOT, unpack_birds
 
 pytestmark = pytest.mark.slow
@@ -92,7 +93,7 @@ def phases(paintings, empty_store, cache, tmp_path_factory):
 
     def start(*flags):
         command = [sys.executable, "-c", TINY, *PHASES, "--data", paintings, *flags]
-        return subprocess.Popen(
+        return warm.Popen(
             [*map(str, command)],
             env=environment,
             cwd=folder,

@@ -25,6 +25,7 @@ from sweeps import space
 from sweeps.space import Spec
 from sweeps.storage import Storage
 from sweeps.study import MAX_CRASHES, on_stale_trial, open_study, pruner, retry, sampler
+from tests import warm
 from tests.conftest import ROOT, serve_mlflow
 
 LONG = 6  # epochs of a trial in which something happens to its process
@@ -54,7 +55,7 @@ def sweep(cache, paintings, tmp_path):
             str(word) for name, value in flags.items() for word in (f"--{name}", value)
         ]
         output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        started.append(subprocess.Popen(command, env=environment, cwd=tmp_path, **output))
+        started.append(warm.Popen(command, env=environment, cwd=tmp_path, **output))
         return started[-1]
 
     yield start

@@ -4,7 +4,6 @@ import itertools
 import json
 import os
 import signal
-import subprocess
 import sys
 
 import keras
@@ -17,6 +16,7 @@ from colorization.config import VARIANTS, PretrainedEncoder
 from colorization.models import build, pretrained_unet
 from colorization.models.export import TOLERANCE, export_onnx
 from colorization.training import callbacks, train
+from tests import warm
 from tests.conftest import ROOT
 from tests.networks import tiny_encoder
 
@@ -302,7 +302,7 @@ def test_two_processes_with_the_same_seed_get_the_same_metrics(variant, painting
     def histories(*seeds):
         command = [sys.executable, "-c", REPRODUCE, paintings, variant, *map(str, seeds)]
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
+        done = warm.run(command, env=environment)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout.split("histories:")[1])
 
