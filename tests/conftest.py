@@ -79,11 +79,22 @@ def bird(species, number):
 @pytest.fixture(scope="session")
 def splits(paintings, cache):
     """The painted birds, prepared."""
+    return prepare_birds(paintings, cache)
+
+
+@pytest.fixture(scope="session")
+def small_splits(paintings, cache):
+    """The painted birds, prepared at 32 pixels: for trainings of which only the course counts."""
+    return prepare_birds(paintings, cache, 32)
+
+
+def prepare_birds(folder, cache, size=128):
+    """Prepare the pictures of a folder in a cache."""
     from colorization.data import prepare, sources
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLORIZATION_CACHE", str(cache))
-        return prepare.prepare(sources.fetch(str(paintings)))
+        return prepare.prepare(sources.fetch(str(folder)), size)
 
 
 @pytest.fixture(scope="session")

@@ -67,7 +67,7 @@ def test_curves_of_different_length_share_their_panels():
 @pytest.mark.slow
 def test_a_killed_comparison_goes_on_where_it_stopped(colorization, paintings, tmp_path):
     store = f"sqlite:///{tmp_path}/mlflow.db"
-    arguments = ("compare", "--data", paintings, "--epochs", 1)
+    arguments = ("compare", "--data", paintings, "--epochs", 1, "--size", 32)
     arguments += ("--variants", "naive_basic,naive_basic_rgb")
     process = colorization(*arguments, store=store, cwd=tmp_path)
     for line in process.stdout:
@@ -114,7 +114,7 @@ def test_a_killed_comparison_goes_on_where_it_stopped(colorization, paintings, t
 
 
 def _another_config_or_other_pictures_are_not_the_same(parent, finished):
-    config = dataclasses.replace(VARIANTS["naive_basic"], epochs=1)
+    config = dataclasses.replace(VARIANTS["naive_basic"], epochs=1, size=32)
     digest = finished.data.tags["dataset_digest"]
     experiment = parent.info.experiment_id
     found = lookup.find_finished(config, digest, experiment)

@@ -20,7 +20,7 @@ from tests.conftest import ROOT
 
 def small(variant, **changes):
     """Return a small network's config, without dropout: its masks depend on the devices."""
-    small = {"filters": 4, "depth": 3, "epochs": 2, "dropout": 0.0}
+    small = {"filters": 4, "depth": 3, "epochs": 2, "dropout": 0.0, "size": 32}
     return dataclasses.replace(VARIANTS[variant], **small | changes)
 
 
@@ -35,7 +35,7 @@ tf.config.set_logical_device_configuration(processor, parts)
 from colorization.data import prepare, sources
 from tests import test_devices
 
-print("report:" + json.dumps(test_devices.report(prepare.prepare(sources.fetch(sys.argv[1])))))
+print("report:" + json.dumps(test_devices.report(prepare.prepare(sources.fetch(sys.argv[1]), 32))))
 """
 
 
@@ -86,7 +86,7 @@ def descend(variant, splits):
             trainer.compile(
                 keras.optimizers.SGD(0.01), keras.optimizers.SGD(1.0), 100, GAN_LOSSES["bce"]
             )
-    images = splits.train.images[:12, ::4, ::4]
+    images = splits.train.images[:12]
     trainer.fit(
         pipeline.validation_pairs(images, config.gray_channels, 4), shuffle=False, verbose=0
     )

@@ -77,7 +77,7 @@ def test_too_few_pictures_are_refused_before_any_training(colorization, store, t
 def test_a_stopped_training_never_stays_running(
     moment, stop, colorization, ready_store, paintings, tmp_path
 ):
-    arguments = ("naive_basic", "--data", paintings, "--epochs", 500, "--filters", 4)
+    arguments = ("naive_basic", "--data", paintings, "--epochs", 500, "--filters", 4, "--size", 32)
     process = colorization(*arguments, store=ready_store, cwd=tmp_path)
     for line in process.stdout:
         if moment in line:
@@ -95,6 +95,7 @@ def test_without_a_server_or_a_project_everything_lands_in_the_working_directory
     colorization, paintings, tmp_path
 ):
     arguments = ("pix2pix", "--data", paintings, "--epochs", 1, "--filters", 4, "--depth", 2)
+    arguments += ("--size", 32)
     process = colorization(*arguments, store="", cwd=tmp_path)
     output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output
@@ -107,7 +108,7 @@ def test_without_a_server_or_a_project_everything_lands_in_the_working_directory
 
 @pytest.mark.slow
 def test_two_first_runs_share_a_fresh_store(colorization, store, paintings, tmp_path):
-    arguments = ("naive_basic", "--data", paintings, "--epochs", 1, "--filters", 4)
+    arguments = ("naive_basic", "--data", paintings, "--epochs", 1, "--filters", 4, "--size", 32)
     processes = [colorization(*arguments, store=store, cwd=tmp_path) for _ in range(2)]
     outputs = [process.communicate(timeout=600)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
@@ -145,7 +146,7 @@ def test_mlflow_run_trains_in_a_path_with_spaces_into_the_run_that_it_opened_on_
     shutil.copytree(ROOT, project, ignore=shutil.ignore_patterns(".git", "mlruns", "mlflow.db*"))
     spaced = tmp_path / "my birds"
     spaced.symlink_to(paintings)
-    parameters = [f"data={spaced}", "epochs=1", "filters=4", "register=no", "head=rgb"]
+    parameters = [f"data={spaced}", "epochs=1", "filters=4", "register=no", "head=rgb", "size=32"]
     parameters += ["learning_rate=1e-3"]
     flags = [flag for parameter in parameters for flag in ("-P", parameter)]
     process = mlflow_run("-e", "naive_dropout", *flags, project=project, store=tracking_server)
@@ -191,7 +192,16 @@ def test_stopping_mlflow_run_stops_the_training_and_ends_its_run(
     stop, mlflow_run, ready_store, paintings
 ):
     process = mlflow_run(
-        "-e", "naive_basic", "-P", f"data={paintings}", "-P", "epochs=500", "-P", "filters=4"
+        "-e",
+        "naive_basic",
+        "-P",
+        f"data={paintings}",
+        "-P",
+        "epochs=500",
+        "-P",
+        "filters=4",
+        "-P",
+        "size=32",
     )
     until_training(process)
     process.send_signal(stop)

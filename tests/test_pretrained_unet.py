@@ -100,6 +100,7 @@ def test_frozen_stages_keep_their_weights_and_all_their_statistics(
     weights = str(tmp_path / "encoder.weights.h5")
     config = small(variant, encoder=encoder, encoder_weights=weights, frozen_stages=frozen)
     trainer, colorizer, _ = build.build(config, 32)
+    trainer.run_eagerly = True  # a graph of so few steps is not worth its making
     layers = [each for each in colorizer.layers if each.weights]
     names = [each.name for each in layers]
     end = names.index(last_frozen) + 1 if frozen else 0
@@ -131,6 +132,7 @@ def test_of_an_encoder_frozen_as_a_whole_nothing_moves_and_behind_it_all(
     weights = str(tmp_path / "encoder.weights.h5")
     config = small(variant, encoder=encoder, encoder_weights=weights, frozen_stages=5)
     trainer, colorizer, _ = build.build(config, 32)
+    trainer.run_eagerly = True  # a graph of so few steps is not worth its making
     before = {each.name: each.get_weights() for each in colorizer.layers if each.weights}
     real = color.to_signed(RGB.astype("f4"))
     for _ in range(3):

@@ -52,7 +52,7 @@ def until(process, happened, seconds=300):
     while not happened():
         assert process.poll() is None, process.stdout.read()
         assert time.monotonic() < deadline
-        time.sleep(0.005)
+        time.sleep(0.001)
 
 
 def kill(process):
@@ -72,12 +72,12 @@ sys.exit(__main__.main())
 """
 PHASES = ["pix2pix_efficientnet", "--epochs", 6]  # two of each phase
 PHASES += ["--generator_only_ratio", 0.67, "--finetune_ratio", 0.5, "--filters", 4, "--depth", 2]
-PHASES += ["--batch_size", 16, "--register", "no"]
+PHASES += ["--size", 32, "--batch_size", 16, "--register", "no"]
 
 
 @pytest.fixture(scope="module")
 def phases(paintings, empty_store, cache, tmp_path_factory):
-    """A training that was never killed, and one that was three times in each phase: its runs."""
+    """A training that was never killed, and one that was twice in each phase: its runs."""
     folder = tmp_path_factory.mktemp("phases")
     file = Path(shutil.copy(empty_store, folder))
     with contextlib.closing(sqlite3.connect(file)) as database, database:
@@ -117,14 +117,13 @@ def phases(paintings, empty_store, cache, tmp_path_factory):
     for epoch in (1, 3, 5):
         if epoch > 1:
             until_epoch(process, epoch)
-        until(process, lambda epoch=epoch: logged("val/psnr", epoch))  # not yet in the checkpoint
-        kill(process)
-        process = start("--resume", killed)
-        until_epoch(process, epoch + 1)
+        if epoch != 3:
+            until(process, lambda epoch=epoch: logged("val/psnr", epoch))  # not in the checkpoint
         kill(process)
         process = start("--resume", "last")
         until_epoch(process, epoch + 1)
-        until(process, partial.exists)  # half a checkpoint
+        if epoch != 5:
+            until(process, partial.exists)  # half a checkpoint
         kill(process)
         process = start("--resume", killed)
     until(process, lambda: "parameters" in client.get_run(killed).data.tags)  # it has no test yet

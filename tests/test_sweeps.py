@@ -29,7 +29,7 @@ from tests import warm
 from tests.conftest import ROOT, serve_mlflow
 
 LONG = 6  # epochs of a trial in which something happens to its process
-SMALL = {"fix": "variant=naive_dropout,filters=4,depth=2", "epochs": 2, "final_epochs": 0}
+SMALL = {"fix": "variant=naive_dropout,filters=4,depth=2,size=32", "epochs": 2, "final_epochs": 0}
 
 
 @pytest.fixture
