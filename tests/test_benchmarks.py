@@ -27,10 +27,12 @@ print_table(rows())
 """
 
 CAMPAIGN = """
-import sys
+import functools, sys
 from benchmarks import quality
+from colorization.data import prepare
 
-small = {"filters": 4, "depth": 2}
+prepare.prepare = functools.partial(prepare.prepare, size=32)
+small = {"filters": 4, "depth": 2, "size": 32}
 quality.CAMPAIGN = {
     "narrow": quality.Recipe(quality.changed("naive_basic", **small).config, seeds=2),
     "rgb": quality.changed("naive_basic", head="rgb", **small),

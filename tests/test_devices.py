@@ -12,10 +12,11 @@ import pytest
 from colorization.config import VARIANTS
 from colorization.data import pipeline
 from colorization.losses import GAN_LOSSES
-from colorization.models import build
+from colorization.models import build, pretrained_unet
 from colorization.training import train
 from tests import warm
 from tests.conftest import ROOT
+from tests.networks import tiny_encoder
 
 
 def small(variant, **changes):
@@ -41,6 +42,7 @@ print("report:" + json.dumps(test_devices.report(prepare.prepare(sources.fetch(s
 
 def report(splits):
     """Return what this process's devices make of a few trainings."""
+    pretrained_unet.ENCODERS["efficientnet"] = tiny_encoder
     replicas = [train.strategy_for(count).num_replicas_in_sync for count in (8, 3, 1)]
     if max(replicas) == 1:
         pipeline.training_pairs = begun_once(pipeline.training_pairs)

@@ -28,7 +28,7 @@ from sweeps.study import MAX_CRASHES, on_stale_trial, open_study, pruner, retry,
 from tests import warm
 from tests.conftest import ROOT, serve_mlflow
 
-LONG = 6  # epochs of a trial in which something happens to its process
+LONG = 20  # epochs of a trial in which something happens to its process
 SMALL = {"fix": "variant=naive_dropout,filters=4,depth=2,size=32", "epochs": 2, "final_epochs": 0}
 
 
