@@ -12,11 +12,10 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from colorization import color, evaluation, tracking
-from colorization.data import prepare, sources
 from colorization.errors import GateError
 from colorization.registry import lookup, promotion
 from tests import warm
-from tests.conftest import ROOT, unpack_birds
+from tests.conftest import ROOT, prepare_birds, unpack_birds
 from tests.networks import log_network, memory
 
 NAME = "bird-colorizer-naive"
@@ -26,22 +25,20 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("active_store")]
 
 
 @pytest.fixture(scope="session")
-def photographs(splits):
-    return splits  # of a folder: for the registry these are photographs
+def photographs(small_splits):
+    return small_splits  # of a folder: for the registry these are photographs
 
 
 @pytest.fixture(scope="session")
-def painted(splits):
-    return dataclasses.replace(splits, kind="painted")
+def painted(small_splits):
+    return dataclasses.replace(small_splits, kind="painted")
 
 
 @pytest.fixture(scope="session")
 def other_photographs(cache, tmp_path_factory):
     folder = tmp_path_factory.mktemp("others") / "garden"
     unpack_birds(folder, first=3)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COLORIZATION_CACHE", str(cache))
-        return prepare.prepare(sources.fetch(str(folder)))
+    return prepare_birds(folder, cache, 32)
 
 
 def log_candidate(splits, share):
