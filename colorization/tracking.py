@@ -145,10 +145,11 @@ class EpochLog(keras.callbacks.Callback):
         files = mlflow.MlflowClient().list_artifacts(run_id, "images")
         steps = re.findall(r"step(?:\+|%2B|%)(\d+)", " ".join(each.path for each in files))
         self.shown = collections.Counter(map(int, steps))
-        epochs = (
-            f"{each.name} {each.epochs[0] + 1}-{each.epochs[-1] + 1}" for each in phases(config)
-        )
-        mlflow.set_tag("phases", ", ".join(epochs))
+        if len(phases(config)) > 1:
+            epochs = (
+                f"{each.name} {each.epochs[0] + 1}-{each.epochs[-1] + 1}" for each in phases(config)
+            )
+            mlflow.set_tag("phases", ", ".join(epochs))
 
     def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
         """Log the pictures as the untrained network colors them: MLflow's slider starts at 0."""
@@ -189,9 +190,10 @@ class EpochLog(keras.callbacks.Callback):
 
 def log_training(config: Config, result: Result) -> None:
     """Log what a training leaves behind besides its colorizer."""
-    kept = phase_of(config, result.best_epoch)
-    mlflow.set_tags({"kept_phase": kept.name, "best_epoch": result.best_epoch + 1})
-    mlflow.set_tags({"training_seconds": round(result.seconds, 1), "device": result.device})
+    if len(phases(config)) > 1:
+        mlflow.set_tag("kept_phase", phase_of(config, result.best_epoch).name)
+    mlflow.set_tags({"best_epoch": result.best_epoch + 1, "device": result.device})
+    mlflow.set_tag("training_seconds", round(result.seconds, 1))
     epochs = zip(*result.history.values(), strict=True)
     logs = [dict(zip(result.history, values, strict=True)) for values in epochs]
     named = [

@@ -110,9 +110,8 @@ def test_the_log_says_what_a_training_runs_on_and_why(caplog):
         assert re.search("GPU|CUDA|cuda", device.why_not())  # TensorFlow's own words
 
 
-def test_a_run_has_its_kept_phase_and_device_and_says_of_which_pictures_a_figure_is(trained):
+def test_a_run_has_its_device_and_says_of_which_pictures_a_figure_is(trained):
     client, run = trained
-    assert run.data.tags["kept_phase"] == "generator-only"
     assert run.data.tags["device"] == device.describe()
     (model,) = client.search_logged_models(["0"], f"source_run_id = '{run.info.run_id}'")
     names = {each.dataset_name for each in model.metrics if each.key == "test_delta_e"}

@@ -14,23 +14,18 @@ class Phase(NamedTuple):
     """Consecutive epochs that train alike.
 
     Attributes:
+        name: what a person calls it.
         epochs: their numbers, from 0.
         rates: the highest learning rate of each optimizer, by the config's names.
         finetuning: whether a pretrained encoder learns as well.
         adversarial: whether a discriminator takes part.
     """
 
+    name: str
     epochs: range
     rates: dict[str, float]
     finetuning: bool = False
     adversarial: bool = False
-
-    @property
-    def name(self) -> str:
-        """What a person calls it."""
-        if self.adversarial:
-            return "adversarial"
-        return "fine-tuning" if self.finetuning else "generator-only"
 
     @property
     def joins(self) -> str:
@@ -46,10 +41,11 @@ def phases(config: Config) -> list[Phase]:
     """
     end = config.generator_only_epochs
     start = end - config.finetune_epochs
+    first = "generator-only" if config.family == "pix2pix" else "frozen encoder"
     possible = (
-        Phase(range(start), config.generator_only_rates),
-        Phase(range(start, end), config.finetune_rates, finetuning=True),
-        Phase(range(end, config.epochs), config.rates, adversarial=True),
+        Phase(first, range(start), config.generator_only_rates),
+        Phase("fine-tuning", range(start, end), config.finetune_rates, finetuning=True),
+        Phase("adversarial", range(end, config.epochs), config.rates, adversarial=True),
     )
     return [each for each in possible if each.epochs]
 
