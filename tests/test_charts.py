@@ -249,7 +249,7 @@ def test_the_card_of_a_run_and_of_the_view_that_compares_runs_shows_color(
     assert colored(seen[:, 2 * third :]) > 0.05 and colored(seen[:, : third - 4]) == 0
     headers = page.get_by_test_id("experiment-view-compare-runs-section-header").all()
     counts = dict(re.match(r"([\w ]+)\s+\((\d+)\)", each.inner_text()).groups() for each in headers)
-    assert counts == {"birds": "2", "loss": "7", "rate": "3", "val": "5", "Model metrics": "0"}
+    assert counts == {"birds": "2", "loss": "7", "rate": "3", "val": "6", "Model metrics": "0"}
     card = page.get_by_test_id("experiment-view-compare-runs-card").first
     card.get_by_role("slider").press("ArrowRight")
     card.locator("img[src*='step%2B0001']").wait_for()
