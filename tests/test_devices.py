@@ -53,10 +53,10 @@ def report(splits):
             history("naive_deep", splits, head="chroma"),
             history("pix2pix", splits, head="histogram"),
         ],
-        "mixed": history("naive_deep", splits, precision="mixed_bfloat16")["loss"],
         "finetuned": history(
             "naive_efficientnet",
             splits,
+            precision="mixed_bfloat16",
             encoder_weights="imagenet",
             finetune_ratio=0.5,
             depth=2,
@@ -122,8 +122,6 @@ def test_two_devices_share_a_batch_and_train_as_one_does(paintings, splits):
         assert alone.keys() == shared.keys()
         for name, expected in alone.items():
             np.testing.assert_allclose(shared[name], expected, rtol=2e-3, atol=2e-4, err_msg=name)
-    np.testing.assert_allclose(two["mixed"], one["mixed"], rtol=0.01)
-    assert two["mixed"] != two["histories"][0]["loss"]  # of the same network in float32
     # What its summary drops depends on the devices.
     np.testing.assert_allclose(two["finetuned"], one["finetuned"], rtol=0.02)
 

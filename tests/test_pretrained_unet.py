@@ -105,9 +105,10 @@ def test_frozen_stages_keep_their_weights_and_all_their_statistics(
     names = [each.name for each in layers]
     end = names.index(last_frozen) + 1 if frozen else 0
     before = [each.get_weights() for each in layers]
-    real = color.to_signed(RGB.astype("f4"))
+    gray = keras.ops.convert_to_tensor(color.gray_input(RGB, config.gray_channels))
+    real = keras.ops.convert_to_tensor(color.to_signed(RGB.astype("f4")))
     for _ in range(2):  # the head begins with zeros: a first step moves nothing behind it
-        trainer.train_on_batch(color.gray_input(RGB, config.gray_channels), real)
+        trainer.train_on_batch(gray, real)
     after = [each.get_weights() for each in layers]
     moved = [
         any(not np.array_equal(a, b) for a, b in zip(*pair, strict=True))
@@ -134,9 +135,10 @@ def test_of_an_encoder_frozen_as_a_whole_nothing_moves_and_behind_it_all(
     trainer, colorizer, _ = build.build(config, 32)
     trainer.run_eagerly = True  # a graph of so few steps is not worth its making
     before = {each.name: each.get_weights() for each in colorizer.layers if each.weights}
-    real = color.to_signed(RGB.astype("f4"))
+    gray = keras.ops.convert_to_tensor(color.gray_input(RGB, config.gray_channels))
+    real = keras.ops.convert_to_tensor(color.to_signed(RGB.astype("f4")))
     for _ in range(3):
-        trainer.train_on_batch(color.gray_input(RGB, config.gray_channels), real)
+        trainer.train_on_batch(gray, real)
     moved = {
         name
         for name, arrays in before.items()
