@@ -143,8 +143,8 @@ def _end(study: optuna.Study, trial: optuna.Trial, outcome: Outcome) -> None:
 def progress(study: optuna.Study, spec: Spec, number: int, clock: Clock) -> str:
     """Return a line about a trial that has ended: its outcome, the best, and what is left."""
     trial, best = study.trials[number], next(iter(study.best_trials), None)
-    label = spec.config_of(trial.params).label
-    text = f"trial {number} {label}: {studies.state_of(trial)}"
+    label = trial.user_attrs.get("label", "")  # without it, its parameters were refused
+    text = f"trial {number} {label}".rstrip() + f": {studies.state_of(trial)}"
     if "error" in trial.user_attrs:
         text += f" ({trial.user_attrs['error']})"
     elif trial.value is not None:

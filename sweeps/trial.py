@@ -52,6 +52,7 @@ def _train(trial: optuna.Trial, spec: Spec, splits: Splits, data: str) -> dict[s
     tags = {"sweep": "trial", "trial": trial.number, "study": trial.study.study_name}
     mlflow.set_tags(tags | {"state": "running"} | trial.user_attrs)
     config = spec.config_of(trial.params)
+    trial.set_user_attr("label", config.label)
     tracking.log_config(config, data=data)
     tracking.log_data(splits, used=("train", "val"))
     report = Report(trial, spec)
