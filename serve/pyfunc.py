@@ -76,7 +76,7 @@ EXIF_ORIENTATION = 0x0112
 
 logger = logging.getLogger("colorizer")
 
-# From here on as in colorization/data: directories, inspection, tiff and formats.
+# From here on as in colorization/pictures: directories, inspection, tiff and formats.
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+")  # Pillow's
 # Types of TIFF tags. Each number becomes an object; bytes and text stay together.
@@ -803,7 +803,7 @@ def _open_pnm(data: bytes, header: re.Match[bytes]) -> Image.Image:
     return image
 
 
-# End of what is as in colorization/data.
+# End of what is as in colorization/pictures.
 
 
 class Refusal(MlflowException):

@@ -20,7 +20,7 @@ from PIL import ExifTags, Image, ImageCms, ImageFile
 from PIL.TiffImagePlugin import IFDRational
 
 from colorization import limits, tracking
-from colorization.data import formats
+from colorization.pictures import formats
 from colorization.registry import lookup
 from serve import pyfunc
 from serve.batch import __main__ as command

@@ -13,7 +13,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from colorization.data import directories, formats, inspection, listing, photograph, tiff
+from colorization.data import listing, photograph
+from colorization.pictures import directories, formats, inspection, tiff
 from serve import pyfunc
 from tests.test_hostile_pictures import png_with
 from tests.test_pyfunc import color, encode, paint, refusal, save_colorizer

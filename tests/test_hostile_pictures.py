@@ -20,8 +20,9 @@ from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from colorization import limits
-from colorization.data import inspection, photograph
+from colorization.data import photograph
 from colorization.errors import InputError
+from colorization.pictures import inspection
 from serve import pyfunc
 from serve.batch import metadata
 from serve.page.champions import Champion

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from colorization.data.formats import SUFFIXES
 from colorization.limits import MAX_DEPTH
 from colorization.paths import as_text
+from colorization.pictures.formats import SUFFIXES
 
 logger = logging.getLogger(__name__)
 

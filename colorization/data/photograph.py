@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image, ImageChops, ImageOps
 
 from colorization.config import Config
-from colorization.data.directories import PictureError
-from colorization.data.formats import is_deep, open_encoded
 from colorization.data.regular_file import read_regular
 from colorization.limits import MAX_PICTURE_BYTES, MAX_PIXELS, MAX_SIDE
+from colorization.pictures.directories import PictureError
+from colorization.pictures.formats import is_deep, open_encoded
 
 IMAGE_SIZE = Config.size
 """Side by default, in pixels. Every picture is judged at this size, so that a set has the same

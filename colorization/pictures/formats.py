@@ -10,10 +10,11 @@ import threading
 import pillow_heif
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 
-from colorization.data.directories import TIFF_STARTS, PictureError, list_pages, take_page
-from colorization.data.inspection import inspect_picture
-from colorization.data.tiff import SampledTiff, write_tiff
 from colorization.limits import MAX_PROFILE_BYTES
+
+from .directories import TIFF_STARTS, PictureError, list_pages, take_page
+from .inspection import inspect_picture
+from .tiff import SampledTiff, write_tiff
 
 # Pillow's names of the formats, and ours. Pillow would open any of fifty formats; some run other
 # programs (EPS: Ghostscript), some read EXIF that was not inspected.

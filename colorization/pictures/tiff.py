@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFile, TiffImagePlugin
 
-from colorization.data.directories import PictureError
+from .directories import PictureError
 
 # By PhotometricInterpretation: the mode, and how many samples are its color.
 _COLORS = {0: ("L", 1), 1: ("L", 1), 2: ("RGB", 3), 3: ("RGB", 1), 5: ("CMYK", 4), 8: ("LAB", 3)}

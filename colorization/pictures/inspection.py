@@ -10,13 +10,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from colorization.data.directories import (
-    TIFF_STARTS,
-    PictureError,
-    _above,
-    _check_layout,
-    _walk_directories,
-)
 from colorization.limits import (
     MAX_CODE_BLOCKS,
     MAX_EXIF_BLOCKS,
@@ -25,6 +18,14 @@ from colorization.limits import (
     MAX_SCANS,
     MAX_TEXT_BYTES,
     MAX_TILES,
+)
+
+from .directories import (
+    TIFF_STARTS,
+    PictureError,
+    _above,
+    _check_layout,
+    _walk_directories,
 )
 
 # JPEG markers with a segment, and the end of the picture; the others stand alone.

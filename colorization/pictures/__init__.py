@@ -1,0 +1,1 @@
+"""Reads pictures of strangers: safely, and the same in training and wherever a model serves."""
