@@ -34,6 +34,7 @@ from PIL import Image
 from benchmarks.picture import paint_jpeg
 from benchmarks.table import Row, median_ratio, print_table, side_by_side
 from colorization import tracking
+from colorization.pictures import DEFAULT_MAX_PIXELS
 from serve import pyfunc
 
 ROUNDS = 100
@@ -56,7 +57,7 @@ def save_pyfunc(network, folder: Path, trained_on: str = "") -> str:
     network.export(folder / "generator.onnx", format="onnx", verbose=False)
     mlflow.pyfunc.save_model(
         folder / "model",
-        python_model=pyfunc.__file__,
+        **tracking.MODEL_CODE,
         model_config={"trained_on": trained_on},
         artifacts={"generator": str(folder / "generator.onnx")},
         signature=tracking.SIGNATURE,
@@ -107,7 +108,7 @@ def compare_in_process(model, network, jpeg: bytes) -> list[Row]:
     if network is not None:
         beside = pyfunc.Colorizer()
         beside._session = KerasSession(network, inside._session)
-        beside._max_pixels = pyfunc.DEFAULT_MAX_PIXELS
+        beside._max_pixels = DEFAULT_MAX_PIXELS
         calls.append(lambda: beside.predict(None, rows))
     ours, bare, *keras = side_by_side(*calls, rounds=ROUNDS)
     table = [

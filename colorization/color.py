@@ -1,6 +1,6 @@
 """Gray, luma and chroma: the home of 127.5, 255 and the BT.601 weights.
 
-The self-contained `serve/pyfunc.py` has a copy of the weights, and a test compares them.
+`serve/pyfunc.py` is logged without this file and has a copy of the weights; a test compares.
 This project has two value ranges: *levels*, 0..255 as in an image file, and *signed*, [-1, 1] as
 in a network. Color planes follow JPEG's full-range YCbCr (ITU-T T.871), as Pillow computes it.
 """

@@ -1,6 +1,6 @@
 """How much a file, an archive or a download may take: every limit of this project, stated once.
 
-The pyfunc is one self-contained file and states its own; a test compares those that both have.
+What one picture may take is stated in `pictures/limits.py`, which is logged with each model.
 """
 
 MIB = 2**20
@@ -38,19 +38,6 @@ MAX_KAGGLE_BYTES = 4 * 1024 * MIB
 # A download must bring this much in each such time; the largest then ends within three days.
 MIN_PROGRESS_BYTES = MIB
 PROGRESS_SECONDS = 60
-
-# Pictures. The pyfunc states those after the first with the same names and values.
-MAX_PIXELS = 89_478_485  # from here on Pillow warns of a decompression bomb
-MAX_SIDE = 65_535  # pixels; a row of millions takes gigabytes wherever whole rows are worked on
-MAX_SCANS = 100  # of a JPEG; honest ones have about ten, and each is a pass over all pixels
-MAX_EXIF_BYTES = 65_533  # one segment of a JPEG; for the other formats alike
-MAX_EXIF_BLOCKS = 4  # of a file; what comes behind them is not looked at
-MAX_TAGS_SLACK = MIB  # bytes that TIFF tags may add up to beyond the file that holds them
-MAX_TAG_NUMBERS = 1 << 20  # of one tag; 64 megapixels in tiles of 16 x 16, three planes apart
-MAX_TEXT_BYTES = MIB  # of one text of a PNG, unpacked; Pillow reads no longer ones
-MAX_PROFILE_BYTES = 16 * MIB  # of a PNG's color profile, or of all its texts
-MAX_TILES = 1 << 14  # of a JPEG 2000; 64 megapixels in tiles of 64 x 64
-MAX_CODE_BLOCKS = 1 << 19  # of a JPEG 2000; 64 megapixels of color in blocks of 32 x 32
 
 # Networks of others: their download, their files, what they compute.
 MAX_WEIGHTS_BYTES = 1024 * MIB  # 268 million numbers; the largest U-Nets of pix2pix have 54

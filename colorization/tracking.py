@@ -46,7 +46,10 @@ CARD_PIXELS = 1024  # of the side of what a card shows, which MLflow does not en
 NOT_PARAMS = {each.name for each in fields(Config) if "help" not in each.metadata}
 CHECKPOINTS = "checkpoint"  # the folder among a run's artifacts
 CONTEXTS = {"train": "training", "val": "validation", "test": "testing"}
-PYFUNC = Path(__file__).parents[1] / "serve" / "pyfunc.py"
+MODEL_CODE: dict[str, Any] = {
+    "python_model": str(Path(__file__).parents[1] / "serve" / "pyfunc.py"),
+    "code_paths": [str(Path(__file__).parent / "pictures")],
+}
 SIGNATURE = ModelSignature(
     inputs=Schema([ColSpec("binary", "image")]),
     outputs=Schema([ColSpec("binary", "image")]),
@@ -230,7 +233,7 @@ def log_model(name: str, onnx: Path, example: np.ndarray, trained_on: str) -> Mo
     Image.fromarray(example).save(encoded, "PNG")
     return mlflow.pyfunc.log_model(
         name=name,
-        python_model=str(PYFUNC),
+        **MODEL_CODE,
         artifacts={"generator": str(onnx)},
         model_config={"trained_on": trained_on},
         signature=SIGNATURE,

@@ -22,7 +22,6 @@ from PIL import Image
 
 from colorization import charts, color, evaluation, tracking
 from colorization.registry import lookup, promotion
-from serve import pyfunc
 from serve.page.__main__ import main
 from serve.page.champions import Champions
 from tests.conftest import ROOT, _wait_for
@@ -112,7 +111,7 @@ def register_tint(offset, folder):
         mlflow.log_input(mlflow.data.from_numpy(np.zeros(1)), context="training")
         model = mlflow.pyfunc.log_model(
             name="model",
-            python_model=pyfunc.__file__,
+            **tracking.MODEL_CODE,
             artifacts={"generator": str(folder / "generator.onnx")},
             signature=tracking.SIGNATURE,
             pip_requirements=[f"{name}=={version(name)}" for name in tracking.REQUIREMENTS],

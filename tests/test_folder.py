@@ -22,7 +22,6 @@ from PIL.TiffImagePlugin import IFDRational
 from colorization import limits, tracking
 from colorization.pictures import formats
 from colorization.registry import lookup
-from serve import pyfunc
 from serve.batch import __main__ as command
 from serve.batch import folder, metadata, output
 from tests.conftest import ROOT
@@ -46,7 +45,7 @@ def store(tmp_path_factory):
         mlflow.set_tag("family", "naive")
         model = mlflow.pyfunc.log_model(
             name="model",
-            python_model=pyfunc.__file__,
+            **tracking.MODEL_CODE,
             artifacts={"generator": str(place / "generator.onnx")},
             signature=tracking.SIGNATURE,
             pip_requirements=[],

@@ -17,6 +17,8 @@ from mlflow.exceptions import MlflowException
 from PIL import Image, ImageCms, ImageOps
 
 from benchmarks.serving import save_pyfunc
+from colorization import pictures
+from colorization.pictures.formats import FORMATS
 from serve import pyfunc
 
 SIDE = 128
@@ -218,7 +220,7 @@ def constant_chroma(red, blue, side=16):
 
 def test_colors_out_of_the_gamut_move_toward_their_gray_and_keep_their_hue():
     gray = Image.fromarray(np.full((20, 20), 200, np.uint8))
-    colored = pyfunc.blend(pyfunc.Picture(gray, None), constant_chroma(200, -100))
+    colored = pyfunc.blend(pictures.Picture(gray, None), constant_chroma(200, -100))
     red, green, blue = np.asarray(colored, float)[10, 10] - 200
     assert red == 55  # as red as white allows
     assert blue / red == pytest.approx(-0.5, abs=0.02)
@@ -229,7 +231,7 @@ def test_colors_out_of_the_gamut_move_toward_their_gray_and_keep_their_hue():
 @pytest.mark.parametrize("chroma", [(255, 255), (-255, -255), (255, -255), (0, 0)])
 def test_no_color_however_strong_changes_the_luma(level, chroma):
     gray = Image.fromarray(np.full((9, 9), level, np.uint8))
-    colored = pyfunc.blend(pyfunc.Picture(gray, None), constant_chroma(*chroma))
+    colored = pyfunc.blend(pictures.Picture(gray, None), constant_chroma(*chroma))
     assert luma_distance(colored, gray) <= 1
 
 
@@ -237,7 +239,7 @@ def test_color_is_upsampled_smoothly():
     chroma = constant_chroma(0, 0)
     chroma[:, 8:, 0] = 80
     gray = Image.new("L", (160, 40), 128)
-    colored = pyfunc.blend(pyfunc.Picture(gray, None), chroma)
+    colored = pyfunc.blend(pictures.Picture(gray, None), chroma)
     steps = np.abs(np.diff(np.asarray(colored, int)[20, :, 0]))
     assert 60 < np.ptp(np.asarray(colored, int)[20, :, 0])
     assert steps.max() < 20  # nearest neighbor would jump by 80
@@ -246,7 +248,7 @@ def test_color_is_upsampled_smoothly():
 @pytest.mark.parametrize("size", [(300, 700), (40, 9)])
 def test_a_picture_blended_in_stripes_has_no_seams(monkeypatch, size):
     chroma = np.random.default_rng(0).uniform(-90, 90, (SIDE, SIDE, 2)).astype(np.float32)
-    picture = pyfunc.Picture(paint("L", size), None)
+    picture = pictures.Picture(paint("L", size), None)
     monkeypatch.setattr(pyfunc, "STRIPE_PIXELS", 1 << 30)
     whole = np.asarray(pyfunc.blend(picture, chroma), int)
     monkeypatch.setattr(pyfunc, "STRIPE_PIXELS", 2000)
@@ -558,7 +560,7 @@ def test_a_limit_above_that_of_pillow_holds(models, monkeypatch):
     model = mlflow.pyfunc.load_model(str(models["chroma"]))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for format in sorted(set(pyfunc.FORMATS) - {"TGA"}):
+        for format in sorted(set(FORMATS) - {"TGA"}):
             rows = pd.DataFrame({"image": [encode(paint(), format)]})
             assert len(model.predict(rows)) == 1
 

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from colorization.limits import MAX_DEPTH
 from colorization.paths import as_text
-from colorization.pictures.formats import SUFFIXES
+from colorization.pictures import SUFFIXES
 
 logger = logging.getLogger(__name__)
 

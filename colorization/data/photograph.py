@@ -1,7 +1,6 @@
 """Reads one picture file: upright, black bars trimmed, stretched to a square."""
 
 import hashlib
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +10,16 @@ from PIL import Image, ImageChops, ImageOps
 
 from colorization.config import Config
 from colorization.data.regular_file import read_regular
-from colorization.limits import MAX_PICTURE_BYTES, MAX_PIXELS, MAX_SIDE
-from colorization.pictures.directories import PictureError
-from colorization.pictures.formats import is_deep, open_encoded
+from colorization.limits import MAX_PICTURE_BYTES
+from colorization.pictures import (
+    DECODED_PIXELS,
+    MAX_PIXELS,
+    PictureError,
+    cut,
+    is_deep,
+    open_encoded,
+    turn_upright,
+)
 
 IMAGE_SIZE = Config.size
 """Side by default, in pixels. Every picture is judged at this size, so that a set has the same
@@ -21,8 +27,6 @@ split, and the same digest, at whatever size it is prepared."""
 
 # Decoding at twice the final side leaves enough for the Lanczos filter and for trimmed bars.
 _DECODED = 2
-
-_STRIPE_PIXELS = 1 << 22  # laid on white at once, in three copies of 4 bytes a pixel
 
 # Padding is black up to JPEG noise: in the bars of 531 photographs, measured at 256 pixels, rows
 # have means up to 6.5 and few pixels above 16.
@@ -115,15 +119,8 @@ def _decode(content: bytes, side: int) -> Image.Image:
         raise LeftOut(f"{kind}: it {error}") from None
     if opened is None:
         raise LeftOut("unreadable: not in an image format known here")
-    with opened as image:
-        size = f"{image.width}x{image.height} pixels"
-        if math.prod(image.size) > MAX_PIXELS:
-            raise LeftOut(f"too large: {size}, above the limit of {MAX_PIXELS}")
-        if max(image.size) > MAX_SIDE:
-            raise LeftOut(f"too large: {size}, a side above the limit of {MAX_SIDE}")
-        image.draft(None, (side, side))
-        ImageOps.exif_transpose(image, in_place=True)
-        return _rgb(image)
+    opened.draft(None, (side, side))
+    return _rgb(turn_upright(opened))
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -133,11 +130,10 @@ def _rgb(image: Image.Image) -> Image.Image:
     if not image.has_transparency_data:
         return image if image.mode == "RGB" else image.convert("RGB")
     rgb = Image.new("RGB", image.size)
-    rows = max(1, _STRIPE_PIXELS // image.width)
-    for top in range(0, image.height, rows):
-        stripe = image.crop((0, top, image.width, min(top + rows, image.height))).convert("RGBA")
+    for box in cut(image.size, DECODED_PIXELS):
+        stripe = image.crop(box).convert("RGBA")
         white = Image.new("RGBA", stripe.size, "white")
-        rgb.paste(Image.alpha_composite(white, stripe).convert("RGB"), (0, top))
+        rgb.paste(Image.alpha_composite(white, stripe).convert("RGB"), box)
     return rgb
 
 

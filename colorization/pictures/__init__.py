@@ -1,1 +1,38 @@
-"""Reads pictures of strangers: safely, and the same in training and wherever a model serves."""
+"""Reads pictures of strangers: safely, and the same in training and wherever a model serves.
+
+Each model is logged with a copy of this package, which imports nothing else of this project.
+"""
+
+from .directories import PictureError, PixelLimitError
+from .formats import NO_MEMORY, SUFFIXES, count_pages, is_deep, open_encoded
+from .limits import DEFAULT_MAX_PIXELS, MAX_EXIF_BYTES, MAX_PIXELS, MAX_PIXELS_VARIABLE
+from .picture import (
+    DECODED_PIXELS,
+    Picture,
+    cut,
+    open_picture,
+    read_picture,
+    read_pixel_limit,
+    turn_upright,
+)
+
+__all__ = [
+    "DECODED_PIXELS",
+    "DEFAULT_MAX_PIXELS",
+    "MAX_EXIF_BYTES",
+    "MAX_PIXELS",
+    "MAX_PIXELS_VARIABLE",
+    "NO_MEMORY",
+    "SUFFIXES",
+    "Picture",
+    "PictureError",
+    "PixelLimitError",
+    "count_pages",
+    "cut",
+    "is_deep",
+    "open_encoded",
+    "open_picture",
+    "read_picture",
+    "read_pixel_limit",
+    "turn_upright",
+]

@@ -1,13 +1,13 @@
 """The directories of a TIFF: what their tags ask for, and which are pages.
 
-EXIF is made of the same directories. The pyfunc holds the same code; a test compares the two.
+EXIF is made of the same directories.
 """
 
 import struct
 from collections import defaultdict
 from collections.abc import Iterator
 
-from colorization.limits import MAX_TAG_NUMBERS, MAX_TAGS_SLACK
+from .limits import MAX_TAG_NUMBERS, MAX_TAGS_SLACK
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+")  # Pillow's
 # Types of TIFF tags. Each number becomes an object; bytes and text stay together.
@@ -25,6 +25,13 @@ _MOST_PLANES = 6  # of a TIFF that Pillow decodes
 
 class PictureError(ValueError):
     """A picture cannot be read; the message completes "the picture ..."."""
+
+
+class PixelLimitError(PictureError):
+    """A picture, or a part of one, has more pixels than the limit that was given."""
+
+    def __init__(self, found: str, max_pixels: int) -> None:
+        super().__init__(f"has {found} pixels, above the limit of {max_pixels} pixels")
 
 
 def list_pages(data: bytes) -> list[int]:
@@ -114,14 +121,8 @@ def _check_layout(layout: dict[int, int], max_pixels: int) -> None:
     width, height = layout[_WIDTH], layout[_HEIGHT]
     tile_width, tile_height = layout[_TILE_WIDTH], layout[_TILE_HEIGHT]
     if tile_width * tile_height > max_pixels:
-        raise PictureError(
-            f"has a tile of {tile_width} x {tile_height} pixels, {_above(max_pixels)}"
-        )
+        raise PixelLimitError(f"a tile of {tile_width} x {tile_height}", max_pixels)
     strips = -(-height // (layout[_ROWS] or height or 1))
     tiles = -(-width // (tile_width or width or 1)) * -(-height // (tile_height or height or 1))
     if layout[_STRIPS] > _MOST_PLANES * strips or layout[_TILES] > _MOST_PLANES * tiles:
         raise PictureError(f"has more strips or tiles than {width} x {height} pixels fill")
-
-
-def _above(max_pixels: int) -> str:
-    return f"above the limit of {max_pixels} pixels"

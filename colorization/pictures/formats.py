@@ -1,7 +1,4 @@
-"""The formats of pictures that are read: one list for training, server, page and folders.
-
-The pyfunc holds the same code; a test compares the two.
-"""
+"""The formats of pictures that are read: one list for training, server, page and folders."""
 
 import io
 import re
@@ -10,10 +7,9 @@ import threading
 import pillow_heif
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 
-from colorization.limits import MAX_PROFILE_BYTES
-
 from .directories import TIFF_STARTS, PictureError, list_pages, take_page
-from .inspection import inspect_picture
+from .inspection import check_size, inspect_picture
+from .limits import MAX_PROFILE_BYTES, MAX_SIDE
 from .tiff import SampledTiff, write_tiff
 
 # Pillow's names of the formats, and ours. Pillow would open any of fifty formats; some run other
@@ -45,7 +41,8 @@ _SUB_DIRECTORIES, _DNG_VERSION, _YCBCR = 330, 50706, 6
 _WHITE_TAGS = {281, 341}  # MaxSampleValue, SMaxSampleValue
 
 pillow_heif.register_heif_opener()
-_opening = threading.Lock()
+# Pillow's limits are globals: one lock for all copies of this module, of which each model has one.
+_opening = vars(Image).setdefault("_colorizer_opening", threading.Lock())
 
 
 def open_encoded(data: bytes, max_pixels: int) -> Image.Image | None:
@@ -54,19 +51,16 @@ def open_encoded(data: bytes, max_pixels: int) -> Image.Image | None:
     Its EXIF is safe to read: blocks that would take too much memory are left out.
 
     Raises:
-        PictureError: it is broken, of a kind that is not read, or `inspect_picture` refuses it.
+        PictureError: it is broken, too large, of a kind that is not read, or `inspect_picture`
+            refuses it.
     """
     data = inspect_picture(data, max_pixels)
-    # Pillow's own limits are globals, which warn or raise in its own words: ours replace them.
+    # Pillow's own limits warn or raise in its own words: ours replace them.
     with _opening:
         limits = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
         Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = None, MAX_PROFILE_BYTES
         try:
-            if data.startswith(TIFF_STARTS):
-                return _open_tiff(data)
-            if (header := _PNM.match(data)) and int(header[4]) != 255:
-                return _open_pnm(data, header)
-            return Image.open(io.BytesIO(data), formats=[*FORMATS])
+            image = _open(data)
         except PictureError:
             raise
         except MemoryError:
@@ -79,6 +73,19 @@ def open_encoded(data: bytes, max_pixels: int) -> Image.Image | None:
             return None
         finally:
             Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = limits
+    check_size(*image.size, max_pixels)
+    if max(image.size) > MAX_SIDE:
+        size = f"{image.width} x {image.height} pixels"
+        raise PictureError(f"has {size}, a side above the limit of {MAX_SIDE} pixels")
+    return image
+
+
+def _open(data: bytes) -> Image.Image:
+    if data.startswith(TIFF_STARTS):
+        return _open_tiff(data)
+    if (header := _PNM.match(data)) and int(header[4]) != 255:
+        return _open_pnm(data, header)
+    return Image.open(io.BytesIO(data), formats=[*FORMATS])
 
 
 def count_pages(image: Image.Image) -> int:

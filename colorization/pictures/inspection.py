@@ -1,7 +1,7 @@
 """What a picture's file asks for, read from its bytes before any decoder believes them.
 
 Pillow reads TIFF tags and EXIF as soon as it opens a file, and thousands of tags may point at the
-same bytes, of which each gets a copy. The pyfunc holds the same code; a test compares the two.
+same bytes, of which each gets a copy.
 """
 
 import re
@@ -10,7 +10,14 @@ import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from colorization.limits import (
+from .directories import (
+    TIFF_STARTS,
+    PictureError,
+    PixelLimitError,
+    _check_layout,
+    _walk_directories,
+)
+from .limits import (
     MAX_CODE_BLOCKS,
     MAX_EXIF_BLOCKS,
     MAX_EXIF_BYTES,
@@ -18,14 +25,6 @@ from colorization.limits import (
     MAX_SCANS,
     MAX_TEXT_BYTES,
     MAX_TILES,
-)
-
-from .directories import (
-    TIFF_STARTS,
-    PictureError,
-    _above,
-    _check_layout,
-    _walk_directories,
 )
 
 # JPEG markers with a segment, and the end of the picture; the others stand alone.
@@ -65,7 +64,7 @@ def inspect_picture(data: bytes, max_pixels: int) -> bytes:
     if data[4:8] == b"ftyp":
         for match in _HEIF_SIZE.finditer(data):
             width, height = struct.unpack(">II", match[1])
-            _check_size(width, height, max_pixels)
+            check_size(width, height, max_pixels)
     if data.startswith(_JPEG2000):
         for match in _JPEG2000_SIZE.finditer(data):
             _check_codestream(data, match, max_pixels)
@@ -99,7 +98,7 @@ def _check_codestream(data: bytes, size: re.Match[bytes], max_pixels: int) -> No
     right, low, left, top, width, height, tiles_left, tiles_top, channels = struct.unpack(
         ">8IH", size[1]
     )
-    pixels = _check_size(right - left, low - top, max_pixels)
+    pixels = check_size(right - left, low - top, max_pixels)
     tiles = -((tiles_left - right) // (width or 1)) * -((tiles_top - low) // (height or 1))
     if channels > _MOST_CHANNELS or tiles > MAX_TILES:
         raise PictureError(
@@ -125,9 +124,10 @@ def _check_codestream(data: bytes, size: re.Match[bytes], max_pixels: int) -> No
             )
 
 
-def _check_size(width: int, height: int, max_pixels: int) -> int:
+def check_size(width: int, height: int, max_pixels: int) -> int:
+    """Return the number of pixels; raise a PixelLimitError if they are too many."""
     if width * height > max_pixels:
-        raise PictureError(f"has {width} x {height} pixels, {_above(max_pixels)}")
+        raise PixelLimitError(f"{width} x {height}", max_pixels)
     return width * height
 
 

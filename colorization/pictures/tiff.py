@@ -1,7 +1,4 @@
-"""TIFFs of scanners and microscopes: samples that Pillow does not read, or not by their tags.
-
-The pyfunc holds the same code; a test compares the two.
-"""
+"""TIFFs of scanners and microscopes: samples that Pillow does not read, or not by their tags."""
 
 import io
 import math

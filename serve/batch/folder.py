@@ -15,8 +15,8 @@ from colorization.data.listing import SUFFIXES, walk
 from colorization.data.regular_file import read_regular
 from colorization.errors import InputError
 from colorization.limits import MAX_PICTURE_BYTES
+from colorization.pictures import PictureError
 from serve.batch import metadata, output
-from serve.pyfunc import PictureError
 
 FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".jpe": "jpeg", ".jfif": "jpeg", ".webp": "webp"}
 BATCH = 8  # pictures for the model at once: saves a fifth of the time of small ones

@@ -6,7 +6,8 @@ import zlib
 
 from PIL import ExifTags, Image
 
-from serve.pyfunc import MAX_EXIF_BYTES, WRITABLE, PictureError, open_picture, require_webp
+from colorization.pictures import MAX_EXIF_BYTES, PictureError, open_picture
+from serve.pyfunc import WRITABLE, require_webp
 
 PNG_HEADER = 33  # bytes of signature and IHDR; any chunk may follow
 ORIENTATION = ExifTags.Base.Orientation

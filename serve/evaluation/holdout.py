@@ -23,9 +23,9 @@ from colorization.data.regular_file import read_regular
 from colorization.data.sources import Source
 from colorization.errors import InputError
 from colorization.limits import MAX_PICTURE_BYTES
+from colorization.pictures import MAX_PIXELS, PictureError, open_picture, read_picture
 from colorization.registry import lineage
 from colorization.registry.lookup import Candidate
-from serve.pyfunc import PictureError, open_picture, read_picture
 
 SCORED, SHOWN = "scored", "shown"  # color photographs, and gray ones, whose colors are unknown
 
@@ -155,7 +155,7 @@ def _read(path: Path, folder: Path, out: np.ndarray) -> Row:
 def _read_gray(path: Path, out: np.ndarray) -> tuple[str, str]:
     try:
         content = read_regular(path, MAX_PICTURE_BYTES)
-        picture = read_picture(open_picture(content, photograph.MAX_PIXELS), photograph.MAX_PIXELS)
+        picture = read_picture(open_picture(content, MAX_PIXELS))
     except (PictureError, OSError) as error:
         return "", f"unreadable: gray, and {error}"
     square = picture.luma.resize(out.shape[:2], Image.Resampling.LANCZOS)

@@ -16,8 +16,9 @@ from PIL import Image, ImageCms, ImageOps
 from colorization import color, evaluation
 from colorization.data.photograph import IMAGE_SIZE, is_gray
 from colorization.errors import InputError
+from colorization.pictures import open_picture, turn_upright
 from serve.page.champions import Champion
-from serve.pyfunc import encode_picture, open_picture, turn_upright
+from serve.pyfunc import encode_picture
 
 SHOWN_SIDE = 1280  # the page shows larger pictures at this size; downloads are never scaled
 

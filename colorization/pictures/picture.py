@@ -1,0 +1,211 @@
+"""A picture as it is colored: from bytes or base64 text to luma and alpha, upright."""
+
+import base64
+import binascii
+import io
+import os
+import string
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageCms
+
+from .directories import PictureError
+from .formats import FORMATS, NO_MEMORY, READABLE, is_deep, open_encoded
+from .limits import DEFAULT_MAX_PIXELS, MAX_PIXELS_VARIABLE
+
+WHITE = 255.0
+DECODED_PIXELS = 1 << 22  # split into luma and alpha at a time: several copies of 4 bytes a pixel
+
+UPRIGHT = {  # EXIF orientation -> what undoes it
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+EXIF_ORIENTATION = 0x0112
+_WEB_SAFE = bytes.maketrans(b"-_", b"+/")  # what stands for which in addresses
+# Of a percent-encoded data URL, as far as base64 needs them.
+_PERCENT_CODES = {b"%2B": b"+", b"%2b": b"+", b"%2F": b"/", b"%2f": b"/", b"%3D": b"", b"%3d": b""}
+
+
+class Picture(NamedTuple):
+    """A decoded, upright picture."""
+
+    luma: Image.Image  # mode L
+    alpha: Image.Image | None  # mode L, of the same size
+
+
+def read_pixel_limit(environ: Mapping[str, str]) -> int:
+    """Return the most pixels a picture may have: `COLORIZER_MAX_PIXELS` or 64 million.
+
+    Raises:
+        ValueError: the variable is not a whole number above 0.
+    """
+    text = environ.get(MAX_PIXELS_VARIABLE, str(DEFAULT_MAX_PIXELS))
+    if not text.isdecimal() or int(text) == 0:
+        raise ValueError(f"Expected {MAX_PIXELS_VARIABLE} to be a number above 0. Received: {text}")
+    return int(text)
+
+
+def open_picture(cell: object, max_pixels: int | None = None) -> Image.Image:
+    """Open a picture given as bytes or base64 text, without decoding its pixels.
+
+    Its EXIF is safe to read: blocks that would take too much memory are left out.
+
+    Args:
+        cell: the picture.
+        max_pixels: the limit; None: that of the environment.
+
+    Raises:
+        PictureError: missing, empty, not base64, or not a picture that `open_encoded` opens.
+    """
+    max_pixels = max_pixels or read_pixel_limit(os.environ)
+    is_text = isinstance(cell, (str, np.bytes_))
+    if isinstance(cell, str):
+        cell = cell.encode("ascii", "replace")
+    if not isinstance(cell, (bytes, bytearray, memoryview)):
+        raise PictureError(f"must be bytes or base64 text, not {type(cell).__name__}")
+    data = bytes(cell)
+    if not data.strip():
+        raise PictureError("is empty")
+    image = open_encoded(data, max_pixels)
+    if image is None:
+        # MLflow passes on `inputs` and `instances` as the client sent them: as base64 text.
+        try:
+            decoded = _decode_base64(data)
+        except PictureError:
+            if is_text:
+                raise
+            decoded = b""  # a file, whose owner need not know of base64
+        image = open_encoded(decoded, max_pixels)
+    if image is None:
+        raise PictureError(f"is not {READABLE}")
+    return image
+
+
+def read_picture(image: Image.Image) -> Picture:
+    """Decode an opened picture of any mode: upright, in sRGB, luma and alpha apart.
+
+    Args:
+        image: of `open_picture`; of an animation, the first frame is read.
+
+    Raises:
+        PictureError: broken or truncated, or too large for the memory.
+    """
+    try:
+        image.load()
+        turn = _find_turn(image)
+        luma, alpha = _split(image)
+        if turn is None:
+            return Picture(luma, alpha)
+        return Picture(luma.transpose(turn), alpha and alpha.transpose(turn))
+    except MemoryError:
+        raise PictureError(NO_MEMORY) from None
+    except PictureError:
+        raise
+    except Exception:  # Pillow's decoders raise all kinds of errors on broken files.
+        name = FORMATS.get(image.format or "", image.format)
+        raise PictureError(f"is a broken or truncated {name}") from None
+
+
+def turn_upright(image: Image.Image) -> Image.Image:
+    """Decode a picture of `open_picture`, and apply the orientation in its EXIF."""
+    image.load()
+    turn = _find_turn(image)
+    if turn is None:
+        return image
+    upright = image.transpose(turn)
+    upright.info = image.info
+    return upright
+
+
+def _decode_base64(text: bytes) -> bytes:
+    """Decode base64 of either alphabet (RFC 4648), with or without padding, blanks and `data:`."""
+    text = text.lstrip()
+    if text[:5].lower() == b"data:":
+        text = text.partition(b",")[2]
+        for code, letter in _PERCENT_CODES.items():
+            text = text.replace(code, letter)
+    text = text.translate(_WEB_SAFE, string.whitespace.encode()).rstrip(b"=")
+    try:
+        return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
+    except binascii.Error:
+        raise PictureError(f"is neither base64 text nor {READABLE}") from None
+
+
+def _find_turn(image: Image.Image) -> Image.Transpose | None:
+    try:
+        return UPRIGHT.get(image.getexif().get(EXIF_ORIENTATION, 1))
+    except Exception:  # A picture with broken EXIF is colored all the same.
+        return None
+
+
+def cut(size: tuple[int, int], pixels: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield boxes of whole rows that hold about so many pixels each."""
+    width, height = size
+    rows = max(1, pixels // width)
+    for top in range(0, height, rows):
+        yield 0, top, width, min(top + rows, height)
+
+
+def _split(image: Image.Image) -> Picture:
+    white, profile = _find_white(image), image.info.get("icc_profile")
+    luma, alpha, transform = Image.new("L", image.size), None, None
+    for box in cut(image.size, DECODED_PIXELS):
+        part = image if box == (0, 0, *image.size) else image.crop(box)  # most are one part
+        color, clear = _separate(part, white)
+        if box[1] == 0:  # the others have the same mode
+            transform = _find_transform(color.mode, profile)
+            alpha = clear and Image.new("L", image.size)
+        if transform is not None:
+            color = ImageCms.applyTransform(color, transform) or color
+        luma.paste(color.convert("L"), box)
+        if alpha is not None and clear is not None:
+            alpha.paste(clear, box)
+    return Picture(luma, alpha)
+
+
+def _separate(image: Image.Image, white: float) -> tuple[Image.Image, Image.Image | None]:
+    if is_deep(image):
+        values = (_to_floats(image) * (WHITE / white)).round().clip(0, WHITE)
+        return Image.fromarray(values.astype(np.uint8)), None
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        color = rgba.convert("L" if image.mode.startswith("L") else "RGB")
+        return color, rgba.getchannel("A")
+    if image.mode in ("1", "L"):
+        return image.convert("L"), None
+    return image if image.mode in ("RGB", "CMYK", "LAB") else image.convert("RGB"), None
+
+
+def _to_floats(image: Image.Image) -> np.ndarray:
+    return np.nan_to_num(np.asarray(image, np.float32), posinf=0, neginf=0)
+
+
+def _find_white(image: Image.Image) -> float:
+    # White is 65535 in 16 bits; in 32-bit integers and floats it depends on their maximum.
+    if (
+        not is_deep(image)
+        or image.mode.startswith("I;16")
+        or (image.mode, image.format) == ("I", "PPM")
+    ):
+        return 65535
+    boxes = cut(image.size, DECODED_PIXELS)
+    highest = max(_to_floats(image.crop(box)).max() for box in boxes)
+    return next((top for top in (1, 255, 65535) if highest <= top), highest)
+
+
+def _find_transform(mode: str, profile: bytes | None) -> ImageCms.ImageCmsTransform | None:
+    """Return the transform of a color mode into sRGB; None if it is sRGB or unknown."""
+    if not profile and mode != "LAB":
+        return None
+    source = io.BytesIO(profile) if profile else ImageCms.createProfile("LAB")
+    try:
+        return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return None  # A broken profile, or one of another color space, is ignored.
