@@ -476,6 +476,7 @@ def test_base64_text_is_read_with_newlines_and_as_a_data_url(model):
         (b"neither picture nor text \xff\xfe", "is not a JPEG"),
         (base64.b64encode(b"no picture at all"), "not a JPEG"),
         (b"%PDF-1.7 nothing", "is not a JPEG"),
+        (b"%PDF-1.7 nothing".decode(), "neither base64"),
         (np.bytes_(b"%PDF-1.7 nothing"), "neither base64"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is not a JPEG"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not a JPEG"),

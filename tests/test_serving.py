@@ -245,7 +245,7 @@ def test_a_param_out_of_range_is_a_400_that_names_it(address, params, name):
     ("cell", "reason"),
     [
         ("", "empty"),
-        (text(b"no picture, however long" * 99), "neither base64"),
+        (text(b"no picture, however long" * 99), "is not a JPEG"),
         (text(DATA[: len(DATA) // 2]), "truncated PNG"),
         (text(OTHER_DATA[:-200]), "truncated JPEG"),
         (text(encode(Image.new("1", (1001, 1000)))), "1001 x 1000 pixels"),

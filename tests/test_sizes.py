@@ -3,13 +3,13 @@
 import dataclasses
 import io
 import shutil
-from types import SimpleNamespace
 
 import keras
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow.pyfunc import PythonModelContext
 from PIL import Image
 
 from colorization import color, experiment, plan
@@ -136,7 +136,7 @@ def test_pictures_of_another_size_are_scored_as_they_are_served(size, at_size, t
     export.export_onnx(colorizer, path, color.gray_input(at_size[size].test.images[:2], 1))
     scored = color.to_uint8(export.load_onnx(path)(gray)).astype(float)
     served = Colorizer()
-    served.load_context(SimpleNamespace(artifacts={"generator": path}))
+    served.load_context(PythonModelContext({"generator": path}, {}))
     for image, mine in zip(gray[..., 0].astype("uint8"), scored, strict=True):
         encoded = io.BytesIO()
         Image.fromarray(image).save(encoded, "PNG")
