@@ -10,6 +10,7 @@ from PIL import Image, ImageChops, ImageOps
 
 from colorization.config import Config
 from colorization.data.regular_file import read_regular
+from colorization.data.tone import GRAY, find_tone
 from colorization.limits import MAX_PICTURE_BYTES
 from colorization.pictures import (
     DECODED_PIXELS,
@@ -40,12 +41,6 @@ _EDGE_SHARE = 0.6
 _EDGE_ROWS = 5  # rescaling and JPEG smear an edge over a few rows
 _MOST_PADDING = 0.75  # of a side; the widest bar measured takes 0.52
 
-# A picture is gray if hardly any pixel is this far from the gray axis in the CbCr plane (0..181).
-# In gray scans kept as color JPEG one in a hundred lies beyond 2 at the most; in the grayest
-# color photograph measured, a crow on snow, one in a hundred beyond 6.3.
-_GRAY_CHROMA = 4
-_COLORED_SHARE = 0.01
-
 _GRAY_MODES = {"1", "L", "LA", "La"}
 
 
@@ -75,8 +70,8 @@ def read(path: Path, out: np.ndarray) -> Photograph:
         content = read_regular(path, MAX_PICTURE_BYTES)
         sha256 = hashlib.sha256(content).hexdigest()
         image = decode(content)
-        if is_gray(image):
-            raise LeftOut("gray already: there is no color to learn from it")
+        if tone := find_tone(image):
+            raise LeftOut(f"{tone}: there is no color to learn from it")
         out[:] = np.asarray(image if len(out) == IMAGE_SIZE else decode(content, len(out)))
     except LeftOut as left_out:
         reason = str(left_out)
@@ -126,7 +121,7 @@ def _decode(content: bytes, side: int) -> Image.Image:
 def _rgb(image: Image.Image) -> Image.Image:
     """Convert any mode to RGB; what is transparent becomes white."""
     if image.mode in _GRAY_MODES or is_deep(image):
-        raise LeftOut("gray already: there is no color to learn from it")
+        raise LeftOut(f"{GRAY}: there is no color to learn from it")
     if not image.has_transparency_data:
         return image if image.mode == "RGB" else image.convert("RGB")
     rgb = Image.new("RGB", image.size)
@@ -176,13 +171,6 @@ def _bar(rows: np.ndarray) -> int:
 
 def _is_black(rows: np.ndarray) -> np.ndarray:
     return ((rows <= _BLACK).mean(axis=1) >= _BLACK_SHARE) & (rows.mean(axis=1) <= _BLACK_MEAN)
-
-
-def is_gray(image: Image.Image) -> bool:
-    """Return whether an RGB picture holds almost no chroma."""
-    chroma = np.asarray(image.convert("YCbCr"))[::2, ::2, 1:].astype(np.int16) - 128  # (64, 64, 2)
-    colored = np.square(chroma).sum(axis=2) >= _GRAY_CHROMA**2
-    return bool(colored.mean() < _COLORED_SHARE)
 
 
 def perceptual_hashes(image: Image.Image) -> np.ndarray:

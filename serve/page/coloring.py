@@ -14,7 +14,8 @@ from mlflow.pyfunc import PyFuncModel
 from PIL import Image, ImageCms, ImageOps
 
 from colorization import color, evaluation
-from colorization.data.photograph import IMAGE_SIZE, is_gray
+from colorization.data.photograph import IMAGE_SIZE
+from colorization.data.tone import find_tone
 from colorization.errors import InputError
 from colorization.pictures import open_picture, turn_upright
 from serve.page.champions import Champion
@@ -34,7 +35,7 @@ class Colored(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A picture's results; a gray one has no `original` and no `scores`.
+    """A picture's results; one in gray or sepia has no `original` and no `scores`.
 
     `painted` tells an example from a visitor's picture. `scores` maps a family, and `plain gray`,
     to psnr, ssim, delta_e and colorfulness.
@@ -89,7 +90,7 @@ def color_upload(
         gray = _save_shown(_without_color(image), folder / "shown-gray.png")
     original = _read_original(content, name)
     real = original and _square(original)
-    if original is None or real is None or is_gray(real):
+    if original is None or real is None or find_tone(real):
         return Picture(name, painted, size, gray, colored, None, {})
     shown = _save_shown(original, folder / "shown-original.png")
     return Picture(name, painted, size, gray, colored, shown, _score(real, small))
