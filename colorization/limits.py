@@ -23,6 +23,7 @@ MAX_PICTURES_AT_ONCE = 20
 # Files, archives and the download of pictures.
 # A picture of 64 megapixels and 16 bits, not compressed, with transparency: 512 million bytes.
 MAX_PICTURE_BYTES = 512 * MIB
+MAX_PAGES = 2000  # of one file
 MAX_DEPTH = 100  # folders in each other; Python calls itself at most 1,000 times deep
 # The Kaggle archive holds 5,700 entries and under 2 GiB; a phone's whole library fits as well.
 MAX_ENTRIES = 200_000

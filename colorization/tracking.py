@@ -59,6 +59,7 @@ SIGNATURE = ModelSignature(
             ParamSpec("size", "string", "original"),
             ParamSpec("tta", "boolean", False),
             ParamSpec("saturation", "double", 1.0),
+            ParamSpec("quality", "long", 92),
         ]
     ),
 )

@@ -41,7 +41,8 @@ else:
     reader = importlib.import_module(f"{__name__}.pictures")
 
 # PNG level 1 takes a third of the time of the default 6; photographs get 6 to 15 % larger.
-WRITABLE = {"png": {"compress_level": 1}, "jpeg": {"quality": 92}, "webp": {"quality": 90}}
+WRITABLE: dict[str, dict[str, int]] = {"png": {"compress_level": 1}, "jpeg": {}, "webp": {}}
+DEFAULT_QUALITY = 92  # of JPEG and WebP, of 100
 SIZES = ("original", "model")
 MAX_SATURATION = 2.0
 
@@ -77,6 +78,7 @@ class Options(NamedTuple):
     size: str = "original"
     tta: bool = False
     saturation: float = 1.0
+    quality: int = DEFAULT_QUALITY
 
 
 class Colorizer(PythonModel):
@@ -160,7 +162,8 @@ class Colorizer(PythonModel):
                 if options.size == "model":
                     alpha = picture.alpha and picture.alpha.resize(luma.size)
                     picture = reader.Picture(luma, alpha)
-                answer = encode_picture(blend(picture, chroma), options.format)
+                colored = blend(picture, chroma)
+                answer = encode_picture(colored, options.format, options.quality)
             yield answer
 
 
@@ -194,7 +197,8 @@ def read_options(params: dict[str, Any]) -> Options:
 
     Args:
         params: `format` png, jpeg or webp; `size` original, or model (the network's square);
-            `tta` True averages over the picture and its mirror; `saturation` 0 (gray) to 2.
+            `tta` True averages over the picture and its mirror; `saturation` 0 (gray) to 2;
+            `quality` 1 to 100, of JPEG and WebP.
 
     Raises:
         Refusal: a value is out of range; names the param.
@@ -206,13 +210,16 @@ def read_options(params: dict[str, Any]) -> Options:
         raise _bad_param("size", "original or model")
     if not isinstance(options.tta, (bool, np.bool_)):
         raise _bad_param("tta", "true or false")
+    is_whole = isinstance(options.quality, (int, np.integer))
+    if not is_whole or options.quality is True or not 1 <= options.quality <= 100:
+        raise _bad_param("quality", "a whole number from 1 to 100")
     try:
         in_range = 0.0 <= float(options.saturation) <= MAX_SATURATION
     except (TypeError, ValueError):
         in_range = False
     if not in_range:
         raise _bad_param("saturation", f"a number from 0 to {MAX_SATURATION:g}")
-    return options._replace(saturation=float(options.saturation))
+    return options._replace(saturation=float(options.saturation), quality=int(options.quality))
 
 
 def predict_chroma(
@@ -275,8 +282,16 @@ def require_webp(image: Image.Image) -> None:
         )
 
 
-def encode_picture(image: Image.Image, format: str) -> bytes:
+def encode_picture(
+    image: Image.Image, format: str, quality: int = DEFAULT_QUALITY, **carried: Any
+) -> bytes:
     """Encode a picture; JPEG has no alpha, so there it is laid on white.
+
+    Args:
+        image: RGB or RGBA.
+        format: one of `WRITABLE`.
+        quality: 1 to 100; PNG loses nothing.
+        carried: what else Pillow is to write into the file.
 
     Raises:
         PictureError: the format cannot hold a picture this wide or high, or libwebp would take
@@ -290,7 +305,7 @@ def encode_picture(image: Image.Image, format: str) -> bytes:
         image = opaque
     buffer = io.BytesIO()
     try:
-        image.save(buffer, format, **WRITABLE[format])
+        image.save(buffer, format, quality=quality, **WRITABLE[format], **carried)
     except (OSError, ValueError):
         width, height = image.size
         raise reader.PictureError(

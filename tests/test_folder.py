@@ -23,7 +23,7 @@ from colorization import limits, tracking
 from colorization.pictures import formats
 from colorization.registry import lookup
 from serve.batch import __main__ as command
-from serve.batch import folder, metadata, output
+from serve.batch import encoding, folder, metadata, output
 from tests.conftest import ROOT
 
 TINT = (40.0, -10.0, -20.0)  # added to red, green and blue
@@ -129,10 +129,9 @@ def test_other_formats_become_png_and_a_name_is_given_once(color, tmp_path):
     for name in ("a.tif", "b.bmp", "c.gif", "c.png"):
         scene().save(source / name, **({"exif": camera_exif()} if name == "a.tif" else {}))
     status, said = color(source, tmp_path / "out")
-    assert status == 1
-    assert files(tmp_path / "out") == ["a.png", "b.png", "c.png"]
-    assert f"left out: {source / 'c.gif'}: would become c.png, as c.png does" in said
-    assert said.splitlines()[-1] == f"{tmp_path / 'out'}: 3 of 4 colored, 1 left out"
+    assert status == 0
+    assert files(tmp_path / "out") == ["a.png", "b.png", "c.gif.png", "c.png"]
+    assert said.splitlines()[-1] == f"{tmp_path / 'out'}: 4 of 4 colored"
     colored = Image.open(tmp_path / "out" / "a.png")
     assert colored.format == "PNG"
     tags = dict(colored.getexif())
@@ -295,7 +294,7 @@ def test_a_half_written_file_is_not_written_through_a_link(tmp_path):
     (tmp_path / "kept").write_text("mine")
     partial = f".{os.getpid()}-{threading.get_ident()}{output.PARTIAL}"
     (tmp_path / partial).symlink_to(tmp_path / "kept")
-    output.write(tmp_path / "a.png", b"colored")
+    output.write(tmp_path / "a.png", b"colored", tmp_path / "kept")
     assert (tmp_path / "kept").read_text() == "mine"
     assert files(tmp_path) == ["a.png", "kept"]
 
@@ -394,7 +393,7 @@ def test_the_thumbnail_of_the_gray_picture_does_not_stay():
     content = io.BytesIO()
     scene().save(content, "JPEG", exif=data)
     assert Image.open(content).getexif().get_ifd(IFD.IFD1)[0x0202] == size  # it is there
-    kept = metadata.read(content.getvalue())
+    kept = metadata.read(content.getvalue()).exif
     assert b"Cam" in kept
     assert b"\xff\xd8\xff" not in kept
 
@@ -402,10 +401,11 @@ def test_the_thumbnail_of_the_gray_picture_does_not_stay():
 def test_exif_that_is_broken_or_too_long_does_not_harm_the_picture(caplog):
     content = io.BytesIO()
     scene().save(content, "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
-    assert metadata.read(content.getvalue()) == b""
+    assert metadata.read(content.getvalue()).exif == b""
     data = camera_exif()
     data[BASE.ImageDescription] = "x" * 70_000
     with caplog.at_level(logging.WARNING, "serve"):
-        whole = metadata.insert(content.getvalue(), "jpeg", data.tobytes())
+        carried = metadata.Carried(exif=data.tobytes())
+        whole = encoding.insert(content.getvalue(), "jpeg", carried, 90)
     assert whole == content.getvalue()
     assert "does not fit into a JPEG" in caplog.text

@@ -84,6 +84,14 @@ def read(path: Path, out: np.ndarray) -> Photograph:
     return Photograph(sha256, reason, np.zeros((2, 2), np.uint64))
 
 
+def is_in_color(content: bytes) -> bool:
+    """Return whether an image file is a picture in color: not gray, in sepia, or unreadable."""
+    try:
+        return not find_tone(decode(content))
+    except LeftOut:
+        return False
+
+
 def decode(content: bytes, size: int = IMAGE_SIZE) -> Image.Image:
     """Decode an image file into an upright, square RGB picture without black bars.
 

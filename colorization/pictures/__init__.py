@@ -3,7 +3,7 @@
 Each model is logged with a copy of this package, which imports nothing else of this project.
 """
 
-from .directories import PictureError, PixelLimitError
+from .directories import PictureError, PixelLimitError, list_pages, take_page
 from .formats import NO_MEMORY, SUFFIXES, count_pages, is_deep, open_encoded
 from .limits import DEFAULT_MAX_PIXELS, MAX_EXIF_BYTES, MAX_PIXELS, MAX_PIXELS_VARIABLE
 from .picture import (
@@ -30,9 +30,11 @@ __all__ = [
     "count_pages",
     "cut",
     "is_deep",
+    "list_pages",
     "open_encoded",
     "open_picture",
     "read_picture",
     "read_pixel_limit",
+    "take_page",
     "turn_upright",
 ]

@@ -1,7 +1,7 @@
 """Color a folder of pictures, or one: `python -m serve.batch --input album --output colored`.
 
-JPEG, PNG and WebP keep their format and name; other formats become PNG. Pictures that are colored
-already are skipped, so a stopped run can be started again. `mlflow run . -e colorize` calls it.
+Gray and sepia pictures are colored, those in color are copied as they are. What is there already
+is skipped, so a stopped run can be started again. `mlflow run . -e colorize` calls it.
 """
 
 from __future__ import annotations
@@ -10,18 +10,20 @@ import argparse
 import logging
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import ImageFile
 from tqdm import tqdm
 
 from colorization import process
 from colorization.paths import user_path
-from serve.batch import output
+from serve.batch import names, output
 
 if TYPE_CHECKING:
-    from serve.batch.folder import Job, Uncolored
+    from serve.batch.folder import Job, Outcome, Settings
 
 logger = logging.getLogger("serve.batch")
 
@@ -38,6 +40,21 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--input", required=True, help="folder of pictures, of any depth, or a picture"
     )
     parser.add_argument("--output", required=True, help="folder for the colored ones")
+    parser.add_argument(
+        "--which",
+        choices=("gray", "all"),
+        default="gray",
+        help="gray (sepia is gray, too): color these, copy what is in color; all: color everything",
+    )
+    parser.add_argument(
+        "--format",
+        choices=(names.KEEP, *names.SUFFIXES),
+        default=names.KEEP,
+        help="of colored pictures; keep: JPEG, PNG and WebP stay what they are, others become PNG",
+    )
+    parser.add_argument(
+        "--quality", type=int, default=92, help="1 to 100, of JPEG and WebP (default: 92)"
+    )
     parser.add_argument(
         "--overwrite", choices=("yes", "no"), default="no", help="yes: color existing ones again"
     )
@@ -69,41 +86,68 @@ def main(arguments: argparse.Namespace) -> int:
     from colorization import runs
     from colorization.data.listing import count_others, walk
     from colorization.registry import lookup
-    from serve.batch.folder import plan
+    from serve.batch.folder import LEFT_OUT, Settings, plan
     from serve.pyfunc import read_options
 
-    params = {"tta": arguments.tta == "yes", "saturation": arguments.saturation}
+    params = {"saturation": arguments.saturation, "quality": arguments.quality}
+    params["tta"] = arguments.tta == "yes"
     read_options(params)
-    jobs, uncolored = plan(source, folder)
+    jobs, outcomes = plan(source, folder, arguments.format)
     ImageFile.LOAD_TRUNCATED_IMAGES = arguments.broken == "yes"
-    pictures = len(jobs) + len(uncolored)
     model_uri = lookup.resolve(arguments.model).model_uri
     output.delete_leftovers(folder)
-    if arguments.overwrite == "no":
-        jobs = _missing(jobs)
+    settings = Settings(params, arguments.which == "all", arguments.overwrite == "yes")
+    jobs, done = _missing(jobs, settings)
+    outcomes += done
     name = f"colorize {source.resolve().name}"
     with runs.open_launched(name) as tag:
-        uncolored += _run(jobs, model_uri, params)
-        tag("mlflow.runName", f"{name}: {pictures - len(uncolored)} of {pictures}")
-    for each in sorted(uncolored):
-        logger.error("left out: %s: %s", each.source, each.reason)
-    colored, left_out = pictures - len(uncolored), len(uncolored)
-    ending = f", {left_out} left out" if left_out else ""
-    logger.info("%s: %d of %d colored%s", folder, colored, pictures, ending)
+        outcomes += _run(jobs, model_uri, settings)
+        left_out = sum(each.what == LEFT_OUT for each in outcomes)
+        tag("mlflow.runName", f"{name}: {len(outcomes) - left_out} of {len(outcomes)}")
+    _report(outcomes, folder)
     if others := count_others(walk(source, follow=False)):
         logger.info("skipped: %s", others)
-    return 1 if uncolored else 0
+    return 1 if left_out else 0
 
 
-def _missing(jobs: list[Job]) -> list[Job]:
-    missing = [job for job in jobs if not os.path.lexists(job.target)]
-    if len(missing) < len(jobs):
-        logger.info("%d of %d colored already", len(jobs) - len(missing), len(jobs))
-    return missing
+def _report(outcomes: list[Outcome], folder: Path) -> None:
+    """Log what became of the pictures."""
+    from serve.batch.folder import COLORED, COPIED, LEFT_OUT
+
+    for each in sorted(outcomes):
+        if each.what == LEFT_OUT:
+            logger.error("left out: %s: %s", each.source, each.note)
+        elif each.note:
+            logger.warning("%s: %s", each.source, each.note)
+    counts = Counter(each.what for each in outcomes)
+    ending = f", {counts[COPIED]} in color already: copied" if counts[COPIED] else ""
+    ending += f", {counts[LEFT_OUT]} left out" if counts[LEFT_OUT] else ""
+    logger.info("%s: %d of %d colored%s", folder, counts[COLORED], len(outcomes), ending)
 
 
-def _run(jobs: list[Job], model_uri: str, params: dict[str, Any]) -> list[Uncolored]:
-    """Color under a progress bar; return the pictures that could not be colored."""
+def _missing(jobs: list[Job], settings: Settings) -> tuple[list[Job], list[Outcome]]:
+    """Return the jobs that are not done, and the outcomes of the others."""
+    from serve.batch.folder import COLORED, COPIED, Outcome
+
+    missing, done = [], []
+    if settings.overwrites:
+        return jobs, done
+    for job in jobs:
+        is_copied = job.is_copied()
+        if os.path.lexists(job.target) or (is_copied and not settings.colors_all):
+            done.append(Outcome(job.source, COPIED if is_copied else COLORED))
+        else:
+            missing.append(job)
+    if done:
+        copied = sum(each.what == COPIED for each in done)
+        also = f", {copied} copied" if copied else ""
+        also += " (overwrite=yes colors them)" if copied and settings.colors_all else ""
+        logger.info("%d of %d colored already%s", len(done) - copied, len(jobs), also)
+    return missing, done
+
+
+def _run(jobs: list[Job], model_uri: str, settings: Settings) -> list[Outcome]:
+    """Color under a progress bar; return what became of the pictures."""
     if not jobs:
         return []
     import mlflow
@@ -111,8 +155,7 @@ def _run(jobs: list[Job], model_uri: str, params: dict[str, Any]) -> list[Uncolo
     from serve.batch.folder import color
 
     model = mlflow.pyfunc.load_model(model_uri)
-    colored = tqdm(color(model, jobs, params), "Coloring", len(jobs), unit="", mininterval=0.5)
-    return [outcome for outcome in colored if outcome]
+    return list(tqdm(color(model, jobs, settings), "Coloring", len(jobs), unit="", mininterval=0.5))
 
 
 if __name__ == "__main__":

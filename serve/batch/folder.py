@@ -1,9 +1,12 @@
-"""Which files the pictures of a folder become, and their coloring on all cores."""
+"""The pictures of a folder, colored on all cores, or copied where they are in color."""
 
+import filecmp
 import itertools
+import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,33 +15,41 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PyFuncModel
 
 from colorization.data.listing import SUFFIXES, walk
+from colorization.data.photograph import is_in_color
 from colorization.data.regular_file import read_regular
 from colorization.errors import InputError
-from colorization.limits import MAX_PICTURE_BYTES
-from colorization.pictures import PictureError
-from serve.batch import metadata, output
+from colorization.limits import MAX_PAGES, MAX_PICTURE_BYTES
+from colorization.pictures import (
+    PictureError,
+    list_pages,
+    open_picture,
+    take_page,
+    turn_upright,
+)
+from serve.batch import encoding, metadata, names, output
 
-FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".jpe": "jpeg", ".jfif": "jpeg", ".webp": "webp"}
 BATCH = 8  # pictures for the model at once: saves a fifth of the time of small ones
 BATCH_BYTES = 1_000_000  # so that large ones go alone
 MAX_THREADS = 8  # a picture of 64 megapixels takes half a gigabyte while it is colored
+COLORED, COPIED, LEFT_OUT = "colored", "copied", "left out"
+UNREADABLE = (OSError, MemoryError, MlflowException, PictureError)
 
 
 class Job(NamedTuple):
-    """A picture to color, and the file that it becomes."""
+    """A picture, and the files that it may become."""
 
     source: Path
-    target: Path
+    files: names.Names
+
+    @property
+    def target(self) -> Path:
+        """File of the colored picture, if it has one page."""
+        return self.files.colored
 
     @property
     def format(self) -> str:
-        """Format of the file: jpeg, webp or png."""
-        return FORMATS.get(self.target.suffix.lower(), "png")
-
-    @property
-    def model_format(self) -> str:
-        """Format to ask the model for; WebP is encoded here, with its EXIF."""
-        return "jpeg" if self.format == "jpeg" else "png"
+        """Format of the colored picture: jpeg, png, webp or tiff."""
+        return names.FORMATS.get(self.target.suffix.lower(), "png")
 
     @property
     def size(self) -> int:
@@ -48,24 +59,46 @@ class Job(NamedTuple):
         except OSError:
             return 0
 
+    def is_copied(self) -> bool:
+        """Return whether a copy of the picture is there."""
+        try:
+            return filecmp.cmp(self.source, self.files.copy)
+        except OSError:
+            return False
 
-class Uncolored(NamedTuple):
-    """A picture that was not colored, and why."""
+
+class Settings(NamedTuple):
+    """How to color.
+
+    Attributes:
+        params: of the pyfunc, without `format`; `quality` is also that of other formats.
+        colors_all: color pictures are colored as well, not copied.
+        overwrites: pages that are there are colored again.
+    """
+
+    params: dict[str, Any]
+    colors_all: bool
+    overwrites: bool
+
+
+class Outcome(NamedTuple):
+    """What became of a picture: `COLORED`, `COPIED` or `LEFT_OUT`, and what to say of it."""
 
     source: Path
-    reason: str
+    what: str
+    note: str = ""
 
 
-def plan(source: Path, target: Path) -> tuple[list[Job], list[Uncolored]]:
-    """Assign a file below `target` to every picture below `source`.
+def plan(source: Path, target: Path, format: str = names.KEEP) -> tuple[list[Job], list[Outcome]]:
+    """Assign files below `target` to every picture below `source`.
 
     Args:
         source: folder, or one picture; links to other folders and hidden files are skipped.
         target: folder; may lie inside `source`: its own pictures are not colored again.
+        format: see `names.choose`.
 
     Returns:
-        The jobs, and the pictures without one: their name is taken, or a link in `target` would
-        lead their file elsewhere.
+        The jobs, and the pictures without one: a link in `target` would lead their file elsewhere.
 
     Raises:
         InputError: there are no pictures, the folders would mix, or are nested too deeply.
@@ -81,21 +114,15 @@ def plan(source: Path, target: Path) -> tuple[list[Job], list[Uncolored]]:
             f"Nothing to color. Expected pictures ({' '.join(sorted(SUFFIXES))}) at any depth. "
             f"Received: input={source}"
         )
-    files = {path: target / _name(path.relative_to(source)) for path in pictures}
-    # A picture that keeps its name precedes one that would have to take it.
-    pictures.sort(key=lambda path: files[path].name != path.name)
-    taken: dict[Path, Path] = {}
-    uncolored = []
-    for path in pictures:
-        other = taken.setdefault(files[path], path)
-        if other != path:
-            reason = f"would become {files[path].name}, as {other.name} does: rename one of them"
-            uncolored.append(Uncolored(path, reason))
-    jobs = [Job(path, file) for file, path in sorted(taken.items())]
+    chosen = names.choose([path.relative_to(source) for path in pictures], format)
+    jobs = [
+        Job(path, names.Names(*(target / name for name in files)))
+        for path, files in zip(pictures, chosen, strict=True)
+    ]
     outside = {job for job in jobs if not output.stays(job.target, target)}
     reason = "would be written outside the output: a link"
-    uncolored += [Uncolored(job.source, reason) for job in outside]
-    return [job for job in jobs if job not in outside], uncolored
+    left_out = [Outcome(job.source, LEFT_OUT, reason) for job in outside]
+    return [job for job in jobs if job not in outside], left_out
 
 
 def _is_picture(path: Path, source: Path, target: Path) -> bool:
@@ -104,48 +131,55 @@ def _is_picture(path: Path, source: Path, target: Path) -> bool:
     return not any(part.startswith(".") for part in path.relative_to(source).parts)
 
 
-def _name(path: Path) -> Path:
-    return path if path.suffix.lower() in (*FORMATS, ".png") else path.with_suffix(".png")
-
-
-def color(
-    model: PyFuncModel, jobs: Sequence[Job], params: dict[str, Any]
-) -> Iterator[Uncolored | None]:
-    """Color pictures and write their files; a file is written whole or not at all.
+def color(model: PyFuncModel, jobs: Sequence[Job], settings: Settings) -> Iterator[Outcome]:
+    """Color or copy pictures; a file is written whole or not at all.
 
     Args:
         model: the loaded pyfunc.
         jobs: any number; memory stays bounded.
-        params: of the pyfunc, without `format`.
+        settings: for all of them.
 
     Yields:
-        None or `Uncolored` for each job, in the order of completion.
+        An outcome for each job, in the order of completion.
 
     Raises:
-        OSError: the output cannot be written.
+        InputError: the output cannot be written.
     """
     batches = _batches(jobs)
     threads = min(os.cpu_count() or 1, MAX_THREADS)
     pool = ThreadPoolExecutor(threads, "color")
 
-    def submit(count: int) -> set[Future[list[Uncolored | None]]]:
-        return {pool.submit(_color, model, b, params) for b in itertools.islice(batches, count)}
+    def submit(count: int) -> set[Future[list[Outcome]]]:
+        return {pool.submit(_work, model, b, settings) for b in itertools.islice(batches, count)}
 
+    with _silent("colorizer"):
+        try:
+            running = submit(threads)
+            while running:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                running |= submit(len(done))
+                for each in done:
+                    yield from each.result()
+        finally:
+            pool.shutdown(cancel_futures=True)  # Ctrl-C waits for the pictures in work
+
+
+@contextmanager
+def _silent(name: str) -> Iterator[None]:
+    """Silence the warnings of the model, which speak of rows: the outcomes speak of files."""
+    talking = logging.getLogger(name)
+    level = talking.level
+    talking.setLevel(logging.ERROR)
     try:
-        running = submit(threads)
-        while running:
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            running |= submit(len(done))
-            for each in done:
-                yield from each.result()
+        yield
     finally:
-        pool.shutdown(cancel_futures=True)  # Ctrl-C waits for the pictures in work
+        talking.setLevel(level)
 
 
 def _batches(jobs: Sequence[Job]) -> Iterator[list[Job]]:
     """Group jobs of one format: many small pictures, or a large one alone."""
-    by_format = sorted(jobs, key=lambda job: job.model_format)
-    for _, group in itertools.groupby(by_format, lambda job: job.model_format):
+    by_format = sorted(jobs, key=lambda job: job.format)
+    for _, group in itertools.groupby(by_format, lambda job: job.format):
         batch: list[Job] = []
         total = 0
         for job in group:
@@ -158,24 +192,89 @@ def _batches(jobs: Sequence[Job]) -> Iterator[list[Job]]:
         yield batch
 
 
-def _color(model: PyFuncModel, batch: list[Job], params: dict[str, Any]) -> list[Uncolored | None]:
-    """Color a batch at once; if one picture fails, each alone."""
+def _work(model: PyFuncModel, batch: list[Job], settings: Settings) -> list[Outcome]:
+    """Color or copy a batch; if one picture fails, each alone."""
+    outcomes: list[Outcome] = []
+    single: list[tuple[Job, bytes]] = []
     try:
-        contents = [read_regular(job.source, MAX_PICTURE_BYTES) for job in batch]
-        rows = pd.DataFrame({"image": contents})
-        params = params | {"format": batch[0].model_format}
-        answers: Any = model.predict(rows, params=params)
-        ready = [
-            metadata.insert(answer, job.format, metadata.read(content))
-            for job, content, answer in zip(batch, contents, answers["image"], strict=True)
-        ]
-    except (OSError, MemoryError, MlflowException, PictureError) as error:
+        for job in batch:
+            content = read_regular(job.source, MAX_PICTURE_BYTES)
+            pages = list_pages(content)
+            if not settings.colors_all and all(map(is_in_color, _split(content, pages))):
+                output.write(job.files.copy, content, job.source)
+                outcomes.append(Outcome(job.source, COPIED))
+            elif len(pages) > 1:
+                outcomes.append(_color_pages(model, job, _split(content, pages), settings))
+            else:
+                single.append((job, content))
+        return outcomes + _color_single(model, single, settings)
+    except UNREADABLE as error:
         if len(batch) > 1:
-            return [outcome for job in batch for outcome in _color(model, [job], params)]
-        return [Uncolored(batch[0].source, _reason(error))]
-    for job, content in zip(batch, ready, strict=True):
-        output.write(job.target, content)
-    return [None] * len(batch)
+            return [outcome for job in batch for outcome in _work(model, [job], settings)]
+        return [Outcome(batch[0].source, LEFT_OUT, _reason(error))]
+
+
+def _split(content: bytes, pages: list[int]) -> Iterator[bytes]:
+    """Yield each page as a file of its own."""
+    if len(pages) > MAX_PAGES:
+        raise PictureError(f"has {len(pages)} pages, above the limit of {MAX_PAGES}")
+    yield from (take_page(content, page) for page in pages) if len(pages) > 1 else [content]
+
+
+def _color_single(
+    model: PyFuncModel, pictures: list[tuple[Job, bytes]], settings: Settings
+) -> list[Outcome]:
+    """Color pictures of one page and one format at once."""
+    if not pictures:
+        return []
+    format = pictures[0][0].format
+    answers = _predict(model, [content for _, content in pictures], format, settings)
+    ready = []
+    for (_, content), answer in zip(pictures, answers, strict=True):
+        carried = metadata.read(content)
+        colored = encoding.insert(answer, format, carried, settings.params["quality"])
+        ready.append((colored, carried.frames))
+    outcomes = []
+    for (job, _), (colored, frames) in zip(pictures, ready, strict=True):
+        output.write(job.target, colored, job.source)
+        note = f"first frame colored, {frames - 1} more left out" if frames > 1 else ""
+        outcomes.append(Outcome(job.source, COLORED, note))
+    return outcomes
+
+
+def _color_pages(
+    model: PyFuncModel, job: Job, pages: Iterable[bytes], settings: Settings
+) -> Outcome:
+    """Color the pages of a file, each into a file of its own; those in color are kept as such."""
+    quality, failed = settings.params["quality"], []
+    for number, page in enumerate(pages, 1):
+        target = job.files.page(number)
+        if os.path.lexists(target) and not settings.overwrites:
+            continue
+        try:
+            if not settings.colors_all and is_in_color(page):
+                image = turn_upright(open_picture(page))
+                content = encoding.encode(image, job.format, metadata.read(page), quality)
+            else:
+                (answer,) = _predict(model, [page], job.format, settings)
+                content = encoding.insert(answer, job.format, metadata.read(page), quality)
+        except UNREADABLE as error:
+            failed.append(f"page {number} {_reason(error)}")
+        else:
+            output.write(target, content, job.source)
+    return Outcome(job.source, LEFT_OUT if failed else COLORED, "; ".join(failed))
+
+
+def _predict(
+    model: PyFuncModel, contents: list[bytes], format: str, settings: Settings
+) -> list[bytes]:
+    """Let the model color pictures: as JPEG if it can be told the quality, else as PNG."""
+    params, schema = dict(settings.params), model.metadata.get_params_schema()
+    if "quality" not in [param.name for param in schema.params] if schema else True:
+        del params["quality"]  # an older model
+    params["format"] = "jpeg" if format == "jpeg" and "quality" in params else "png"
+    answers: Any = model.predict(pd.DataFrame({"image": contents}), params=params)
+    return list(answers["image"])
 
 
 def _reason(error: Exception) -> str:

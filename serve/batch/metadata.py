@@ -1,82 +1,167 @@
-"""The EXIF of a photograph's file: read from one file, inserted into another."""
+"""What a picture's file carries besides its pixels."""
 
-import io
-import logging
-import zlib
+import contextlib
+import re
+from typing import NamedTuple
 
 from PIL import ExifTags, Image
 
-from colorization.pictures import MAX_EXIF_BYTES, PictureError, open_picture
-from serve.pyfunc import WRITABLE, require_webp
+from colorization.pictures import count_pages, open_picture
 
-PNG_HEADER = 33  # bytes of signature and IHDR; any chunk may follow
-ORIENTATION = ExifTags.Base.Orientation
-SIDES = (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)  # before it was turned
+BASE = ExifTags.Base
+ORIENTATION, TURNED = BASE.Orientation, (5, 6, 7, 8)  # width and height change places
+RESOLUTION = BASE.XResolution, BASE.YResolution, BASE.ResolutionUnit
+INCH, CENTIMETER = 2, 3  # values of the last
+SIDES = (BASE.ExifImageWidth, BASE.ExifImageHeight)  # before it was turned
 # The tags of a TIFF that describe the picture; the others describe the layout of its pixels.
 DESCRIPTIVE = {
     ExifTags.Base[name]
     for name in (
-        *("ImageDescription", "Make", "Model", "XResolution", "YResolution", "ResolutionUnit"),
-        *("Software", "DateTime", "Artist", "HostComputer", "Copyright"),
-        *("ExifOffset", "GPSInfo"),
+        *("ImageDescription", "Make", "Model", "Software", "DateTime", "Artist"),
+        *("HostComputer", "Copyright", "ExifOffset", "GPSInfo"),
     )
 }
+XMP_TAG, IPTC_TAG, PHOTOSHOP_TAG = 700, 33723, 34377  # of a TIFF
+SUB_DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+XMP_NAME = "XML:com.adobe.xmp"  # of a PNG's text
+IPTC_RESOURCE = 0x0404
+IPTC_HEAD = b"8BIM" + IPTC_RESOURCE.to_bytes(2) + bytes(2)  # of Adobe's resources, without a name
+IPTC_TEXT = re.compile(r"Raw profile type (?:iptc|8bim)")  # as ImageMagick writes it into a PNG
+# What XMP repeats of the file that it was in, as an attribute or an element.
+_OF_ITS_FILE = (
+    rb"(?:tiff:(?:Orientation|XResolution|YResolution|ResolutionUnit|ImageWidth|ImageLength)"
+    rb"|exif:Pixel[XY]Dimension|photoshop:ICCProfile)"
+)
+_STALE = re.compile(
+    rb"""\s%b=(?:"[^"<>]*"|'[^'<>]*')|<(%b)>[^<]*</\1>""" % (_OF_ITS_FILE, _OF_ITS_FILE)
+)
+_THUMBNAILS = re.compile(rb"</?(?:xmp|xap):Thumbnails\b[^>]*>")
 
-logger = logging.getLogger(__name__)
+
+class Carried(NamedTuple):
+    """What a picture's file carries; the color profile is not kept: its colors are sRGB's now."""
+
+    exif: bytes = b""
+    xmp: bytes = b""
+    iptc: bytes = b""
+    comment: bytes = b""
+    texts: dict[str, str] = {}  # of a PNG, by keyword
+    resolution: tuple[float, float, int] | None = None  # x, y, and the unit as in EXIF
+    frames: int = 1
 
 
-def read(content: bytes) -> bytes:
-    """Return a picture's EXIF; empty if it has none, or if `open_picture` does not trust it.
+def read(content: bytes) -> Carried:
+    """Read what a picture carries; nothing of it, if `open_picture` does not trust it.
 
-    Orientation and thumbnail are left out: the colored picture is upright, the thumbnail gray.
+    Orientation and thumbnails are left out: the colored picture is upright, the thumbnails gray.
     """
     try:
         with open_picture(content) as image:
-            exif = image.getexif()
-            for tag in set(exif) - DESCRIPTIVE if image.format == "TIFF" else {ORIENTATION}:
-                exif.pop(tag, None)
-            for tag in SIDES:
-                exif.get_ifd(ExifTags.IFD.Exif).pop(tag, None)
-            return exif.tobytes() if len(exif) else b""
-    except Exception:  # A picture with broken EXIF is colored all the same.
-        return b""
+            texts = dict(getattr(image, "text", {}))  # of a PNG, some stand behind the pixels
+            iptc = _read_iptc(image, texts)
+            exif, resolution = _read_exif(image)
+            return Carried(
+                exif,
+                _clean_xmp(_as_bytes(image.info.get("xmp")) or _read_tag(image, XMP_TAG)),
+                iptc,
+                _read_comment(image) or texts.pop("Comment", "").encode(),
+                texts,
+                resolution,
+                count_pages(image),
+            )
+    except Exception:  # A picture with broken metadata is colored all the same.
+        return Carried()
 
 
-def insert(content: bytes, format: str, exif: bytes) -> bytes:
-    """Return an encoded picture with this EXIF in it; the pixels of JPEG and PNG stay as they are.
-
-    Args:
-        content: JPEG for `format` jpeg, else PNG.
-        format: jpeg, png or webp.
-        exif: of `read`.
-
-    Raises:
-        PictureError: the picture is too large for a WebP, or for the memory.
-    """
-    if len(exif) > MAX_EXIF_BYTES:
-        message = "EXIF of %d bytes is left out: more than %d does not fit into a JPEG"
-        logger.warning(message, len(exif), MAX_EXIF_BYTES)
-        exif = b""
-    if format == "webp":
-        return _encode_webp(content, exif)
-    if not exif:
-        return content
-    if format == "png":
-        chunk = b"eXIf" + exif.removeprefix(b"Exif\0\0")
-        size, crc = len(chunk) - 4, zlib.crc32(chunk)
-        block = size.to_bytes(4, "big") + chunk + crc.to_bytes(4, "big")
-        return content[:PNG_HEADER] + block + content[PNG_HEADER:]
-    return content[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + content[2:]
+def _read_exif(image: Image.Image) -> tuple[bytes, tuple[float, float, int] | None]:
+    """Return the EXIF, empty if it is broken, and the resolution as it is upright."""
+    try:
+        exif = image.getexif()
+    except Exception:
+        exif = Image.Exif()
+    resolution = _read_resolution(image, exif)
+    if resolution and exif.get(ORIENTATION) in TURNED:
+        resolution = resolution[1], resolution[0], resolution[2]
+    is_tiff = hasattr(image, "tag_v2")
+    for tag in {*exif} & ({*exif} - DESCRIPTIVE if is_tiff else {ORIENTATION, *RESOLUTION}):
+        del exif[tag]
+    for tag in SIDES:
+        exif.get_ifd(ExifTags.IFD.Exif).pop(tag, None)
+    try:
+        return keep_texts(exif).tobytes() if len(exif) else b"", resolution
+    except Exception:
+        return b"", resolution
 
 
-def _encode_webp(content: bytes, exif: bytes) -> bytes:
-    buffer = io.BytesIO()
-    with Image.open(io.BytesIO(content)) as image:
-        require_webp(image)
-        try:
-            image.save(buffer, "WEBP", exif=exif, **WRITABLE["webp"])
-        except (OSError, ValueError):
-            raise PictureError("is too large for a WebP") from None
-        except MemoryError:
-            raise PictureError("takes more memory than there is") from None
-    return buffer.getvalue()
+def keep_texts(exif: Image.Exif) -> Image.Exif:
+    """Give the texts their own bytes again: Pillow reads Latin-1, and writes ASCII."""
+    for group in (exif, *map(exif.get_ifd, SUB_DIRECTORIES)):
+        for tag, value in [*group.items()]:
+            if isinstance(value, str) and not value.isascii():
+                group[tag] = value.encode("latin-1")
+    return exif
+
+
+def _read_comment(image: Image.Image) -> bytes:
+    comments = [text for name, text in getattr(image, "applist", []) if name == "COM"]
+    return b"\n".join(comments) or _as_bytes(image.info.get("comment"))
+
+
+def _read_resolution(image: Image.Image, exif: Image.Exif) -> tuple[float, float, int] | None:
+    """Return the resolution of JFIF, PNG and the like, else of EXIF; None if there is none."""
+    info = image.info
+    tags = tuple(exif.get(tag) for tag in RESOLUTION)
+    if info.get("jfif_unit") in (1, 2):
+        found = (*info["jfif_density"], info["jfif_unit"] + 1)
+    elif "dpi" in info and image.format not in ("JPEG", "MPO", "TIFF"):
+        found = (*info["dpi"], INCH)
+    else:
+        found = (*tags[:2], tags[2] or INCH)
+    try:
+        x, y, unit = (_whole(float(each)) for each in found)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    sound = 0 < x < 1e6 and 0 < y < 1e6 and unit in (INCH, CENTIMETER)
+    return (x, y, int(unit)) if sound else None
+
+
+def _whole(value: float) -> float:
+    """Round what is a whole number but for a conversion from meters."""
+    return round(value) if abs(value - round(value)) < 0.015 else value
+
+
+def _read_iptc(image: Image.Image, texts: dict[str, str]) -> bytes:
+    """Return the IPTC records, and take them out of a PNG's texts, with other raw profiles."""
+    photoshop = image.info.get("photoshop")
+    found = photoshop.get(IPTC_RESOURCE, b"") if isinstance(photoshop, dict) else b""
+    found = found or _read_tag(image, IPTC_TAG) or _read_tag(image, PHOTOSHOP_TAG)
+    for name in [name for name in texts if name == XMP_NAME or name.startswith("Raw profile type")]:
+        text = texts.pop(name)
+        if IPTC_TEXT.fullmatch(name):
+            with contextlib.suppress(ValueError):
+                found = bytes.fromhex("".join(text.split("\n")[3:]))
+    if found.startswith(b"8BIM"):
+        start = found.find(IPTC_HEAD)
+        size = int.from_bytes(found[start + 8 : start + 12])
+        found = found[start + 12 : start + 12 + size] if start >= 0 else b""
+    return found
+
+
+def _read_tag(image: Image.Image, tag: int) -> bytes:
+    """Return the bytes of a TIFF's tag, whatever type they were written as."""
+    tags = getattr(image, "tag_v2", None)
+    return tags._tagdata.get(tag, b"") if tags else b""
+
+
+def _as_bytes(value: object) -> bytes:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace")
+    return bytes(value) if isinstance(value, (bytes, bytearray)) else b""
+
+
+def _clean_xmp(xmp: bytes) -> bytes:
+    """Take out what no longer holds: orientation, resolution, sizes, profile and thumbnails."""
+    tags = list(_THUMBNAILS.finditer(xmp))
+    if len(tags) > 1:
+        xmp = xmp[: tags[0].start()] + xmp[tags[-1].end() :]
+    return _STALE.sub(b"", xmp)

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shutil
 import threading
 from pathlib import Path
 
@@ -40,11 +41,16 @@ def stays(path: Path, folder: Path) -> bool:
     return Path(os.path.realpath(path.parent)).is_relative_to(folder)
 
 
-def write(path: Path, content: bytes) -> None:
+def write(path: Path, content: bytes, source: Path) -> None:
     """Write a file and the folders it needs; replace a link of its name, do not follow it.
 
+    Args:
+        path: of the file.
+        content: of it.
+        source: file whose times and permissions it gets, as far as the disk can hold them.
+
     Raises:
-        OSError: it cannot be written.
+        InputError: it cannot be written.
     """
     partial = path.with_name(f".{os.getpid()}-{threading.get_ident()}{PARTIAL}")
     try:
@@ -53,11 +59,13 @@ def write(path: Path, content: bytes) -> None:
             partial.unlink(missing_ok=True)
             with partial.open("xb") as file:  # not through a link of this name
                 file.write(content)
+            with contextlib.suppress(OSError):
+                shutil.copystat(source, partial)
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
     except OSError as error:
-        raise OSError(
+        raise InputError(
             "A colored picture cannot be written. Expected an output folder that is yours to "
             f"write to, with room. Received: {str(path)!r}: {error.strerror}"
         ) from error

@@ -1,0 +1,165 @@
+"""Files of colored pictures, with what the gray ones carried."""
+
+import io
+import logging
+import re
+import struct
+import zlib
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from PIL.TiffImagePlugin import IFDRational
+
+from colorization.pictures import MAX_EXIF_BYTES
+from serve.batch.metadata import (
+    BASE,
+    CENTIMETER,
+    IPTC_HEAD,
+    IPTC_TAG,
+    RESOLUTION,
+    SUB_DIRECTORIES,
+    XMP_NAME,
+    XMP_TAG,
+    Carried,
+    keep_texts,
+)
+from serve.pyfunc import encode_picture
+
+PNG_HEADER = 33  # bytes of signature and IHDR; any chunk may follow
+XMP_HEAD, PHOTOSHOP_HEAD = b"http://ns.adobe.com/xap/1.0/\0", b"Photoshop 3.0\0"
+
+logger = logging.getLogger(__name__)
+
+
+def insert(content: bytes, format: str, carried: Carried, quality: int) -> bytes:
+    """Return a picture in this format with all of this in it, as far as the format can hold it.
+
+    Args:
+        content: JPEG or PNG; in its own format its pixels stay as they are.
+        format: jpeg, png, webp or tiff.
+        carried: of `read`.
+        quality: 1 to 100, of what is encoded here.
+
+    Raises:
+        PictureError: the picture is too large for the format.
+    """
+    if format == "jpeg" and content.startswith(b"\xff\xd8"):
+        return _insert_into_jpeg(content, carried)
+    if format == "png":
+        return _insert_into_png(content, carried)
+    with Image.open(io.BytesIO(content)) as image:
+        return encode(image, format, carried, quality)
+
+
+def encode(image: Image.Image, format: str, carried: Carried, quality: int) -> bytes:
+    """Encode a picture, RGB or RGBA, as `insert` would; its color profile is kept.
+
+    Raises:
+        PictureError: the picture is too large for the format.
+    """
+    profile = {"icc_profile": image.info.get("icc_profile")}
+    if format in ("jpeg", "png"):
+        return insert(encode_picture(image, format, quality, **profile), format, carried, quality)
+    exif = _exif(carried, carried.comment, *_as_comments(carried.texts), alone=True)
+    if format == "webp":
+        block = exif.tobytes() if len(exif) else b""
+        return encode_picture(image, format, quality, exif=block, xmp=carried.xmp, **profile)
+    for tag, value in ((XMP_TAG, carried.xmp), (IPTC_TAG, carried.iptc)):
+        if value:
+            exif[tag] = value
+    buffer = io.BytesIO()
+    # libtiff, which compresses, writes no further directories.
+    compression = None if {*exif} & {*SUB_DIRECTORIES} else "tiff_lzw"
+    image.save(buffer, "TIFF", compression=compression, exif=exif, **profile)
+    return buffer.getvalue()
+
+
+def _insert_into_jpeg(content: bytes, carried: Carried) -> bytes:
+    head, rest = b"", content[2:]
+    if carried.resolution:  # JFIF holds whole numbers; EXIF is to agree
+        x, y = (min(max(round(each), 1), 65535) for each in carried.resolution[:2])
+        unit = carried.resolution[2]
+        carried = carried._replace(resolution=(x, y, unit))
+        if rest.startswith(b"\xff\xe0"):
+            rest = rest[2 + int.from_bytes(rest[2:4]) :]
+        head = _segment(0xE0, b"JFIF\0\1\1" + struct.pack(">BHH2x", unit - 1, x, y))
+    exif, iptc = _exif(carried), carried.iptc
+    parts = [
+        ("EXIF", 0xE1, exif.tobytes() if len(exif) else b""),
+        ("XMP", 0xE1, carried.xmp and XMP_HEAD + carried.xmp),
+        ("IPTC", 0xED, iptc and PHOTOSHOP_HEAD + _as_resource(iptc)),
+        *(("A comment", 0xFE, text) for text in (carried.comment, *_as_comments(carried.texts))),
+    ]
+    for name, marker, body in parts:
+        if len(body) > MAX_EXIF_BYTES:
+            message = "%s of %d bytes is left out: more than %d does not fit into a JPEG"
+            logger.warning(message, name, len(body), MAX_EXIF_BYTES)
+        elif body:
+            head += _segment(marker, body)
+    return content[:2] + head + rest
+
+
+def _segment(marker: int, body: bytes) -> bytes:
+    return bytes((0xFF, marker)) + (len(body) + 2).to_bytes(2) + body
+
+
+def _insert_into_png(content: bytes, carried: Carried) -> bytes:
+    info, exif = PngInfo(), _exif(carried)
+    if carried.resolution:
+        meter = 100 if carried.resolution[2] == CENTIMETER else 1 / 0.0254
+        x, y = (min(round(each * meter), 2**31 - 1) for each in carried.resolution[:2])
+        info.add(b"pHYs", struct.pack(">IIB", x, y, 1))
+    if len(exif):
+        info.add(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
+    if carried.xmp:
+        info.add_itxt(XMP_NAME, carried.xmp.decode("utf-8", "replace"))
+    if carried.iptc:
+        block = _as_resource(carried.iptc)
+        digits = "\n".join(re.findall(".{1,72}", block.hex()))
+        info.add_text("Raw profile type iptc", f"\niptc\n{len(block):8}\n{digits}\n", zip=True)
+    if carried.comment:
+        info.add_text("Comment", _as_text(carried.comment))
+    for key, text in carried.texts.items():
+        info.add_text(key, text)
+    chunks = b""
+    for kind, body, _ in info.chunks:
+        chunks += struct.pack(">I", len(body)) + kind + body
+        chunks += struct.pack(">I", zlib.crc32(kind + body))
+    return content[:PNG_HEADER] + chunks + content[PNG_HEADER:]
+
+
+def _exif(carried: Carried, *comments: bytes, alone: bool = False) -> Image.Exif:
+    """Return the EXIF with the resolution in it.
+
+    Args:
+        carried: of `read`.
+        comments: for a format that has no other place for them.
+        alone: EXIF is also the only place of the resolution.
+    """
+    exif = Image.Exif()
+    if carried.exif:
+        exif.load(carried.exif)
+    description = str(exif.get(BASE.ImageDescription, "")).encode("latin-1")
+    if lines := [text for text in (description, *comments) if text]:
+        exif[BASE.ImageDescription] = b"\n".join(dict.fromkeys(lines))
+    if carried.resolution and (len(exif) or alone):
+        x, y, unit = carried.resolution
+        values = IFDRational(x), IFDRational(y), unit
+        for tag, value in zip(RESOLUTION, values, strict=True):
+            exif[tag] = value
+    return keep_texts(exif)
+
+
+def _as_resource(iptc: bytes) -> bytes:
+    return IPTC_HEAD + len(iptc).to_bytes(4) + iptc + bytes(len(iptc) % 2)
+
+
+def _as_comments(texts: dict[str, str]) -> list[bytes]:
+    return [f"{key}: {text}".encode() for key, text in texts.items()]
+
+
+def _as_text(comment: bytes) -> str:
+    try:
+        return comment.decode()
+    except UnicodeDecodeError:
+        return comment.decode("latin-1")
