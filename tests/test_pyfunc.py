@@ -315,6 +315,8 @@ def test_saturation_scales_color_from_none_to_twice(model):
         ({"saturation": 2.01}, "saturation"),
         ({"saturation": float("nan")}, "saturation"),
         ({"saturation": float("inf")}, "saturation"),
+        ({"quality": 0}, "quality"),
+        ({"quality": 101}, "quality"),
     ],
 )
 def test_a_param_out_of_range_is_refused_by_name(model, params, name):
