@@ -10,6 +10,7 @@ import mlflow
 import pytest
 
 from colorization import pictures
+from colorization.pictures import formats
 from tests.test_pyfunc import color, encode, paint, refusal, save_colorizer
 
 READER = Path("code", "pictures")
@@ -49,6 +50,12 @@ def test_two_models_of_different_releases_each_read_by_their_own(saved, older, f
         assert "is not one of: JPEG" in refusal(models["older"], PASCALS)
         assert "is not a JPEG" in refusal(models["saved"], b"no picture")
     assert pictures.open_picture(PASCALS).size == (90, 60)  # by the project itself
+
+
+def test_all_copies_of_the_reader_take_turns_at_pillow_s_limits(saved):
+    model = mlflow.pyfunc.load_model(str(saved)).unwrap_python_model()
+    copy = sys.modules[f"{type(model).__module__}.pictures.formats"]
+    assert copy is not formats and copy._opening is formats._opening
 
 
 ELSEWHERE = """
