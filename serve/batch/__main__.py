@@ -129,9 +129,10 @@ def _missing(jobs: list[Job], settings: Settings) -> tuple[list[Job], list[Outco
     """Return the jobs that are not done, and the outcomes of the others."""
     from serve.batch.folder import COLORED, COPIED, Outcome
 
-    missing, done = [], []
     if settings.overwrites:
-        return jobs, done
+        return jobs, []
+    missing: list[Job] = []
+    done: list[Outcome] = []
     for job in jobs:
         is_copied = job.is_copied()
         if os.path.lexists(job.target) or (is_copied and not settings.colors_all):
