@@ -91,8 +91,11 @@ def as_table(means: Mapping[str, float], model: str) -> pd.DataFrame:
 def tested(run: Run) -> dict[str, float]:
     """Return the test of a run as `evaluation.evaluate` does, as far as its release has logged it.
 
-    That is `test_psnr` and so on, and `test_psnr_gray` and so on of the baselines.
+    That is `test_psnr` and so on, and `test_psnr_gray` and so on of the baselines. Where the run's
+    files were deleted, it is what there is of metrics.
     """
+    if not run.info.artifact_uri:  # the run is gone
+        return run.data.metrics
     files = mlflow.MlflowClient().list_artifacts(run.info.run_id)
     if SCORES_FILE not in [each.path for each in files]:
         return run.data.metrics

@@ -213,6 +213,22 @@ def end_stale_runs() -> None:
         pass
 
 
+def find(run_id: str) -> Run | None:
+    """Return a run, or None if there is none of this id, for instance since `mlflow gc`."""
+    try:
+        return mlflow.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+
+
+def is_active(run_id: str) -> bool:
+    """Tell whether there is a run of this id that was not deleted."""
+    run = find(run_id)
+    return run is not None and run.info.lifecycle_stage == "active"
+
+
 def active_run() -> mlflow.ActiveRun:
     """Return the run that `open_run` has opened."""
     run = mlflow.active_run()

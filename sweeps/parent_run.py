@@ -15,7 +15,7 @@ import numpy as np
 import optuna
 from optuna.visualization import matplotlib as plots
 
-from colorization import comparison, experiment, tracking
+from colorization import comparison, experiment, runs, tracking
 from colorization.data.prepare import Splits
 from colorization.errors import Failure
 from colorization.registry.lookup import Candidate
@@ -42,6 +42,9 @@ def open_parent(study: optuna.Study, spec: Spec, splits: Splits, flags: dict) ->
     as params.
     """
     name, run_id = study.study_name, study.user_attrs.get("run_id")
+    if run_id and not runs.is_active(run_id):
+        logger.warning("the study's run %s was deleted: it goes on in a new one", run_id)
+        run_id = None
     if run_id:
         if os.environ.get("MLFLOW_RUN_ID", run_id) != run_id:
             note = f"Joined the study `{name}`: see run `{run_id}`."

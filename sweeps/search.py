@@ -17,6 +17,7 @@ from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages._heartbeat import get_heartbeat_thread
 from optuna.trial import TrialState
 
+from colorization import runs
 from colorization.address import redacted
 from colorization.data.prepare import Splits
 from colorization.registry import promotion
@@ -132,8 +133,9 @@ def _end(study: optuna.Study, trial: optuna.Trial, outcome: Outcome) -> None:
     """Tell Optuna a trial's outcome; without one, it was interrupted and is queued again."""
     if study.trials[trial.number].state.is_finished():
         logger.warning("trial %d: another process took this one for dead", trial.number)
-        if "run_id" in trial.user_attrs:
-            mlflow.MlflowClient().set_terminated(trial.user_attrs["run_id"], "KILLED")
+        run_id = trial.user_attrs.get("run_id")
+        if run_id and runs.is_active(run_id):
+            mlflow.MlflowClient().set_terminated(run_id, "KILLED")
     elif outcome:
         study.tell(trial, **outcome)
     else:

@@ -10,9 +10,9 @@ import warnings
 import mlflow
 import numpy as np
 import pytest
-from conftest import ROOT, unpack_birds
 
 from colorization import report
+from tests.conftest import ROOT, unpack_birds
 
 NAMES = [
     b"A$AP_$bird$",

@@ -8,12 +8,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from conftest import unpack_birds
 
 from colorization.data.prepare import prepare
 from colorization.data.sources import fetch
+from tests.conftest import ROOT, unpack_birds
 
-ROOT = Path(__file__).parent.parent
 # Root may write everywhere: it becomes nobody, once all is imported.
 PREPARE = """
 import os, sys

@@ -8,6 +8,7 @@ from mlflow.exceptions import MlflowException
 
 from colorization.registry import lookup
 
+KNOWN = "trained_on"  # the tag of a version
 KINDS = {"painted": "painted birds", "photographs": "photographs"}  # of a `Source`, in words
 
 
@@ -35,8 +36,10 @@ def trainings(run: Run) -> Iterator[Run | None]:
 def trained_on(run: Run) -> str:
     """Name what a run's weights were trained on: painted birds, photographs, or both.
 
-    An empty text if that is not known.
+    An empty text if that is not known. A version remembers it when its run is gone.
     """
+    if KNOWN in run.data.tags:
+        return run.data.tags[KNOWN].replace("unknown", "")
     tags = [each.data.tags if each else {} for each in trainings(run)]
     kinds = {KINDS.get(each.get("data_kind", ""), "") for each in tags}
     return "" if "" in kinds else " and ".join(sorted(kinds))

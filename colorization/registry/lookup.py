@@ -1,110 +1,36 @@
 """Finds runs and models of this project in MLflow's store."""
 
 import argparse
-import json
 import logging
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import mlflow
 import numpy as np
-from mlflow.entities import LoggedModelStatus, Run
+from mlflow.entities import LifecycleStage, LoggedModelStatus, Run, RunData, RunInfo, RunTag
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.utils.models import get_model_name_and_version
 
-from colorization import charts, evaluation, quiet
+from colorization import charts, evaluation, quiet, runs
 from colorization.address import redacted, shown
 from colorization.config import PRECISIONS, VARIANTS, Config, from_arguments
 from colorization.errors import GateError
+from colorization.registry import served
+from colorization.registry.candidate import Candidate
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 
 logger = logging.getLogger(__name__)
 
 
-class Candidate(NamedTuple):
-    """A training run and the model that it logged."""
-
-    run: Run
-    model_uri: str
-
-    @property
-    def family(self) -> str:
-        """`naive` or `pix2pix`."""
-        return self.run.data.tags["family"]
-
-    @property
-    def criterion(self) -> evaluation.Criterion:
-        """The metric that decides in this family."""
-        return evaluation.CRITERIA[self.family]
-
-    @property
-    def digest(self) -> str:
-        """Of the pictures that it was trained and tested on."""
-        return self.run.data.tags["dataset_digest"]
-
-    @property
-    def size(self) -> int:
-        """Side of the pictures that it was trained and tested on; all had 128 pixels once."""
-        return int(self.run.data.params.get("size", Config.size))
-
-    @property
-    def tested_on(self) -> tuple[str, int]:
-        """Names its test pictures: runs of which this is the same have comparable scores."""
-        return self.digest, self.size
-
-    @property
-    def painted(self) -> bool:
-        """Whether it was tested on painted birds, and trained on them if it was trained here."""
-        return self.run.data.tags["data_kind"] == "painted"
-
-    @property
-    def collapse(self) -> str:
-        """How it has collapsed, see `evaluation.collapse`; empty if it has not."""
-        return self.run.data.tags.get("collapse", "")
-
-    @property
-    def test_pictures(self) -> int:
-        """The number of pictures that it was tested on."""
-        inputs = self.run.inputs.dataset_inputs if self.run.inputs else []
-        profiles = {tag.value: each.dataset.profile for each in inputs for tag in each.tags}
-        shape = json.loads(profiles.get("testing") or "{}").get("features_shape", [0])
-        return int(shape[0])
-
-    @property
-    def tested(self) -> dict[str, float]:
-        """Its test, see `charts.tested`."""
-        return charts.tested(self.run)
-
-    @property
-    def is_scored(self) -> bool:
-        """Whether it was tested by today's criterion; runs of earlier releases may not be."""
-        return f"test_{self.criterion.metric}" in self.tested
-
-    @property
-    def is_beside_baselines(self) -> bool:
-        """Whether all of today's baselines were tested too; earlier releases had fewer."""
-        metric, tested = self.criterion.metric, self.tested
-        return all(f"test_{metric}_{name}" in tested for name in evaluation.BASELINES)
-
-    def score(self, baseline: str = "") -> float:
-        """Return the criterion on the test pictures, of the model or of such as `_gray`."""
-        return self.tested[f"test_{self.criterion.metric}{baseline}"]
-
-    def validation_score(self) -> float | None:
-        """Return the criterion on all validation pictures, of the epoch whose weights were kept.
-
-        None if there is none: imported weights are tested only.
-        """
-        values = charts.history(self.run.info.run_id, f"val/{self.criterion.metric}").values()
-        return self.criterion.best(values, float) if values else None
-
-
 class Colorize(Protocol):
     """A function of gray levels, float32 (N, S, S, channels), to RGB levels (N, S, S, 3)."""
 
     channels: int
+    size: int  # side in pixels of the network's own pictures; 0 if that is not known
 
     def __call__(self, grays: np.ndarray, /) -> np.ndarray:
         """Color pictures."""
@@ -132,8 +58,32 @@ def candidate_of(run: Run) -> Candidate:
 
 
 def candidate_of_version(version: ModelVersion) -> Candidate:
-    """Return what was registered as a version."""
-    return Candidate(mlflow.get_run(str(version.run_id)), str(version.source))
+    """Say what a registered version is: its model, its run, and what is `missing`.
+
+    A run may be deleted, and a version may be registered by hand, without a run or with one of
+    another project. In place of such a run stands one without params, metrics and files, whose tags
+    are the version's. Whether the model still loads only shows when it is loaded.
+    """
+    uri = f"models:/{version.name}/{version.version}"  # loads even if the logged model was deleted
+    return _described(uri, version.run_id, version.tags)
+
+
+def _described(model_uri: str, run_id: str | None, tags: Mapping[str, str]) -> Candidate:
+    run = runs.find(run_id) if run_id else None
+    if run is None or "family" not in run.data.tags:
+        stage = LifecycleStage.DELETED if run_id and not run else LifecycleStage.ACTIVE
+        info = RunInfo(run_id or "", "", "", "UNKNOWN", 0, None, stage)
+        kept = [RunTag(name, text) for name, text in tags.items() if name != "family"]
+        run = Run(info, RunData(tags=kept))
+    return Candidate(run, model_uri)
+
+
+def logged_model_of(candidate: Candidate) -> str | None:
+    """Return the id of a candidate's logged model, by which MLflow shows metrics beside it."""
+    try:
+        return mlflow.models.get_model_info(candidate.model_uri).model_id
+    except MlflowException:  # it was deleted; the version goes on
+        return None
 
 
 def _model_id(run: Run) -> str | None:
@@ -144,11 +94,16 @@ def _model_id(run: Run) -> str | None:
 
 def _is_whole(model_id: str) -> bool:
     try:
-        return mlflow.get_logged_model(model_id).status == LoggedModelStatus.READY
+        if mlflow.get_logged_model(model_id).status != LoggedModelStatus.READY:
+            return False
+        mlflow.models.get_model_info(f"models:/{model_id}")  # reads a file
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         return False
+    except OSError:
+        return False
+    return True
 
 
 def find(run_id: str) -> Candidate:
@@ -190,17 +145,18 @@ def resolve(model: str) -> Candidate:
     try:
         if not model.startswith("models:/"):
             return _finished(mlflow.get_run(model))
-        found = mlflow.models.get_model_info(model)
-        candidate = Candidate(mlflow.get_run(found.run_id), found.model_uri)
+        client = mlflow.MlflowClient()
+        name, *number = get_model_name_and_version(client, model)
+        if number:
+            return candidate_of_version(client.get_model_version(name, *number))
+        logged = mlflow.get_logged_model(name)
     except MlflowException as error:
         reason = redacted(error.message, mlflow.get_tracking_uri()).rstrip(".")
         raise GateError(
             f"{reason}. Expected `models:/...`, a finished run's id, or naive or pix2pix, whose "
             f"champion `mlflow run . -e naive_deep` or `-e pix2pix` makes. Received: {model=}"
         ) from error
-    if "family" not in candidate.run.data.tags:
-        raise GateError(f"Not a model of this project. Received: model={model!r}")
-    return candidate
+    return _described(model, logged.source_run_id, {})
 
 
 def find_best(family: str) -> Candidate:
@@ -225,7 +181,7 @@ def find_best(family: str) -> Candidate:
     if found and not candidates:
         raise GateError(
             f"No finished run was tested by {evaluation.CRITERIA[family].metric} beside all "
-            "baselines, which earlier releases did not know: train again. "
+            "baselines, which earlier releases did not know, or the files are gone: train again. "
             f"Received: best={family!r}"
         )
     if not candidates:
@@ -257,14 +213,19 @@ def find_champion(family: str) -> tuple[ModelVersion, Candidate] | None:
 
 
 def load_colorizer(model_uri: str) -> Colorize:
-    """Return the network of a logged or registered model as a function of arrays."""
+    """Return a logged or registered model as a function of arrays.
+
+    That is its network; a model that was not logged by this project colors files, as it is served.
+    """
     quiet.import_tensorflow()  # Keras does, which the web page never needs
     from colorization.models.export import load_onnx
 
     with tempfile.TemporaryDirectory() as folder:
-        model = mlflow.artifacts.download_artifacts(model_uri, dst_path=folder)
-        (onnx,) = Path(model).rglob("*.onnx")
-        return load_onnx(onnx)
+        model = Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=folder))
+        onnx = list(model.glob("artifacts/*.onnx"))
+        if len(onnx) == 1 and not (model / "python_model.pkl").exists():  # not somebody's class
+            return load_onnx(onnx[0])
+        return served.Served(served.load(str(model)))
 
 
 def find_finished(config: Config, digest: str, experiment_id: str) -> Candidate | None:

@@ -11,11 +11,11 @@ from mlflow.exceptions import MlflowException
 from colorization import evaluation
 from colorization.address import redacted
 from colorization.errors import GateError
-from colorization.registry import gate, leaderboard, lineage
+from colorization.registry import gate, leaderboard, lineage, served
+from colorization.registry.candidate import Candidate
 from colorization.registry.lookup import (
     CHALLENGER,
     CHAMPION,
-    Candidate,
     candidate_of_version,
     champion_uri,
     find,
@@ -87,15 +87,18 @@ def register(candidate: Candidate, force: bool = False) -> tuple[ModelVersion, s
     champion = find_champion(candidate.family)
     if champion and champion[1].run.info.run_id == candidate.run.info.run_id:
         return champion[0], CHAMPION
-    gate.require_answers(candidate)
+    broken = _broken(champion[1]) if champion else ""
+    gate.require_answers(candidate)  # comes second: if the store were away, this one would fail too
     failed = _failed(gate.require_better_than_baselines, candidate)
     if failed and not force:
         raise GateError(*failed)
     failed += _failed(gate.require_variety, candidate)
-    if champion:
+    if broken:
+        logger.warning("%s", broken)
+    elif champion:
         failed += _failed(gate.require_enough_pictures, champion[1], candidate)
         failed += _failed(gate.require_better_than, champion[1], candidate)
-    version = _create(candidate, " ".join(failed), force)
+    version = _create(candidate, " ".join(failed), force, broken)
     if failed and not force:
         logger.warning("challenger: %s", " ".join(failed))
         _set_alias(candidate.family, CHALLENGER, version)
@@ -113,7 +116,17 @@ def _failed(requirement: Callable[..., None], *candidates: Candidate) -> list[st
     return []
 
 
-def _create(candidate: Candidate, failed: str, force: bool) -> ModelVersion:
+def _broken(champion: Candidate) -> str:
+    """Return why a champion gives way to any model, which is that it colors nothing; "" if not."""
+    try:
+        served.load(champion.model_uri)
+    except GateError as error:
+        reason = redacted(error, mlflow.get_tracking_uri()).strip().rstrip(".")
+        return f"It replaces {champion.name}, which does not work any more: {reason}."
+    return ""
+
+
+def _create(candidate: Candidate, failed: str, force: bool, broken: str = "") -> ModelVersion:
     """Create the version with its tags and description; without an alias it serves nobody."""
     run = candidate.run
     kept = ("variant", "data_kind", "dataset_digest")
@@ -134,11 +147,11 @@ def _create(candidate: Candidate, failed: str, force: bool) -> ModelVersion:
     else:
         version = mlflow.register_model(candidate.model_uri, name, tags=tags)
     client.update_registered_model(name, FAMILIES[candidate.family] + ROLES)
-    client.update_model_version(name, version.version, _story(candidate, version, failed))
+    client.update_model_version(name, version.version, _story(candidate, version, failed, broken))
     return client.get_model_version(name, version.version)
 
 
-def _story(candidate: Candidate, version: ModelVersion, failed: str) -> str:
+def _story(candidate: Candidate, version: ModelVersion, failed: str, broken: str) -> str:
     """Return a version's description: text that also reads well where it is not rendered."""
     run, metrics = candidate.run, candidate.tested
     tags, seen = run.data.tags, lineage.trained_on(run)
@@ -148,13 +161,14 @@ def _story(candidate: Candidate, version: ModelVersion, failed: str) -> str:
     own = ", ".join(
         f"{heading} {metrics[f'test_{name}']:{digits}}"
         for name, (heading, digits) in evaluation.SCORES.items()
+        if f"test_{name}" in metrics  # its table may be gone
     )
     return (
         f"{tags['variant']}, tested on {candidate.test_pictures} pictures of {tags['data']}. "
         f"{origin}\n\n"
         f"{_beside_baselines(candidate)}"
         f"All of the test: {own}.\n\n"
-        f"Gate: {failed or 'passed.'}\n\n"
+        f"Gate: {failed or 'passed.'} {broken}\n\n"
         f"Serve it: {serve_command(f'models:/{version.name}/{version.version}')}\n\n"
         f"Run: {run.info.run_id}\n"
     )
@@ -190,7 +204,13 @@ def _settle(
         if int(each.version) > base and each.tags.get("gate") == "passed"
     ]
     own = candidate_of_version(version).tested_on
-    rivals = [each for each in rivals if each[1].tested_on == own and each[1].is_beside_baselines]
+    rivals = [
+        (each, rival)
+        for each, rival in rivals
+        if not rival.missing and rival.tested_on == own and rival.is_beside_baselines
+    ]
+    if len(rivals) > 1:
+        rivals = [each for each in rivals if not _broken(each[1])]
     if version.tags.get("forced") or len(rivals) < 2:
         return version, CHAMPION
     criterion = rivals[0][1].criterion

@@ -80,10 +80,11 @@ def collect(source: Source, models: Mapping[str, Candidate]) -> Pictures:
     training: set[str] = set()
     unknown = []
     for label, candidate in models.items():
-        trainings = list(lineage.trainings(candidate.run))
-        if None in trainings:
+        trainings = lineage.trainings(candidate.run)
+        manifests = [_manifest(run) if run else None for run in trainings]
+        if None in manifests:
             unknown.append(label)
-        used = itertools.chain.from_iterable(map(_manifest, filter(None, trainings)))
+        used = itertools.chain.from_iterable(each for each in manifests if each)
         seen = {row.sha256: row for row in used if row.split != "test"}
         training |= {sha256 for sha256, row in seen.items() if row.split == "train"}
         rows = [_without_seen(row, seen.get(row.sha256), label) for row in rows]
@@ -96,13 +97,13 @@ def collect(source: Source, models: Mapping[str, Candidate]) -> Pictures:
     return pictures
 
 
-def _manifest(run: mlflow.entities.Run) -> list[Row]:
-    """Return the rows of all pictures that a run used."""
+def _manifest(run: mlflow.entities.Run) -> list[Row] | None:
+    """Return the rows of all pictures that a run used, or None if its files were deleted."""
+    client, name = mlflow.MlflowClient(), "data/manifest.csv"
+    if name not in [each.path for each in client.list_artifacts(run.info.run_id, "data")]:
+        return None
     with tempfile.TemporaryDirectory() as folder:
-        path = mlflow.artifacts.download_artifacts(
-            run_id=run.info.run_id, artifact_path="data/manifest.csv", dst_path=folder
-        )
-        return manifest.read(Path(path))
+        return manifest.read(Path(client.download_artifacts(run.info.run_id, name, folder)))
 
 
 def _without_seen(row: Row, seen: Row | None, label: str) -> Row:

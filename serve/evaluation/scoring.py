@@ -34,15 +34,18 @@ def label(candidates: Iterable[Candidate]) -> dict[str, Candidate]:
     A label is the variant, with its head if that is not the variant's own, and with the run if two
     models would have the same label.
     """
-    found = list({candidate.model_uri: candidate for candidate in candidates}.values())
-    labels = [_variant(candidate.run) for candidate in found]
+    found = list({each.run.info.run_id or each.model_uri: each for each in candidates}.values())
+    labels = [_variant(candidate) for candidate in found]
     return {
         f"{label}_{candidate.run.info.run_id[:8]}" if labels.count(label) > 1 else label: candidate
         for label, candidate in zip(labels, found, strict=True)
     }
 
 
-def _variant(run: mlflow.entities.Run) -> str:
+def _variant(candidate: Candidate) -> str:
+    run = candidate.run
+    if "variant" not in run.data.tags:  # such a model was registered by hand
+        return candidate.model_uri.removeprefix("models:/").replace("/", "-").replace("@", "-")
     variant = run.data.tags["variant"]
     own = VARIANTS[variant].head if variant in VARIANTS else "chroma"  # an imported network
     head = run.data.params.get("head", own).strip("'")
@@ -115,7 +118,7 @@ def log(models: Mapping[str, Candidate], source: Source, pictures: Pictures) -> 
     if len(table):
         rows = means.set_index("model")
         for label, candidate in models.items():
-            model_id = mlflow.models.get_model_info(candidate.model_uri).model_id
+            model_id = lookup.logged_model_of(candidate)
             for model in (label, label + TTA):
                 scores = {f"{name}/{model}": rows[name][model] for name in charts.TESTED}
                 mlflow.log_metrics(scores, dataset=dataset, model_id=model_id)
@@ -134,8 +137,8 @@ def log(models: Mapping[str, Candidate], source: Source, pictures: Pictures) -> 
     if pictures.of(SHOWN):
         mlflow.log_figure(_shown_sheet(colorizers, pictures), "gray_pictures.png")
     runs = "\n".join(
-        f"- {label}: run `{candidate.run.info.run_id}`, `{candidate.model_uri}`"
-        for label, candidate in models.items()
+        f"- {label}: run `{each.run.info.run_id}`, `{each.model_uri}` {each.missing}".rstrip()
+        for label, each in models.items()
     )
     mlflow.set_tag(
         "mlflow.note.content", f"{outcome}\n\nOn `{source.name}`. {note}\n\n{runs}\n".lstrip()
@@ -145,7 +148,9 @@ def log(models: Mapping[str, Candidate], source: Source, pictures: Pictures) -> 
 
 def _log_inputs(models: Mapping[str, Candidate], source: Source, pictures: Pictures) -> MetaDataset:
     """Log which models are evaluated on which pictures; return these."""
-    mlflow.log_params({f"{label}_run_id": each.run.info.run_id for label, each in models.items()})
+    mlflow.log_params(
+        {f"{label}_run_id": each.run.info.run_id or "none" for label, each in models.items()}
+    )
     mlflow.log_params({f"{label}_model": each.model_uri for label, each in models.items()})
     for split in (SCORED, SHOWN):
         mlflow.log_metric(f"pictures_{split}", len(pictures.of(split)))

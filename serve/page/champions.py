@@ -14,7 +14,7 @@ from mlflow.pyfunc import PyFuncModel
 
 from colorization import charts, evaluation
 from colorization.address import redacted, shown
-from colorization.registry import lineage, lookup
+from colorization.registry import lineage, lookup, served
 
 FAMILIES = tuple(evaluation.CRITERIA)
 TRAIN = "mlflow run . -e {} --env-manager uv"
@@ -24,13 +24,17 @@ logger = logging.getLogger(__name__)
 
 
 class Champion(NamedTuple):
-    """A registered version in service, and what it was trained on, see `lineage.trained_on`."""
+    """A registered version in service, and what it was trained on, see `lineage.trained_on`.
+
+    `missing` says what of it is gone, see `lookup.Candidate`.
+    """
 
     family: str
     version: ModelVersion
     run: Run
     model: PyFuncModel
     trained_on: str
+    missing: str
 
     @property
     def knows_only_paintings(self) -> bool:
@@ -39,9 +43,13 @@ class Champion(NamedTuple):
 
     @property
     def tested(self) -> dict[str, float]:
-        """Its test beside the baselines, see `charts.tested`; {} if the store does not answer."""
+        """Its test beside the baselines, see `charts.tested`, or what the version keeps of it."""
         with contextlib.suppress(Exception):  # each kind of store raises the errors of its own
-            return charts.tested(self.run)
+            tested = charts.tested(self.run)
+            if "test_delta_e_gray" in tested:
+                return tested
+            tags = self.version.tags.items()
+            return {name: float(text) for name, text in tags if name.startswith("test_")}
         return {}
 
     @property
@@ -91,13 +99,17 @@ class Champions:
         version, candidate = found
         try:
             model = self._load(family, version)
-        except Exception:  # deleted files, missing packages, a lost connection
+        except Exception:
             name = f"{version.name}, version {version.version}"
             cause = redacted(traceback.format_exc(), mlflow.get_tracking_uri())
-            logger.error("The champion (%s) cannot be loaded: %s", name, cause)
-            problem = f"The model ({name}) cannot be loaded; the server's log tells why."
+            logger.error("The champion (%s) does not work: %s", name, cause)
+            problem = (
+                f"The champion ({name}) cannot be loaded, or colors no pictures; the server's log "
+                f"tells why. {candidate.missing} The next model that passes the gate replaces it."
+            ).replace("  ", " ")
             return Slot(family, problem=problem)
-        return Slot(family, Champion(family, version, candidate.run, model, trained_on))
+        champion = Champion(family, version, candidate.run, model, trained_on, candidate.missing)
+        return Slot(family, champion)
 
     def _load(self, family: str, version: ModelVersion) -> PyFuncModel:
         key = version.name, version.version, version.creation_timestamp
@@ -105,5 +117,5 @@ class Champions:
             self._loaded.pop(family, None)  # frees the memory of the old one first
             uri = f"models:/{version.name}/{version.version}"
             with tempfile.TemporaryDirectory() as folder:  # not needed once the model is loaded
-                self._loaded[family] = key, mlflow.pyfunc.load_model(uri, dst_path=folder)
+                self._loaded[family] = key, served.load(uri, folder)
         return self._loaded[family][1]

@@ -1,0 +1,63 @@
+"""A pyfunc in service, whoever made it: loaded, and as a function of arrays."""
+
+import io
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.pyfunc import PyFuncModel
+from PIL import Image
+
+from colorization.errors import GateError
+
+PROBE = np.full((1, 32, 32, 1), 128, "float32")
+
+
+class Served:
+    """The function of a pyfunc that takes and returns files, from gray levels to RGB levels.
+
+    Both are float32 arrays, (N, S, S, 1) and (N, S, S, 3).
+
+    Attributes:
+        channels: 1, of the arrays that it takes.
+        size: 0, the side in pixels of the network, which is not known.
+
+    Raises:
+        GateError: the pyfunc does not color a picture, or returns one of another size.
+    """
+
+    channels, size = 1, 0
+
+    def __init__(self, model: PyFuncModel) -> None:
+        self.model = model
+
+    def __call__(self, grays: np.ndarray) -> np.ndarray:
+        """Color pictures."""
+        levels = grays[..., 0].astype("uint8")
+        return np.stack([self._color(Image.fromarray(each)) for each in levels])
+
+    def _color(self, gray: Image.Image) -> np.ndarray:
+        encoded = io.BytesIO()
+        gray.save(encoded, "PNG")
+        try:
+            answer = self.model.predict(pd.DataFrame({"image": [encoded.getvalue()]}))
+            colored = Image.open(io.BytesIO(pd.DataFrame(answer)["image"].iloc[0])).convert("RGB")
+        except Exception as error:
+            raise GateError(f"The model cannot color a picture: {error}") from error
+        if colored.size != gray.size:
+            raise GateError("The model does not keep the size of a picture.")
+        return np.asarray(colored, "float32")
+
+
+def load(model_uri: str, folder: str | None = None) -> PyFuncModel:
+    """Load a pyfunc that colors pictures, which it is tried on; `folder` is for its files.
+
+    Raises:
+        GateError: it cannot be loaded, or does not color pictures.
+    """
+    try:
+        model = mlflow.pyfunc.load_model(model_uri, dst_path=folder)
+    except Exception as error:  # deleted files, missing packages, a lost connection
+        raise GateError(f"The model cannot be loaded: {error}") from error
+    Served(model)(PROBE)
+    return model
