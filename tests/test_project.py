@@ -119,4 +119,5 @@ def test_everything_that_is_imported_is_required():
     files = [f for room in own for f in (ROOT / room).rglob("*.py") if not room.startswith(".")]
     for module in {name for file in files for name in imported(file)}:
         if module not in sys.stdlib_module_names and module not in own:
-            assert {name.lower() for name in providers.get(module, [module])} & required, module
+            names = {name.lower().replace("_", "-") for name in providers.get(module, [module])}
+            assert names & required, module

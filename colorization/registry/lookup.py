@@ -174,8 +174,8 @@ def find_best(family: str) -> Candidate:
         raise GateError(f"Unknown family. Expected {known}. Received: best={family!r}")
     experiments = [each.experiment_id for each in mlflow.search_experiments()]
     query = f"tags.family = '{family}' and attributes.status = 'FINISHED'"
-    runs = mlflow.search_runs(experiments, query, output_format="list")  # the latest first
-    found = [candidate_of(run) for run in runs if has_model(run) and "data" in run.data.tags]
+    ended = mlflow.search_runs(experiments, query, output_format="list")  # the latest first
+    found = [candidate_of(run) for run in ended if has_model(run) and "data" in run.data.tags]
     scores = {each: each.validation_score() for each in found if each.is_beside_baselines}
     candidates = [each for each in scores if scores[each] is not None]
     if found and not candidates:
