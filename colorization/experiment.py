@@ -15,7 +15,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.models.model import ModelInfo
 
-from colorization import color, evaluation, report, runs, tracking
+from colorization import color, epoch_log, evaluation, report, runs, tracking
 from colorization.address import shown
 from colorization.config import Config
 from colorization.data.prepare import Split, Splits
@@ -114,7 +114,7 @@ def train_and_log(
             int(flags["checkpoint_every"]),
         )
         with contextlib.nullcontext() if parent_run_id else _resumable(config, opened):
-            callbacks = [tracking.EpochLog(config, splits.val)]
+            callbacks = [epoch_log.EpochLog(config, splits.val)]
             prefix = (name or config.label) if parent_run_id else ""  # one of several
             result = train.train(config, splits, callbacks, start.arrays, saved, prefix)
             model = log_colorizer(config, result.colorizer, splits, origin)
@@ -193,7 +193,7 @@ def log_colorizer(
         ValueError: the exported model does not compute what the trained one does.
     """
     channels = config.gray_channels
-    grays = color.gray_input(splits.test.images[: tracking.SAMPLES], channels)
+    grays = color.gray_input(splits.test.images[: epoch_log.SAMPLES], channels)
     with tempfile.TemporaryDirectory() as folder:
         onnx, keras_file = Path(folder, "generator.onnx"), Path(folder, "generator.keras")
         export.export_onnx(colorizer, onnx, grays)

@@ -9,7 +9,7 @@ from mlflow.exceptions import MlflowException
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import TrialState
 
-from colorization import evaluation, tracking
+from colorization import epoch_log, evaluation, tracking
 from colorization.address import redacted
 from colorization.data.prepare import Splits
 from colorization.training import train
@@ -56,7 +56,7 @@ def _train(trial: optuna.Trial, spec: Spec, splits: Splits, data: str) -> dict[s
     tracking.log_config(config, data=data)
     tracking.log_data(splits, used=("train", "val"))
     report = Report(trial, spec)
-    callbacks = [tracking.EpochLog(config, splits.val), report]
+    callbacks = [epoch_log.EpochLog(config, splits.val), report]
     name = f"trial {trial.number} {config.label}"
     result = train.train(config, splits, callbacks, name=name)
     tracking.log_training(config, result)
