@@ -113,7 +113,7 @@ def imported(path):
 
 def test_everything_that_is_imported_is_required():
     *_, pip = yaml.safe_load((ROOT / "conda.yaml").read_text())["dependencies"]
-    required = {requirement.split("==")[0].lower() for requirement in pip["pip"]}
+    required = {requirement.split("==")[0].lower().replace("_", "-") for requirement in pip["pip"]}
     providers = importlib.metadata.packages_distributions()
     own = {path.name for path in ROOT.iterdir()}
     files = [f for room in own for f in (ROOT / room).rglob("*.py") if not room.startswith(".")]

@@ -93,17 +93,15 @@ def _model_id(run: Run) -> str | None:
 
 
 def _is_whole(model_id: str) -> bool:
+    client = mlflow.MlflowClient()
     try:
-        if mlflow.get_logged_model(model_id).status != LoggedModelStatus.READY:
-            return False
-        mlflow.models.get_model_info(f"models:/{model_id}")  # reads a file
+        ready = client.get_logged_model(model_id).status == LoggedModelStatus.READY
+        files = client.list_logged_model_artifacts(model_id)  # none if they were deleted
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         return False
-    except OSError:
-        return False
-    return True
+    return ready and "MLmodel" in [each.path for each in files]
 
 
 def find(run_id: str) -> Candidate:
