@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage.data
-from PIL import ExifTags, Image, ImageDraw, ImageFilter, ImageOps, PngImagePlugin
+from PIL import ExifTags, Image, ImageCms, ImageDraw, ImageFilter, ImageOps, PngImagePlugin
 from PIL.TiffImagePlugin import IFDRational
 
 from colorization import tracking
@@ -91,6 +91,13 @@ def test_pictures_in_color_are_not_gray():
         small = Image.fromarray(picture).convert("RGB").resize((128, 128))
         assert tone.find_tone(small) == ""
         assert tone.find_tone(small.convert("L").convert("RGB")) == tone.GRAY
+
+
+def test_a_lab_scan_in_color_is_not_gray():
+    profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+    file = io.BytesIO()
+    ImageCms.profileToProfile(bird("Robin", 1), *profiles, outputMode="LAB").save(file, "TIFF")
+    assert photograph.is_in_color(file.getvalue())
 
 
 def test_sepia_is_left_out_of_training_and_only_shown_by_an_evaluation():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import imagehash
 import numpy as np
-from PIL import Image, ImageChops, ImageOps
+from PIL import Image, ImageChops, ImageCms, ImageOps
 
 from colorization.config import Config
 from colorization.data.regular_file import read_regular
@@ -130,6 +130,9 @@ def _rgb(image: Image.Image) -> Image.Image:
     """Convert any mode to RGB; what is transparent becomes white."""
     if image.mode in _GRAY_MODES or is_deep(image):
         raise LeftOut(f"{GRAY}: there is no color to learn from it")
+    if image.mode == "LAB":
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        return ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB") or image
     if not image.has_transparency_data:
         return image if image.mode == "RGB" else image.convert("RGB")
     rgb = Image.new("RGB", image.size)
