@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage.data
+import tifffile
 from PIL import ExifTags, Image, ImageCms, ImageDraw, ImageFilter, ImageOps, PngImagePlugin
 from PIL.TiffImagePlugin import IFDRational
 
@@ -408,6 +409,21 @@ def test_an_old_scan_keeps_its_resolution_comment_and_xmp(color, tmp_path):
         assert set(resolutions(data, format)) == {(600, 600)}
         assert b"Grandmother, 1931" in data and b"adobe:ns:meta" in data
         assert file.stat().st_mtime == 10**9
+
+
+@pytest.mark.parametrize("bigtiff", [True, False])
+@pytest.mark.parametrize("bits", ["u1", "u2"])
+def test_a_scan_of_any_depth_keeps_what_it_carries(bits, bigtiff):
+    file = io.BytesIO()
+    options = {
+        "resolution": (300, 200),
+        "resolutionunit": "INCH",
+        "description": "Garden",
+        "metadata": None,
+    }
+    tifffile.imwrite(file, np.zeros((20, 30), bits), bigtiff=bigtiff, **options)
+    given = metadata.read(file.getvalue())
+    assert given.resolution == (300, 200, metadata.INCH) and b"Garden" in given.exif
 
 
 def test_centimeters_stay_centimeters():

@@ -75,18 +75,22 @@ def read(content: bytes) -> Carried:
 
 def _read_exif(image: Image.Image) -> tuple[bytes, tuple[float, float, int] | None]:
     """Return the EXIF, empty if it is broken, and the resolution as it is upright."""
-    try:
-        exif = image.getexif()
-    except Exception:
-        exif = Image.Exif()
+    tags = getattr(image, "tag_v2", None)
+    exif = Image.Exif()
+    with contextlib.suppress(Exception):
+        if tags is None:
+            exif = image.getexif()
+        else:  # Pillow reads those of its own TIFFs only
+            exif.endian, exif.bigtiff = tags._endian, tags._bigtiff
+            exif.load_from_fp(image.fp, tags._offset)  # type: ignore[attr-defined]
     resolution = _read_resolution(image, exif)
     if resolution and exif.get(ORIENTATION) in TURNED:
         resolution = resolution[1], resolution[0], resolution[2]
-    is_tiff = hasattr(image, "tag_v2")
-    for tag in {*exif} & ({*exif} - DESCRIPTIVE if is_tiff else {ORIENTATION, *RESOLUTION}):
+    for tag in {*exif} & ({ORIENTATION, *RESOLUTION} if tags is None else {*exif} - DESCRIPTIVE):
         del exif[tag]
-    for tag in SIDES:
-        exif.get_ifd(ExifTags.IFD.Exif).pop(tag, None)
+    if ExifTags.IFD.Exif in exif:  # else it would be made
+        for tag in SIDES:
+            exif.get_ifd(ExifTags.IFD.Exif).pop(tag, None)
     try:
         return keep_texts(exif).tobytes() if len(exif) else b"", resolution
     except Exception:
@@ -95,7 +99,7 @@ def _read_exif(image: Image.Image) -> tuple[bytes, tuple[float, float, int] | No
 
 def keep_texts(exif: Image.Exif) -> Image.Exif:
     """Give the texts their own bytes again: Pillow reads Latin-1, and writes ASCII."""
-    for group in (exif, *map(exif.get_ifd, SUB_DIRECTORIES)):
+    for group in (exif, *(exif.get_ifd(each) for each in SUB_DIRECTORIES if each in exif)):
         for tag, value in [*group.items()]:
             if isinstance(value, str) and not value.isascii():
                 group[tag] = value.encode("latin-1")
