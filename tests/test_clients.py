@@ -67,7 +67,7 @@ def test_every_spelling_of_base64_is_colored_where_the_text_reaches_us(model, fo
     assert colored(model, FORMS[form](texts)) == [expected] * len(texts)
 
 
-@pytest.mark.parametrize("form", DECODED_BY_MLFLOW)
+@pytest.mark.parametrize("form", sorted(DECODED_BY_MLFLOW))
 def test_where_mlflow_decodes_only_plain_base64_is_colored(model, form):
     """The README says so; if MLflow learns more, it should no longer."""
     colored(model, FORMS[form]([SPELLINGS["blanks and newlines"]]))
