@@ -1,22 +1,26 @@
 """Albums as people have them: gray, sepia and color, pages and frames, and all that files carry."""
 
 import io
+import json
 import os
 import shutil
 import struct
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pytest
 import skimage.data
 import tifffile
+import yaml
 from PIL import ExifTags, Image, ImageCms, ImageDraw, ImageFilter, ImageOps, PngImagePlugin
 from PIL.TiffImagePlugin import IFDRational
 
 from colorization import tracking
 from colorization.data import photograph, tone
+from colorization.registry import lookup
 from serve import pyfunc
-from serve.batch import encoding, metadata, names
+from serve.batch import encoding, folder, metadata, names
 from serve.evaluation import holdout
 from serve.page import coloring
 from serve.page.champions import Champions
@@ -125,17 +129,17 @@ def test_the_page_does_not_score_against_sepia(color, tmp_path):
 @pytest.fixture
 def album(tmp_path):
     """A folder of three gray and three color pictures, made long ago."""
-    folder = tmp_path / "in"
-    folder.mkdir()
-    scene().save(folder / "gray.jpg")
-    scene().convert("L").save(folder / "scan.tif")
-    shutil.copy(DATA / "sepia.jpg", folder)
-    bird("Robin", 1).save(folder / "robin.jpg", comment="mine")
-    bird("Robin", 2).save(folder / "robin.tif")
-    shutil.copy(DATA / "photo.heic", folder)
-    for index, path in enumerate(sorted(folder.iterdir())):
+    place = tmp_path / "in"
+    place.mkdir()
+    scene().save(place / "gray.jpg")
+    scene().convert("L").save(place / "scan.tif")
+    shutil.copy(DATA / "sepia.jpg", place)
+    bird("Robin", 1).save(place / "robin.jpg", comment="mine")
+    bird("Robin", 2).save(place / "robin.tif")
+    shutil.copy(DATA / "photo.heic", place)
+    for index, path in enumerate(sorted(place.iterdir())):
         os.utime(path, ns=(10**18, 10**18 + index * 1_234_567_000))
-    return folder
+    return place
 
 
 def test_color_pictures_are_copied_unchanged_and_counted(color, album, tmp_path):
@@ -220,6 +224,16 @@ def test_a_broken_page_is_named_and_spoils_no_others(color, tmp_path):
     assert "a.tif: page 2 is a broken or truncated TIFF" in said
 
 
+def test_a_name_too_long_for_a_number_ends_no_run(color, tmp_path):
+    (tmp_path / "in").mkdir()
+    name = "a" * 251
+    shutil.copy(PAGES, tmp_path / "in" / f"{name}.tif")
+    scene().save(tmp_path / "in" / "b.png")
+    status, said = color(tmp_path / "in", tmp_path / "out")
+    assert status == 1 and files(tmp_path / "out") == ["b.png"]
+    assert f"{name}.tif: would become {name}-1.png, which is too long a name" in said
+
+
 @pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png"])
 def test_of_an_animation_the_first_frame_is_colored_and_the_others_counted(name, color, tmp_path):
     (tmp_path / "in").mkdir()
@@ -286,6 +300,30 @@ def test_format_and_quality_are_those_asked_for(color, tmp_path):
             sizes[format, quality] = file.stat().st_size
     for format in ("jpeg", "webp"):
         assert sizes[format, "30"] < 0.6 * sizes[format, "95"]
+
+
+def test_a_model_that_knows_no_quality_does_as_well(color, tmp_path):
+    model = Path(
+        mlflow.artifacts.download_artifacts(
+            f"models:/{lookup.model_name('naive')}@{lookup.CHAMPION}", dst_path=tmp_path / "model"
+        )
+    )
+    told = yaml.safe_load((model / "MLmodel").read_text())
+    params = [each for each in json.loads(told["signature"]["params"]) if each["name"] != "quality"]
+    told["signature"]["params"] = json.dumps(params)
+    (model / "MLmodel").write_text(yaml.safe_dump(told))
+    source = tmp_path / "in"
+    source.mkdir()
+    bird("Robin", 1).convert("L").save(source / "a.jpg")
+    jobs, _ = folder.plan(source, tmp_path / "out")
+    sizes = []
+    for quality in (30, 95):
+        params = {"tta": False, "saturation": 1.0, "quality": quality}
+        settings = folder.Settings(params, colors_all=False, overwrites=True)
+        (outcome,) = folder.color(mlflow.pyfunc.load_model(str(model)), jobs, settings)
+        assert outcome.what == folder.COLORED
+        sizes.append((tmp_path / "out" / "a.jpg").stat().st_size)
+    assert sizes[0] < 0.6 * sizes[1]
 
 
 @pytest.mark.parametrize("quality", ["0", "101"])

@@ -1,6 +1,7 @@
 """The folder of colored pictures: files are written whole or not at all, and nowhere else."""
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ import psutil
 
 from colorization.data.listing import walk
 from colorization.errors import InputError
+from colorization.pictures import PictureError
 
 PARTIAL = ".colorizing"  # suffix of the hidden files that a killed run may leave
 
@@ -51,6 +53,7 @@ def write(path: Path, content: bytes, source: Path) -> None:
 
     Raises:
         InputError: it cannot be written.
+        PictureError: its name is too long, of which a number or suffix is a part.
     """
     partial = path.with_name(f".{os.getpid()}-{threading.get_ident()}{PARTIAL}")
     try:
@@ -65,6 +68,8 @@ def write(path: Path, content: bytes, source: Path) -> None:
         finally:
             partial.unlink(missing_ok=True)
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise PictureError(f"would become {path.name}, which is too long a name") from None
         raise InputError(
             "A colored picture cannot be written. Expected an output folder that is yours to "
             f"write to, with room. Received: {str(path)!r}: {error.strerror}"
