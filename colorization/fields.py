@@ -41,7 +41,7 @@ def expected(spec: dataclasses.Field) -> str:
         return " or ".join(known["choices"])
     kind = "a whole number" if spec.type is int else "a number"
     divisible = f", divisible by {known['step']}" if known["step"] else ""
-    return f"{kind} from {known['low']:g} to {known['high']:g}{divisible}"
+    return f"{kind} from {known['low']:g} to {known['high']:.10g}{divisible}"
 
 
 def checked(spec: dataclasses.Field, value: Any) -> Any:

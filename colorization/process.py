@@ -182,6 +182,7 @@ def log() -> None:
     for package in ("colorization", "serve", "sweeps"):
         logging.getLogger(package).setLevel(logging.INFO)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # advice about tracing
+    logging.getLogger("colorizer").setLevel(logging.ERROR)  # what a server says of its model
 
 
 def _interrupt() -> NoReturn:

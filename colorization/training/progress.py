@@ -74,9 +74,9 @@ class Progress(keras.callbacks.Callback):
         """Log the epoch's line."""
         self.close()
         self.seconds.append(time.monotonic() - self.started)
-        loss = next(logs[name] for name in LOSSES if name in logs)
+        loss = f"{next(logs[name] for name in LOSSES if name in logs):#.3g}".rstrip(".")
         joins = [each.joins for each in self.phases[1:] if epoch == each.epochs.start]
-        parts = [self._number(epoch), *joins, f"loss {loss:.3g}", f"val {logs['val_psnr']:.1f} dB"]
+        parts = [self._number(epoch), *joins, f"loss {loss}", f"val {logs['val_psnr']:.1f} dB"]
         parts += [_score(name, logs[f"val_{name}"]) for name in self._shown()]
         parts[-1] += " (best so far)" * (epoch == self.scoring.best_epoch)
         parts.append(f"{logs['images_per_second']:.0f} images/s")
