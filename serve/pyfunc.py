@@ -48,7 +48,7 @@ MAX_SATURATION = 2.0
 
 MAX_ANSWER_BYTES = 1 << 30  # of one request, or 16 a pixel of the pixel limit where that is more
 MAX_CLEAR_WEBP_PIXELS = 32_000_000  # with alpha; libwebp takes 40 bytes a pixel to write one
-CHUNK_ROWS = 16  # pictures that go through the network together
+CHUNK_ROWS = 16  # pictures or tiles that go through the network together
 CHUNK_PIXELS = 16_000_000  # luma bytes that wait for it; a larger picture goes alone
 STRIPE_PIXELS = 1 << 17  # blended at a time, above `MAX_SIDE`; a dozen float32 planes in the cache
 MAX_THREADS = 4  # of the network: the square is small, more threads mostly wait for each other
@@ -150,18 +150,19 @@ class Colorizer(PythonModel):
         small = []
         for row, picture in enumerate(pictures, first):
             with _naming_row(row):
-                small.append(
-                    picture.luma.resize((side, side), Image.Resampling.LANCZOS, reducing_gap=2)
-                )
+                tiles = reader.find_tiles(picture.luma.size)
+                small += [shrink(picture.luma, side, box) for box in tiles]
         grays = np.stack([np.asarray(luma, np.float32) for luma in small])[..., None]
         chromas = predict_chroma(self._session, grays.repeat(channels, axis=-1), options.tta)
         chromas *= options.saturation
-        rows = zip(pictures, small, chromas, strict=True)
-        for row, (picture, luma, chroma) in enumerate(rows, first):
+        for row, picture in enumerate(pictures, first):
             with _naming_row(row):
+                width, height = picture.luma.size
+                count = len(reader.find_tiles((width, height)))
+                chroma, chromas = join_tiles(chromas[:count], height > width), chromas[count:]
                 if options.size == "model":
-                    alpha = picture.alpha and picture.alpha.resize(luma.size)
-                    picture = reader.Picture(luma, alpha)
+                    alpha = picture.alpha and picture.alpha.resize((side, side))
+                    picture = reader.Picture(shrink(picture.luma, side), alpha)
                 colored = blend(picture, chroma)
                 answer = encode_picture(colored, options.format, options.quality)
             yield answer
@@ -222,6 +223,38 @@ def read_options(params: dict[str, Any]) -> Options:
     return options._replace(saturation=float(options.saturation), quality=int(options.quality))
 
 
+def shrink(
+    luma: Image.Image, side: int, box: tuple[float, float, float, float] | None = None
+) -> Image.Image:
+    """Stretch a box of a picture, or all of it, to the network's square."""
+    return luma.resize((side, side), Image.Resampling.LANCZOS, box, reducing_gap=2)
+
+
+def join_tiles(chromas: np.ndarray, is_upright: bool) -> np.ndarray:
+    """Blend the chroma of tiles, each into the next.
+
+    Args:
+        chromas: float32 (N, S, S, 2), of the boxes of `reader.find_tiles`.
+        is_upright: the tiles stand one above the other.
+
+    Returns:
+        float32 (S, S * (N + 1) / 2, 2), or upright.
+    """
+    if len(chromas) == 1:
+        return chromas[0]
+    if is_upright:
+        return join_tiles(chromas.swapaxes(1, 2), False).swapaxes(0, 1)
+    side = chromas.shape[1]
+    starts = [side * index // 2 for index in range(len(chromas))]
+    weights = side - np.abs(np.arange(1 - side, side, 2, dtype=np.float32))
+    joined = np.zeros((side, starts[-1] + side, 2), np.float32)
+    total = np.zeros((starts[-1] + side, 1), np.float32)
+    for start, chroma in zip(starts, chromas, strict=True):
+        joined[:, start : start + side] += chroma * weights[:, None]
+        total[start : start + side] += weights[:, None]
+    return joined / total
+
+
 def predict_chroma(
     session: "onnxruntime.InferenceSession", grays: np.ndarray, tta: bool = False
 ) -> np.ndarray:
@@ -245,14 +278,14 @@ def predict_chroma(
 
 
 def blend(picture: reader.Picture, chroma: np.ndarray) -> Image.Image:
-    """Lay the chroma of the small square on the luma of the whole picture.
+    """Lay a small plane of chroma on the luma of the whole picture.
 
     Colors outside the gamut move toward the gray of their luma until they fit; clipping them
     would change the luma. `convert("L")` of the result is within 1 of `picture.luma`.
 
     Args:
         picture: luma and alpha at the size of the result.
-        chroma: float32 (S, S, 2), of `predict_chroma`.
+        chroma: float32 (H, W, 2), of `join_tiles`.
 
     Returns:
         Mode RGB, or RGBA where the picture has an alpha.
@@ -337,19 +370,19 @@ def _to_rgb(luma: np.ndarray, red: np.ndarray, blue: np.ndarray) -> Image.Image:
 def read_chunks(cells: Iterable[object], max_pixels: int) -> Iterator[list[reader.Picture]]:
     """Decode rows as they are needed, in groups that take little memory."""
     chunk: list[reader.Picture] = []
-    pixels = 0
+    pixels = tiles = 0
     for row, cell in enumerate(cells):
         with _naming_row(row):
             image = reader.open_picture(cell, max_pixels)
             picture = reader.read_picture(image)
         if (pages := reader.count_pages(image)) > 1:
             logger.warning("Row %d: the first of %d pages or frames is colored", row, pages)
-        width, height = picture.luma.size
-        if chunk and (len(chunk) == CHUNK_ROWS or pixels + width * height > CHUNK_PIXELS):
+        size, count = math.prod(picture.luma.size), len(reader.find_tiles(picture.luma.size))
+        if chunk and (tiles + count > CHUNK_ROWS or pixels + size > CHUNK_PIXELS):
             yield chunk
-            chunk, pixels = [], 0
+            chunk, pixels, tiles = [], 0, 0
         chunk.append(picture)
-        pixels += width * height
+        pixels, tiles = pixels + size, tiles + count
     if chunk:
         yield chunk
 

@@ -1,4 +1,7 @@
-"""Reads one picture file: upright, black bars trimmed, stretched to a square."""
+"""Reads one picture file: upright, black bars trimmed, stretched to a square.
+
+Of a panorama, it reads the tile in the middle: a network sees what it sees where it serves.
+"""
 
 import hashlib
 from dataclasses import dataclass
@@ -17,6 +20,7 @@ from colorization.pictures import (
     MAX_PIXELS,
     PictureError,
     cut,
+    find_tiles,
     is_deep,
     open_encoded,
     turn_upright,
@@ -104,8 +108,11 @@ def decode(content: bytes, size: int = IMAGE_SIZE) -> Image.Image:
     """
     try:
         rgb = _decode(content, _DECODED * size)
-        box = picture_box(rgb)
-        return rgb.resize((size, size), Image.Resampling.LANCZOS, box=box)
+        left, top, right, bottom = picture_box(rgb)
+        tiles = find_tiles((right - left, bottom - top))
+        x, y, end_x, end_y = tiles[len(tiles) // 2]
+        box = (left + x, top + y, left + end_x, top + end_y)
+        return rgb.resize((size, size), Image.Resampling.LANCZOS, box)
     except LeftOut:
         raise
     except MemoryError:

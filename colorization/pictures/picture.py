@@ -17,6 +17,8 @@ from .limits import DEFAULT_MAX_PIXELS, MAX_PIXELS_VARIABLE
 
 WHITE = 255.0
 DECODED_PIXELS = 1 << 22  # split into luma and alpha at a time: several copies of 4 bytes a pixel
+TILE_RATIO = 1.5  # long side to short side; stretched further, colors fade: benchmarks/shapes.py
+MOST_TILES = 16  # as much work as a request of 16 pictures
 
 UPRIGHT = {  # EXIF orientation -> what undoes it
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -151,6 +153,21 @@ def cut(size: tuple[int, int], pixels: int) -> Iterator[tuple[int, int, int, int
     rows = max(1, pixels // width)
     for top in range(0, height, rows):
         yield 0, top, width, min(top + rows, height)
+
+
+def find_tiles(size: tuple[int, int]) -> list[tuple[float, float, float, float]]:
+    """Return the boxes of a picture that a network sees, each stretched to its square.
+
+    Most pictures are one tile. A panorama is cut along its longer side; each tile overlaps half of
+    the next.
+    """
+    width, height = size
+    ratio = max(width, height) / min(width, height)
+    count = min(max(1, round(2 * ratio / TILE_RATIO) - 1), MOST_TILES)
+    spans = [(index / (count + 1), (index + 2) / (count + 1)) for index in range(count)]
+    if width > height:
+        return [(start * width, 0, end * width, height) for start, end in spans]
+    return [(0, start * height, width, end * height) for start, end in spans]
 
 
 def _split(image: Image.Image) -> Picture:
