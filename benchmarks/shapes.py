@@ -12,6 +12,7 @@ bird has the size that it has in a photograph. A panorama is something in betwee
 import argparse
 import io
 import itertools
+import math
 import sys
 from pathlib import Path
 from unittest import mock
@@ -22,7 +23,7 @@ import pandas as pd
 from PIL import Image
 
 from benchmarks.machine import describe_machine
-from colorization import evaluation
+from colorization import evaluation, pictures
 from colorization.data.photograph import picture_box
 
 SHAPES = [(7, 1), (3, 1), (2, 1), (1, 2), (1, 3), (1, 7)]
@@ -41,20 +42,22 @@ class Ways:
 
     def __init__(self, model):
         self._model = model
-        self._reader = sys.modules[type(model.unwrap_python_model()).__module__].reader.picture
+        self._reader = sys.modules[type(model.unwrap_python_model()).__module__].reader
 
     def in_tiles(self, strip, ratio):
-        """Color in tiles of this ratio of sides."""
+        """Color in overlapping tiles of about this ratio of sides."""
         buffer = io.BytesIO()
         strip.save(buffer, "PNG", compress_level=1)
         rows = pd.DataFrame({"image": [buffer.getvalue()]})
-        with mock.patch.object(self._reader, "TILE_RATIO", ratio):
+        count = max(1, round(2 * max(strip.size) / min(strip.size) / ratio) - 1)
+        tiles = pictures.spread_tiles(strip.size, count)
+        with mock.patch.object(self._reader, "find_tiles", lambda size: tiles):
             (answer,) = self._model.predict(rows)["image"]
         return Image.open(io.BytesIO(answer))
 
     def stretched(self, strip):
         """Color as one tile, whatever its ratio."""
-        return self.in_tiles(strip, float("inf"))
+        return self.in_tiles(strip, math.inf)
 
     def letterboxed(self, strip, mode):
         """Color in the middle of a square, whose rest is filled as `numpy.pad` does."""
@@ -82,7 +85,7 @@ class Ways:
             "letterboxed, edges repeated": lambda strip: self.letterboxed(strip, "edge"),
             "letterboxed, mirrored": lambda strip: self.letterboxed(strip, "symmetric"),
             "letterboxed, gray": lambda strip: self.letterboxed(strip, "mean"),
-            "tiles of 1:1": lambda strip: self.in_tiles(strip, 1),
+            "tiles of 1:1, as served": lambda strip: self.in_tiles(strip, 1),
             "tiles of 3:2": lambda strip: self.in_tiles(strip, 1.5),
             "tiles of 2:1": lambda strip: self.in_tiles(strip, 2),
         }

@@ -14,6 +14,7 @@ from .picture import (
     open_picture,
     read_picture,
     read_pixel_limit,
+    spread_tiles,
     turn_upright,
 )
 
@@ -37,6 +38,7 @@ __all__ = [
     "open_picture",
     "read_picture",
     "read_pixel_limit",
+    "spread_tiles",
     "take_page",
     "turn_upright",
 ]

@@ -17,7 +17,6 @@ from .limits import DEFAULT_MAX_PIXELS, MAX_PIXELS_VARIABLE
 
 WHITE = 255.0
 DECODED_PIXELS = 1 << 22  # split into luma and alpha at a time: several copies of 4 bytes a pixel
-TILE_RATIO = 1.5  # long side to short side; stretched further, colors fade: benchmarks/shapes.py
 MOST_TILES = 16  # as much work as a request of 16 pictures
 
 UPRIGHT = {  # EXIF orientation -> what undoes it
@@ -158,12 +157,16 @@ def cut(size: tuple[int, int], pixels: int) -> Iterator[tuple[int, int, int, int
 def find_tiles(size: tuple[int, int]) -> list[tuple[float, float, float, float]]:
     """Return the boxes of a picture that a network sees, each stretched to its square.
 
-    Most pictures are one tile. A panorama is cut along its longer side; each tile overlaps half of
-    the next.
+    Most pictures are one tile. A panorama, from about 2:1, is squares, since stretched to one its
+    colors are duller and more wrong (`benchmarks/quality.md`).
     """
+    squares = int(max(size) / min(size) + 0.1)  # 16:9 is one
+    return spread_tiles(size, min(2 * squares - 1, MOST_TILES))
+
+
+def spread_tiles(size: tuple[int, int], count: int) -> list[tuple[float, float, float, float]]:
+    """Return so many boxes along the longer side, each of which overlaps half of the next."""
     width, height = size
-    ratio = max(width, height) / min(width, height)
-    count = min(max(1, round(2 * ratio / TILE_RATIO) - 1), MOST_TILES)
     spans = [(index / (count + 1), (index + 2) / (count + 1)) for index in range(count)]
     if width > height:
         return [(start * width, 0, end * width, height) for start, end in spans]
