@@ -150,19 +150,20 @@ class Colorizer(PythonModel):
         small = []
         for row, picture in enumerate(pictures, first):
             with _naming_row(row):
-                tiles = reader.find_tiles(picture.luma.size)
-                small += [shrink(picture.luma, side, box) for box in tiles]
-        grays = np.stack([np.asarray(luma, np.float32) for luma in small])[..., None]
-        chromas = predict_chroma(self._session, grays.repeat(channels, axis=-1), options.tta)
+                boxes = reader.find_tiles(picture.luma.size)
+                small.append([shrink(picture.luma, side, box) for box in boxes])
+        grays = np.stack([np.asarray(luma, np.float32) for tiles in small for luma in tiles])
+        grays = grays[..., None].repeat(channels, axis=-1)
+        chromas = predict_chroma(self._session, grays, options.tta)
         chromas *= options.saturation
-        for row, picture in enumerate(pictures, first):
+        for row, (picture, tiles) in enumerate(zip(pictures, small, strict=True), first):
             with _naming_row(row):
-                width, height = picture.luma.size
-                count = len(reader.find_tiles((width, height)))
-                chroma, chromas = join_tiles(chromas[:count], height > width), chromas[count:]
+                chroma = join_tiles(chromas[: len(tiles)], picture.luma.height > picture.luma.width)
+                chromas = chromas[len(tiles) :]
                 if options.size == "model":
-                    alpha = picture.alpha and picture.alpha.resize((side, side))
-                    picture = reader.Picture(shrink(picture.luma, side), alpha)
+                    luma = tiles[0] if len(tiles) == 1 else shrink(picture.luma, side)
+                    alpha = picture.alpha and picture.alpha.resize(luma.size)
+                    picture = reader.Picture(luma, alpha)
                 colored = blend(picture, chroma)
                 answer = encode_picture(colored, options.format, options.quality)
             yield answer
