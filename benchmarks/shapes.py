@@ -29,12 +29,7 @@ from colorization.data.photograph import picture_box
 SHAPES = [(7, 1), (3, 1), (2, 1), (1, 2), (1, 3), (1, 7)]
 JOINED_SIDE = 256  # pixels of a photograph in a row
 SAMPLE = 128  # its square is the number of pixels of a strip that are compared
-COLUMNS = {
-    "psnr": ("PSNR (dB)", ".2f"),
-    "delta_e": ("CIEDE2000", ".2f"),
-    "colorfulness": ("colorfulness", ".2f"),
-    "color_error": ("color error", ".2f"),
-}
+SCORES = ("psnr", "delta_e", "colorfulness", "color_error")  # of each cell
 
 
 class Ways:
@@ -129,12 +124,15 @@ def sample(picture):
 
 
 def measure(ways, panoramas):
-    """Yield each way and the scores of what it colors."""
+    """Return the scores of what each way colors, as the cells of a table."""
     panoramas = list(panoramas)
     real = np.stack([sample(each) for each in panoramas])
-    for name, way in ways.items():
+    cells = []
+    for way in ways:
         colored = np.stack([sample(way(each.convert("L"))) for each in panoramas])
-        yield name, evaluation.measure(real, colored)
+        means = evaluation.measure(real, colored)
+        cells.append(", ".join(f"{means[score]:.2f}" for score in SCORES))
+    return cells
 
 
 def main():
@@ -147,12 +145,11 @@ def main():
     photographs = [trim(Image.open(file).convert("RGB")) for file in files]
     ways = Ways(mlflow.pyfunc.load_model(arguments.model)).all()
     print(f"{describe_machine()}, {len(files)} photographs\n")
-    print(f"| | colored | {' | '.join(title for title, _ in COLUMNS.values())} |")
-    print("|---" * (len(COLUMNS) + 2) + "|")
+    print(f"| {', '.join(SCORES)} | {' | '.join(ways)} |")
+    print("|---" * (len(ways) + 1) + "|")
     for make, (across, down) in itertools.product((strips, rows), SHAPES):
-        for name, means in measure(ways, make(photographs, (across, down))):
-            cells = " | ".join(f"{means[key]:{form}}" for key, (_, form) in COLUMNS.items())
-            print(f"| {make.__name__} of {across}:{down} | {name} | {cells} |", flush=True)
+        cells = measure(ways.values(), make(photographs, (across, down)))
+        print(f"| {make.__name__}, {across}:{down} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

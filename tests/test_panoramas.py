@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from benchmarks import shapes
 from colorization.data.photograph import decode
 from colorization.pictures import find_tiles
 from serve import pyfunc
@@ -90,3 +91,19 @@ def test_training_sees_the_tile_in_the_middle_of_a_panorama(bars):
     expected = panorama.resize((128, 128), Image.Resampling.LANCZOS, tiles[len(tiles) // 2])
     learned = decode(encode(ImageOps.expand(panorama, border=bars, fill="black")))
     assert np.abs(np.asarray(learned, float) - np.asarray(expected, float)).mean() < 3
+
+
+@pytest.mark.parametrize("shape", [(5, 1), (1, 2)])
+def test_the_benchmark_measures_what_is_served_beside_its_square_parts(model, shape):
+    photographs = [paint(size=(100, 100), seed=seed) for seed in range(11)]
+    across, down = shape
+    for kind, count in ((shapes.strips, 11), (shapes.rows, 11 // (across * down))):
+        pictures = list(kind(photographs, shape))
+        assert len(pictures) == count
+        strip = pictures[0].convert("L")
+        assert strip.width * down == strip.height * across
+    ways = shapes.Ways(model).all()
+    served = np.asarray(ways["tiles of 1:1, as served"](strip))
+    np.testing.assert_array_equal(served, np.asarray(color(model, encode(strip))))
+    corner = np.asarray(color(model, encode(strip.crop((0, 0, 256, 256)))))
+    np.testing.assert_array_equal(np.asarray(ways["in square parts"](strip))[:256, :256], corner)
