@@ -148,11 +148,11 @@ def find_or_train(
     An earlier training that was stopped goes on where its checkpoint is. The options and errors
     are those of `train_and_log`.
     """
-    finished = lookup.find_finished(config, splits.digest, parent.info.experiment_id)
+    finished = lookup.find_finished(config, splits.digest)
     if finished:
         logger.info("%s: was trained already, run %s", config.label, finished.run.info.run_id)
         return finished
-    stopped = _find_stopped(config, splits.digest, parent.info.experiment_id)
+    stopped = _find_stopped(config, splits.digest)
     options["parent_run_id"] = parent.info.run_id
     if stopped:
         try:
@@ -162,9 +162,9 @@ def find_or_train(
     return train_and_log(config, splits, data, **options)
 
 
-def _find_stopped(config: Config, digest: str, experiment_id: str) -> Stopped | None:
+def _find_stopped(config: Config, digest: str) -> Stopped | None:
     """Return the latest stopped training of a config that has a checkpoint, or None."""
-    for run in runs.find_unfinished(config.variant, digest, [experiment_id]):
+    for run in runs.find_unfinished(config.variant, digest):
         if lookup.config_of(run) != config:
             continue
         try:

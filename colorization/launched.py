@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import time
 from pathlib import Path
 
 import mlflow
@@ -11,7 +12,7 @@ from mlflow.entities import Run
 from colorization.paths import is_mlflow_run
 
 PLACE = "checkpoint"  # the tag that says on which machine it is, and where; of each run we opened
-ENDED_AS = "ended_as"  # the tag of a run that a person ended: its status
+ENDED_AS = "ended_as"  # the tag of a run that a person ended: its status, and when (ms)
 ROOT = Path(__file__).parents[1]
 
 
@@ -26,7 +27,8 @@ def set_right() -> None:
     query = f"tags.{ENDED_AS} != '' and attributes.status = 'FAILED'"
     for run in client.search_runs(experiments, query):
         if "error" not in run.data.tags:  # it went on, and broke down
-            client.set_terminated(run.info.run_id, run.data.tags[ENDED_AS])
+            status, _, end = run.data.tags[ENDED_AS].partition(" ")
+            client.set_terminated(run.info.run_id, status, int(end) if end else None)
     query = "tags.`mlflow.source.type` = 'PROJECT' and attributes.status = 'RUNNING'"
     for run in client.search_runs(experiments, query):
         if _was_never_started(run):
@@ -34,7 +36,12 @@ def set_right() -> None:
                 name = f"not started: {run.data.tags['mlflow.project.entryPoint']}"
                 client.set_tag(run.info.run_id, "kind", "tool")
                 client.update_run(run.info.run_id, name=name)
-            client.set_terminated(run.info.run_id, "KILLED")
+            client.set_terminated(run.info.run_id, "KILLED", run.info.start_time)
+
+
+def ended_as(status: str) -> str:
+    """Return the tag of a run that ends now: `mlflow run` overwrites its end."""
+    return f"{status} {time.time() * 1000:.0f}"
 
 
 def _was_never_started(run: Run) -> bool:

@@ -21,19 +21,20 @@ from colorization.address import redacted, silence_links
 from colorization.errors import Failure
 from colorization.paths import find_launcher, printable
 
+EXPERIMENT = "bird-colorization"  # of runs, unless the environment or the caller names another
 REFUSED = 2  # the exit status of what could not be done
 
 logger = logging.getLogger(__name__)
 
 NAME_RUN = """
-import os, sys, mlflow
+import os, sys, time, mlflow
 client, run_id = mlflow.MlflowClient(), os.environ["MLFLOW_RUN_ID"]
 run, (name, status) = client.get_run(run_id), sys.argv[1:]
 if not {"checkpoint", "kind"} & set(run.data.tags):
     client.set_tag(run_id, "kind", "tool")
     client.update_run(run_id, name=name or run.data.tags["mlflow.project.entryPoint"])
 if status:
-    client.set_tag(run_id, "ended_as", status)
+    client.set_tag(run_id, "ended_as", f"{status} {time.time() * 1000:.0f}")
     client.set_terminated(run_id, status)
 """
 
@@ -194,7 +195,7 @@ def _exit() -> NoReturn:
 
 
 def start(terminate: Callable[[], NoReturn] = _exit) -> None:
-    """Set this process up: log, quiet libraries, signals, an end with `mlflow run`.
+    """Set this process up: log, quiet libraries, experiment, signals, an end with `mlflow run`.
 
     Call it before TensorFlow and MLflow are imported.
 
@@ -205,6 +206,8 @@ def start(terminate: Callable[[], NoReturn] = _exit) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    if not {"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"} & set(os.environ):
+        os.environ.setdefault("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
     _hear_signals(terminate)
     stop_with_it()
 

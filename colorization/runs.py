@@ -6,7 +6,7 @@ import shutil
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ def open_run(
                 yield run
             except (KeyboardInterrupt, SystemExit):
                 with contextlib.suppress(MlflowException):  # the server is gone
-                    mlflow.set_tag(ENDED_AS, "KILLED")
+                    mlflow.set_tag(ENDED_AS, launched.ended_as("KILLED"))
                     mlflow.end_run("KILLED")
                 raise
             except MlflowException:
@@ -175,9 +175,16 @@ def is_at_work(run: Run) -> bool:
         return _is_locked(folder)
     if run.info.status != "RUNNING":
         return False
-    logged = mlflow.MlflowClient().get_metric_history(run.info.run_id, HEARTBEAT)
-    last = max([run.info.start_time, *(each.timestamp for each in logged)])
-    return time.time() - last / 1000 < SILENT_SECONDS
+    return time.time() - last_sign(run) / 1000 < SILENT_SECONDS
+
+
+def last_sign(run: Run) -> int:
+    """Return when a run was started or logged a metric last, in milliseconds since 1970."""
+    client = mlflow.MlflowClient()
+    names = {HEARTBEAT} & set(run.data.metrics) or run.data.metrics
+    histories = (client.get_metric_history(run.info.run_id, name) for name in names)
+    logged = (each.timestamp for history in histories for each in history)
+    return max([run.info.start_time, *logged])
 
 
 @contextlib.contextmanager
@@ -202,7 +209,7 @@ def _end_stale(folder: Path) -> None:
     if run.info.status == "RUNNING" and run.data.tags.get(PLACE) == _place(folder):
         if "state" in run.data.tags:  # a sweep's trial
             client.set_tag(folder.name, "state", "killed")
-        client.set_terminated(folder.name, "KILLED")
+        client.set_terminated(folder.name, "KILLED", last_sign(run))
     if run.info.status == "FINISHED" or not (folder / CHECKPOINT).exists():
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -237,7 +244,7 @@ def active_run() -> mlflow.ActiveRun:
     return run
 
 
-def find_unfinished(variant: str, digest: str, experiments: Sequence[str]) -> list[Run]:
+def find_unfinished(variant: str, digest: str) -> list[Run]:
     """Return the trainings of a variant on these pictures that were stopped, the latest first.
 
     Those whose loss was not finite would end so again, and are left out.
@@ -246,7 +253,9 @@ def find_unfinished(variant: str, digest: str, experiments: Sequence[str]) -> li
         f"tags.variant = '{variant}' and tags.dataset_digest = '{digest}' "
         "and attributes.status != 'FINISHED'"
     )
-    found = mlflow.search_runs(list(experiments), query, output_format="list")
+    found = mlflow.search_runs(
+        filter_string=query, search_all_experiments=True, output_format="list"
+    )
     return [
         run
         for run in found

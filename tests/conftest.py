@@ -8,6 +8,7 @@ process.name_run("test")
 # `mlflow run -e test` hands its own run and store down; tests must never write there.
 for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
     del os.environ[name]
+os.environ["MLFLOW_EXPERIMENT_NAME"] = "Default"  # of the processes that tests start
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 
 import contextlib

@@ -112,8 +112,7 @@ def test_runs_of_an_earlier_release_are_found_compared_and_beaten_only_by_better
         served = champions.Champion("naive", None, each.run, None, "")
         assert served.tested["test_delta_e_gray"] == pytest.approx(old.score("_gray"))
     config = lookup.config_of(old.run)
-    experiment_id = old.run.info.experiment_id
-    assert lookup.find_finished(config, splits.digest, experiment_id).run.info.run_id in [
+    assert lookup.find_finished(config, splits.digest).run.info.run_id in [
         each.run.info.run_id for each in candidates
     ]
     assert promotion.register(old)[1] == "champion"

@@ -110,15 +110,14 @@ def test_a_killed_comparison_goes_on_where_it_stopped(colorization, paintings, t
     assert {"species", "naive_basic", "naive_basic_rgb"} <= set(species.columns)
     assert "| plain gray |" in parent.data.tags["mlflow.note.content"]
 
-    _another_config_or_other_pictures_are_not_the_same(parent, first)
+    _another_config_or_other_pictures_are_not_the_same(first)
 
 
-def _another_config_or_other_pictures_are_not_the_same(parent, finished):
+def _another_config_or_other_pictures_are_not_the_same(finished):
     config = dataclasses.replace(VARIANTS["naive_basic"], epochs=1, size=32)
     digest = finished.data.tags["dataset_digest"]
-    experiment = parent.info.experiment_id
-    found = lookup.find_finished(config, digest, experiment)
+    found = lookup.find_finished(config, digest)
     assert found.run.info.run_id == finished.info.run_id
-    assert lookup.find_finished(config, "other", experiment) is None
+    assert lookup.find_finished(config, "other") is None
     longer = dataclasses.replace(config, epochs=2)
-    assert lookup.find_finished(longer, digest, experiment) is None
+    assert lookup.find_finished(longer, digest) is None

@@ -47,7 +47,8 @@ def filled(photographs, empty_store, cache, tmp_path_factory):
         mlflow.set_tracking_uri(f"sqlite:///{file}")
         for name, share in SHARES.items():
             place = str(folder / "mlruns" / name)
-            patch.setenv("MLFLOW_EXPERIMENT_ID", mlflow.create_experiment(name, place))
+            mlflow.create_experiment(name, place)
+            patch.setenv("MLFLOW_EXPERIMENT_NAME", name)
             known = memory(images, share * color.chroma(images))
             candidates[name] = log_network(known, photographs)
             run_id = candidates[name].run.info.run_id
@@ -245,7 +246,7 @@ def test_a_run_whose_test_is_gone_may_still_be_forced(store):
 
 def test_a_comparison_trains_again_what_has_lost_its_model(store, photographs):
     run = store["better"].run
-    of_run = lookup.config_of(run), photographs.digest, run.info.experiment_id
+    of_run = lookup.config_of(run), photographs.digest
     assert lookup.find_finished(*of_run)
     delete_model_files(store["better"])
     assert lookup.find_finished(*of_run) is None

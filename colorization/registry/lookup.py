@@ -170,9 +170,8 @@ def find_best(family: str) -> Candidate:
     if family not in evaluation.CRITERIA:
         known = " or ".join(evaluation.CRITERIA)
         raise GateError(f"Unknown family. Expected {known}. Received: best={family!r}")
-    experiments = [each.experiment_id for each in mlflow.search_experiments()]
     query = f"tags.family = '{family}' and attributes.status = 'FINISHED'"
-    ended = mlflow.search_runs(experiments, query, output_format="list")  # the latest first
+    ended = _search(query)  # the latest first
     found = [candidate_of(run) for run in ended if has_model(run) and "data" in run.data.tags]
     scores = {each: each.validation_score() for each in found if each.is_beside_baselines}
     candidates = [each for each in scores if scores[each] is not None]
@@ -226,7 +225,13 @@ def load_colorizer(model_uri: str) -> Colorize:
         return served.Served(served.load(str(model)))
 
 
-def find_finished(config: Config, digest: str, experiment_id: str) -> Candidate | None:
+def _search(query: str) -> list[Run]:
+    return mlflow.search_runs(
+        filter_string=query, search_all_experiments=True, output_format="list"
+    )
+
+
+def find_finished(config: Config, digest: str) -> Candidate | None:
     """Return the latest finished run of the same config on the same pictures, or None."""
     query = (
         f"tags.variant = '{config.variant}' and tags.dataset_digest = '{digest}' "
@@ -234,7 +239,7 @@ def find_finished(config: Config, digest: str, experiment_id: str) -> Candidate 
     )
     metrics, suffixes = evaluation.SCORES_TOGETHER, ["", *(f"_{n}" for n in evaluation.BASELINES)]
     tested = {f"test_{name}{suffix}" for name in metrics for suffix in suffixes}  # not all, once
-    for run in mlflow.search_runs([experiment_id], query, output_format="list"):
+    for run in _search(query):
         if config_of(run) == config and tested <= charts.tested(run).keys() and has_model(run):
             return candidate_of(run)
     return None

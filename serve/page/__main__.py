@@ -47,7 +47,7 @@ def main(arguments: argparse.Namespace) -> None:
     # These import MLflow and Gradio, for which no error should wait.
     import uvicorn
 
-    from colorization import runs
+    from colorization import launched, runs
     from serve.page.app import Page, mount
     from serve.page.guard import LOOPBACK
 
@@ -61,7 +61,7 @@ def main(arguments: argparse.Namespace) -> None:
             logger.info("The page is at http://127.0.0.1:%d", port)
             config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
             uvicorn.Server(config).run([listening])
-        tag(runs.ENDED_AS, "FINISHED")
+        tag(launched.ENDED_AS, launched.ended_as("FINISHED"))
 
 
 if __name__ == "__main__":
