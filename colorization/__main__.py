@@ -40,7 +40,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         _add_flags(groups["what"], groups["data"])
         _add_beginnings(groups["what"])
         configuration.add_arguments(groups, config)
-    every = variants.add_parser(COMPARE, help="Train several and compare them.")
+    own = {name: [f"-e {owner} -P {name}=..."] for name, owner in configuration.owners().items()}
+    every = variants.add_parser(COMPARE, help="Train several and compare them.", synonyms=own)
     _add_flags(every, every)
     names = (name for name, config in configuration.VARIANTS.items() if config.compared)
     every.add_argument(

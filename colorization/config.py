@@ -245,6 +245,11 @@ def tunable_fields(config: Config | type[Config]) -> list[dataclasses.Field]:
     return [spec for spec in dataclasses.fields(config) if "help" in spec.metadata]
 
 
+def owners() -> dict[str, str]:
+    """Return the first variant that has a field, by the field's name."""
+    return {spec.name: own for own in reversed(VARIANTS) for spec in tunable_fields(VARIANTS[own])}
+
+
 def add_arguments(groups: Mapping[str, argparse._ArgumentGroup], config: Config) -> None:
     """Add a flag for every field of `config` to a parser's groups, see `GROUPS`.
 

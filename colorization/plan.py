@@ -57,9 +57,15 @@ def described(configs: Sequence[Config], pictures: int) -> str:
     names = ", ".join(each.label for each in configs)
     took = duration(sum(seconds(each, pictures) for each in configs))
     return (
-        f"{len(configs)} trainings of {configs[0].epochs} epochs on {pictures} pictures: {names}; "
+        f"{counted(len(configs), 'training')} of {counted(configs[0].epochs, 'epoch')} on "
+        f"{counted(pictures, 'picture')}: {names}; "
         f"about {took}, {RESTS_ON}; what is trained already is not trained again"
     )
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number of things: `1 trial`, `2 trials`."""
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def duration(length: float) -> str:

@@ -12,13 +12,14 @@ import warnings
 from collections.abc import Sequence
 
 from colorization import process, quiet
-from colorization.config import DATA
+from colorization.config import DATA, owners
 from sweeps.space import OBJECTIVES, SPACES, Spec, parse_fix
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = process.Parser(prog="python -m sweeps", description=__doc__)
+    pinned = {name: [f"fix={name}=..."] for name in owners()}
+    parser = process.Parser(prog="python -m sweeps", description=__doc__, synonyms=pinned)
     add = parser.add_argument
     add("--family", choices=tuple(SPACES), default="naive")
     add("--trials", default="20", help="of the whole study, whoever trains them")

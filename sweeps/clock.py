@@ -31,13 +31,14 @@ class Clock(NamedTuple):
 
     def plan(self, study: optuna.Study, spec: Spec) -> str:
         """Say what the study trains in all, and how long what is left of it takes."""
-        text = f"in all: {self.trials} trials of {spec.epochs} epochs, "
+        text = f"in all: {plan.counted(self.trials, 'trial')} "
+        text += f"of {plan.counted(spec.epochs, 'epoch')}, "
         text += f"the presets first ({', '.join(spec.presets())})"
         if self.final_epochs:
             text += "; then the winner and each preset that is another network, "
-            text += f"{self.final_epochs} epochs each"
+            text += f"{plan.counted(self.final_epochs, 'epoch')} each"
         if done := self._ended(study):
-            text += f"; {done} trials are done"
+            text += f"; {done} of them {'is' if done == 1 else 'are'} done"
         return f"{text}; about {self.left(study, spec)}, {plan.RESTS_ON}"
 
     def left(self, study: optuna.Study, spec: Spec) -> str:

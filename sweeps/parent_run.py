@@ -15,7 +15,7 @@ import numpy as np
 import optuna
 from optuna.visualization import matplotlib as plots
 
-from colorization import comparison, experiment, runs, tracking
+from colorization import comparison, evaluation, experiment, plan, runs, tracking
 from colorization.data.prepare import Splits
 from colorization.errors import Failure
 from colorization.registry.lookup import Candidate
@@ -80,9 +80,9 @@ def update(study: optuna.Study) -> None:
     alive = {f"trial {trial.number}" for trial in running(study)}
     query = f"tags.`mlflow.parentRunId` = '{run_id}' and attributes.status = 'RUNNING'"
     for run in client.search_runs([parent.experiment_id], query):
-        if run.info.run_name not in alive:
+        if " ".join(run.info.run_name.split()[:2]) not in alive:  # without the config's label
             client.set_tag(run.info.run_id, "state", "killed")
-            client.set_terminated(run.info.run_id, "KILLED")
+            client.set_terminated(run.info.run_id, "KILLED", runs.last_sign(run))
 
 
 def conclude(
@@ -111,19 +111,23 @@ def conclude(
     if not epochs:
         return None
     config, *others = finals(study, replace(spec, epochs=epochs))
-    text = "trial %d %s has won; it is trained in full now (epochs: %d), and so are the presets %s"
-    labels = ", ".join(each.label for each in others)
-    logger.info(text, best.number, config.label, epochs, labels or "(none is another network)")
+    presets = f"the presets {', '.join(each.label for each in others)}"
+    text = f"trial {best.number} {config.label} has won; it is trained in full now"
+    text += f" ({plan.counted(epochs, 'epoch')}), then "
+    logger.info("%s", text + (presets if others else "compared with the baselines alone"))
     parent, tags = tracking.active_run(), {"sweep": "winner"}
     winner = experiment.find_or_train(config, splits, data, parent, name="winner", tags=tags)
-    presets = comparison.train(others, splits, data, tags={"sweep": "preset"})
-    contenders = [comparison.Contender("winner", config, *winner), *presets]
+    trained = comparison.train(others, splits, data, tags={"sweep": "preset"})
+    contenders = [comparison.Contender("winner", config, *winner), *trained]
     compared = comparison.log(contenders, splits)
-    params = ",".join(f"{name}={value}" for name, value in best.params.items())
+    params = ",".join(f"{name}={value}" for name, value in (best.params | spec.fix).items())
+    objective, _ = evaluation.SCORES_TOGETHER[spec.objective]
     note = (
-        f"**{study.study_name}**: of {len(states)} trials ({counts}) on `{splits.name}`, trial "
-        f"{best.number} won by validation {spec.objective}, {best.value:.4f}: `{params}`. It and "
-        f"the presets, {epochs} epochs each, on {len(splits.test.images)} tests:\n\n{compared}\n"
+        f"**{study.study_name}**: of {plan.counted(len(states), 'trial')} ({counts}) on "
+        f"`{splits.name}`, trial {best.number} {config.label} won by {objective} on validation "
+        f"pictures, {best.value:.4f}: `{params}`. Trained in full, "
+        f"{plan.counted(epochs, 'epoch')} each, and tested on "
+        f"{plan.counted(len(splits.test.images), 'picture')}:\n\n{compared}\n"
     )
     mlflow.set_tags({"mlflow.note.content": note, "winner_run": winner.run.info.run_id})
     return winner

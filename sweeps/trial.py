@@ -53,11 +53,12 @@ def _train(trial: optuna.Trial, spec: Spec, splits: Splits, data: str) -> dict[s
     mlflow.set_tags(tags | {"state": "running"} | trial.user_attrs)
     config = spec.config_of(trial.params)
     trial.set_user_attr("label", config.label)
+    name = f"trial {trial.number} {config.label}"
+    mlflow.set_tag("mlflow.runName", name)
     tracking.log_config(config, data=data)
     tracking.log_data(splits, used=("train", "val"))
     report = Report(trial, spec)
     callbacks = [epoch_log.EpochLog(config, splits.val), report]
-    name = f"trial {trial.number} {config.label}"
     result = train.train(config, splits, callbacks, name=name)
     tracking.log_training(config, result)
     mlflow.log_metric("value", report.value)

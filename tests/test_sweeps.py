@@ -316,6 +316,8 @@ def check_the_story(client, parent, runs, study):
     best = study.best_trial
     assert parent.data.metrics["best_value"] == pytest.approx(best.value)
     assert parent.data.params["objective"] == parent.data.tags["objective"] == "delta_e"
+    note = parent.data.tags["mlflow.note.content"]
+    assert "won by CIEDE2000" in note and SMALL["fix"] in note
     run_id = parent.info.run_id
     files = {each.path for each in client.list_artifacts(run_id)}
     assert {"trials.json", "space.json", "comparison.json", "test_pictures.png"} <= files
@@ -328,6 +330,8 @@ def check_the_story(client, parent, runs, study):
     for trial in study.trials:
         data = runs[trial.number].data
         assert data.metrics["value"] == pytest.approx(trial.value)
+        name = f"trial {trial.number} {trial.user_attrs['label']}"
+        assert runs[trial.number].info.run_name == name
         assert data.params["dropout"] == str(trial.params["dropout"])
         assert not any(name.startswith("test_") for name in data.metrics)
         assert {each.tags[0].value for each in runs[trial.number].inputs.dataset_inputs} == {
