@@ -58,7 +58,8 @@ def test_a_probe_has_two_epochs_of_each_phase_of_its_recipe(name):
     recipe = schedule.phases(dataclasses.replace(config, epochs=16))
     probe = schedule.phases(quality.probe_of(config))
     assert [len(each.epochs) for each in probe] == [2] * len(recipe)
-    assert [each[1:] for each in probe] == [each[1:] for each in recipe]
+    probe, recipe = ([each._replace(epochs=()) for each in part] for part in (probe, recipe))
+    assert probe == recipe
 
 
 @pytest.mark.slow
