@@ -216,7 +216,7 @@ def test_saturation_reaches_the_model(color, tmp_path):
         ("in", "in", {}, "need a folder of their own"),
         ("in/deep", "in", {}, "need a folder of their own"),
         ("in", "in/deep/a.png", {}, "need a folder of their own"),
-        ("in", "out", {"model": "pix2pix"}, "bird-colorizer-pix2pix not found"),
+        ("in", "out", {"model": "pix2pix"}, "There is no champion of pix2pix yet"),
         ("in", "out", {"saturation": "3"}, "'saturation' must be a number from 0 to 2"),
     ],
 )

@@ -32,10 +32,11 @@ def main(arguments: argparse.Namespace) -> None:
     from colorization.registry import lookup, promotion  # import MLflow: no error waits for it
 
     run_id, best = arguments.run_id, arguments.best
-    with runs.open_launched(f"register {run_id or f'best {best}'}") as tag:
-        candidate = lookup.find(run_id) if run_id else lookup.find_best(best)
+    candidate = lookup.find(run_id) if run_id else lookup.find_best(best)
+    name = f"register {candidate.run.info.run_name}"
+    with runs.open_launched(name) as tag:
         version, alias = promotion.register(candidate, force=arguments.force == "yes")
-        tag("mlflow.runName", f"register {candidate.run.info.run_name}: {alias}")
+        tag("mlflow.runName", f"{name}: {alias}")
     logger.info("%s version %s is the %s", version.name, version.version, alias)
     if alias == lookup.CHAMPION:
         command = promotion.serve_command(lookup.champion_uri(candidate.family))

@@ -106,7 +106,11 @@ def require_better_than(champion: Candidate, candidate: Candidate) -> None:
             f"({champion.name})."
         )
     if champion.collapse or (champion.painted and not candidate.painted):
-        return  # it always gives way
+        reason = "was tested on painted birds only"
+        if champion.collapse:
+            reason = f"has collapsed, all is {champion.collapse}"
+        logger.info("gate: %s gives way, since it %s", champion.name, reason)
+        return
     logged = champion.tested.get(f"test_{candidate.criterion.metric}")
     if champion.tested_on == candidate.tested_on and logged is not None:
         _require_better(candidate, candidate.score(), logged, champion.name)

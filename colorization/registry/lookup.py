@@ -22,6 +22,7 @@ from colorization.registry import served
 from colorization.registry.candidate import Candidate
 
 CHAMPION, CHALLENGER = "champion", "challenger"
+FIRST = {"naive": "naive_deep", "pix2pix": "pix2pix"}  # trained for a family's first champion
 
 logger = logging.getLogger(__name__)
 
@@ -138,9 +139,10 @@ def resolve(model: str) -> Candidate:
     Raises:
         GateError: there is no such model, or it is not of this project.
     """
-    if model in evaluation.CRITERIA:
-        model = champion_uri(model)
+    family = {champion_uri(name): name for name in FIRST}.get(model, model)
     try:
+        if family in FIRST:
+            return _champion(family)
         if not model.startswith("models:/"):
             return _finished(mlflow.get_run(model))
         client = mlflow.MlflowClient()
@@ -151,10 +153,20 @@ def resolve(model: str) -> Candidate:
     except MlflowException as error:
         reason = redacted(error.message, mlflow.get_tracking_uri()).rstrip(".")
         raise GateError(
-            f"{reason}. Expected `models:/...`, a finished run's id, or naive or pix2pix, whose "
-            f"champion `mlflow run . -e naive_deep` or `-e pix2pix` makes. Received: {model=}"
+            f"{reason}. Expected `models:/...`, a finished run's id, or naive or pix2pix: the "
+            f"family's champion. Received: {model=}"
         ) from error
     return _described(model, logged.source_run_id, {})
+
+
+def _champion(family: str) -> Candidate:
+    found = find_champion(family)
+    if found is None:
+        raise GateError(
+            f"There is no champion of {family} yet. Expected one, which a training makes that "
+            f"passes the gate: `mlflow run . -e {FIRST[family]}`. Received: model={family!r}"
+        )
+    return found[1]
 
 
 def find_best(family: str) -> Candidate:

@@ -30,9 +30,10 @@ FAMILIES = {
     "color error: CIEDE2000, and how far the distribution of its colors is from the real one.",
 }
 ROLES = (
-    " `champion` is the version in service: it passed the gate, which asks for more than plain "
-    "gray, mean chroma and shuffled chroma, and more than the champion before it. `challenger` is "
-    "the latest that lost to a champion; the tag `gate` says why."
+    " `champion` is the version in service, `challenger` the latest that did not become it. The "
+    "gate asks for varied colors, for more than plain gray, mean chroma and shuffled chroma and, "
+    "as a rule, for more than the champion before. The tag `gate` says `passed`, or what spoke "
+    "against a version; the tag `forced`, that a person promoted it all the same."
 )
 
 logger = logging.getLogger(__name__)
@@ -103,8 +104,16 @@ def register(candidate: Candidate, force: bool = False) -> tuple[ModelVersion, s
         logger.warning("challenger: %s", " ".join(failed))
         _set_alias(candidate.family, CHALLENGER, version)
         return version, CHALLENGER
-    _set_alias(candidate.family, CHAMPION, version)
-    return _settle(candidate.family, version, champion)
+    if failed:
+        logger.warning("%s", _verdict(" ".join(failed), force))
+    return _promote(candidate.family, version, champion)
+
+
+def _verdict(failed: str, force: bool) -> str:
+    """Return what a version's description says of the gate, given what spoke against it."""
+    if failed and force:
+        return f"forced, although the gate refused it: {failed}"
+    return failed or "passed."
 
 
 def _failed(requirement: Callable[..., None], *candidates: Candidate) -> list[str]:
@@ -147,11 +156,12 @@ def _create(candidate: Candidate, failed: str, force: bool, broken: str = "") ->
     else:
         version = mlflow.register_model(candidate.model_uri, name, tags=tags)
     client.update_registered_model(name, FAMILIES[candidate.family] + ROLES)
-    client.update_model_version(name, version.version, _story(candidate, version, failed, broken))
+    verdict = f"{_verdict(failed, force)} {broken}"
+    client.update_model_version(name, version.version, _story(candidate, version, verdict))
     return client.get_model_version(name, version.version)
 
 
-def _story(candidate: Candidate, version: ModelVersion, failed: str, broken: str) -> str:
+def _story(candidate: Candidate, version: ModelVersion, verdict: str) -> str:
     """Return a version's description: text that also reads well where it is not rendered."""
     run, metrics = candidate.run, candidate.tested
     tags, seen = run.data.tags, lineage.trained_on(run)
@@ -168,7 +178,7 @@ def _story(candidate: Candidate, version: ModelVersion, failed: str, broken: str
         f"{origin}\n\n"
         f"{_beside_baselines(candidate)}"
         f"All of the test: {own}.\n\n"
-        f"Gate: {failed or 'passed.'} {broken}\n\n"
+        f"Gate: {verdict}\n\n"
         f"Serve it: {serve_command(f'models:/{version.name}/{version.version}')}\n\n"
         f"Run: {run.info.run_id}\n"
     )
@@ -186,6 +196,17 @@ def _beside_baselines(candidate: Candidate) -> str:
     )
     own = f"{candidate.score():{digits}}"
     return f"Chosen by {heading}, where {better} is better: {own}; {others}.\n\n"
+
+
+def _promote(
+    family: str, version: ModelVersion, before: tuple[ModelVersion, Candidate] | None
+) -> tuple[ModelVersion, str]:
+    """Make a version the champion, unless a better one passes the gate at the same time."""
+    _set_alias(family, CHAMPION, version)
+    version, alias = _settle(family, version, before)
+    if before and alias == CHAMPION:
+        logger.info("version %s gives way to version %s", before[0].version, version.version)
+    return version, alias
 
 
 def _settle(

@@ -102,17 +102,22 @@ def main(arguments: argparse.Namespace) -> int:
     name = f"colorize {source.resolve().name}"
     with runs.open_launched(name) as tag:
         outcomes += _run(jobs, model_uri, settings)
-        left_out = sum(each.what == LEFT_OUT for each in outcomes)
-        tag("mlflow.runName", f"{name}: {len(outcomes) - left_out} of {len(outcomes)}")
+        tag("mlflow.runName", f"{name}: {_colored(outcomes)}")
     _report(outcomes, folder)
     if others := count_others(walk(source, follow=False)):
         logger.info("skipped: %s", others)
-    return 1 if left_out else 0
+    return 1 if any(each.what == LEFT_OUT for each in outcomes) else 0
+
+
+def _colored(outcomes: list[Outcome]) -> str:
+    from serve.batch.folder import COLORED
+
+    return f"{sum(each.what == COLORED for each in outcomes)} of {len(outcomes)}"
 
 
 def _report(outcomes: list[Outcome], folder: Path) -> None:
     """Log what became of the pictures."""
-    from serve.batch.folder import COLORED, COPIED, LEFT_OUT
+    from serve.batch.folder import COPIED, LEFT_OUT
 
     for each in sorted(outcomes):
         if each.what == LEFT_OUT:
@@ -122,7 +127,7 @@ def _report(outcomes: list[Outcome], folder: Path) -> None:
     counts = Counter(each.what for each in outcomes)
     ending = f", {counts[COPIED]} in color already: copied" if counts[COPIED] else ""
     ending += f", {counts[LEFT_OUT]} left out" if counts[LEFT_OUT] else ""
-    logger.info("%s: %d of %d colored%s", folder, counts[COLORED], len(outcomes), ending)
+    logger.info("%s: %s colored%s", folder, _colored(outcomes), ending)
 
 
 def _missing(jobs: list[Job], settings: Settings) -> tuple[list[Job], list[Outcome]]:

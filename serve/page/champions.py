@@ -18,7 +18,6 @@ from colorization.registry import lineage, lookup, served
 
 FAMILIES = tuple(evaluation.CRITERIA)
 TRAIN = "mlflow run . -e {} --env-manager uv"
-VARIANT = {"naive": "naive_deep", "pix2pix": "pix2pix"}  # to train for a family's first champion
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +93,7 @@ class Champions:
             return Slot(family, problem=problem)
         if found is None:
             self._loaded.pop(family, None)
-            command = TRAIN.format(VARIANT[family])
+            command = TRAIN.format(lookup.FIRST[family])
             return Slot(family, problem=f"There is no {family} model yet.", command=command)
         version, candidate = found
         try:
