@@ -35,6 +35,7 @@ ROLES = (
     "as a rule, for more than the champion before. The tag `gate` says `passed`, or what spoke "
     "against a version; the tag `forced`, that a person promoted it all the same."
 )
+FORCED = "forced, although the gate refused it"
 
 logger = logging.getLogger(__name__)
 
@@ -100,20 +101,12 @@ def register(candidate: Candidate, force: bool = False) -> tuple[ModelVersion, s
         failed += _failed(gate.require_enough_pictures, champion[1], candidate)
         failed += _failed(gate.require_better_than, champion[1], candidate)
     version = _create(candidate, " ".join(failed), force, broken)
+    if failed:
+        logger.warning("%s: %s", FORCED if force else CHALLENGER, " ".join(failed))
     if failed and not force:
-        logger.warning("challenger: %s", " ".join(failed))
         _set_alias(candidate.family, CHALLENGER, version)
         return version, CHALLENGER
-    if failed:
-        logger.warning("%s", _verdict(" ".join(failed), force))
     return _promote(candidate.family, version, champion)
-
-
-def _verdict(failed: str, force: bool) -> str:
-    """Return what a version's description says of the gate, given what spoke against it."""
-    if failed and force:
-        return f"forced, although the gate refused it: {failed}"
-    return failed or "passed."
 
 
 def _failed(requirement: Callable[..., None], *candidates: Candidate) -> list[str]:
@@ -156,8 +149,9 @@ def _create(candidate: Candidate, failed: str, force: bool, broken: str = "") ->
     else:
         version = mlflow.register_model(candidate.model_uri, name, tags=tags)
     client.update_registered_model(name, FAMILIES[candidate.family] + ROLES)
-    verdict = f"{_verdict(failed, force)} {broken}"
-    client.update_model_version(name, version.version, _story(candidate, version, verdict))
+    verdict = f"{FORCED}: {failed}" if "forced" in tags else failed or "passed."
+    story = _story(candidate, version, f"{verdict} {broken}")
+    client.update_model_version(name, version.version, story)
     return client.get_model_version(name, version.version)
 
 
