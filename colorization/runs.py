@@ -25,6 +25,10 @@ from colorization.process import hold_signals
 
 CHECKPOINT = "checkpoint.npz"
 HEARTBEAT = "system/cpu_utilization_percentage"  # every ten seconds, by MLflow
+OTHER_EXPERIMENT = (
+    "restore the experiment (mlflow experiments restore -x ID), or name another one: "
+    "MLFLOW_EXPERIMENT_NAME=..."
+)
 SILENT_SECONDS = 120  # after which the process of a run counts as gone
 
 
@@ -116,7 +120,12 @@ def _start(
         experiment = mlflow.get_run(parent_run_id).info.experiment_id
         options |= {"nested": True, "parent_run_id": parent_run_id, "experiment_id": experiment}
     if resumed is None:
-        opened = mlflow.start_run(**options)
+        try:
+            opened = mlflow.start_run(**options)
+        except MlflowException as error:
+            if error.error_code == "INVALID_PARAMETER_VALUE":
+                error.add_note(OTHER_EXPERIMENT)
+            raise
         _forget_the_end(opened)
         return opened, _lock(opened.info.run_id)
     run_id = resumed.info.run_id

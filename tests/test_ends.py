@@ -44,6 +44,14 @@ def test_a_run_is_in_the_project_s_experiment_unless_another_one_is_named(active
     )
 
 
+def test_who_deleted_the_experiment_reads_how_to_go_on(active_store, monkeypatch):
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "gone")
+    mlflow.delete_experiment(mlflow.create_experiment("gone"))
+    with pytest.raises(mlflow.MlflowException) as caught, runs.open_run("naive_basic"):
+        pass
+    assert "MLFLOW_EXPERIMENT_NAME=" in "".join(caught.value.__notes__)
+
+
 @pytest.mark.parametrize("tag", [True, False])
 def test_a_run_that_mlflow_run_overwrote_keeps_its_end(tag, active_store):
     with pytest.raises(KeyboardInterrupt), runs.open_run("naive_basic") as run:
