@@ -109,7 +109,7 @@ def test_runs_of_an_earlier_release_are_found_compared_and_beaten_only_by_better
     assert old.score() < old.score("_gray") and old.validation_score() == 0.5
     assert lookup.find_best("naive").model_uri == old.model_uri
     for each in candidates:
-        served = champions.Champion("naive", None, each.run, None, "")
+        served = champions.Champion("naive", None, each.run, None, "", "")
         assert served.tested["test_delta_e_gray"] == pytest.approx(old.score("_gray"))
     config = lookup.config_of(old.run)
     assert lookup.find_finished(config, splits.digest).run.info.run_id in [

@@ -246,7 +246,7 @@ def test_exif_too_long_or_broken_is_left_out_and_the_picture_is_colored(model, n
 def colored(model, tmp_path):
     """A function that colors a file as the page does, by one champion."""
     version = SimpleNamespace(name="bird-colorizer-naive", version="1")
-    champion = Champion("naive", version, None, model, "")
+    champion = Champion("naive", version, None, model, "", "")
 
     def color(data):
         (tmp_path / "upload").write_bytes(data)
