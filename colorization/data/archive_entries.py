@@ -144,7 +144,7 @@ def _read_tar(archive: Path, file: Any) -> Iterator[Entry]:
             count, total = count + 1, total + member.size
             require_small(archive, count, total)
             require_honest(archive, total)
-            name = as_text(member.name)
+            name = as_text(member.name.replace("\\", "/"))  # as in a .zip of Windows
             _check_path(archive, name)
             if member.issparse() or not (member.isreg() or member.isdir()) or member.size < 0:
                 expected = "Expected whole files and folders only, no links"

@@ -1,6 +1,7 @@
 """Finds runs and models of this project in MLflow's store."""
 
 import argparse
+import contextlib
 import logging
 import tempfile
 from collections.abc import Mapping
@@ -164,7 +165,8 @@ def _champion(family: str) -> Candidate:
     if found is None:
         raise GateError(
             f"There is no champion of {family} yet. Expected one, which a training makes that "
-            f"passes the gate: `mlflow run . -e {FIRST[family]}`. Received: model={family!r}"
+            f"passes the gate: `mlflow run . -e {FIRST[family]}`; or another model. "
+            f"Received: model={family!r}"
         )
     return found[1]
 
@@ -230,11 +232,13 @@ def load_colorizer(model_uri: str) -> Colorize:
     from colorization.models.export import load_onnx
 
     with tempfile.TemporaryDirectory() as folder:
-        model = Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=folder))
+        model = Path(folder)
+        with contextlib.suppress(MlflowException, OSError):  # lost files, of which `served` speaks
+            model = Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=folder))
         onnx = list(model.glob("artifacts/*.onnx"))
         if len(onnx) == 1 and not (model / "python_model.pkl").exists():  # not somebody's class
             return load_onnx(onnx[0])
-        return served.Served(served.load(str(model)))
+        return served.Served(served.load(model_uri))
 
 
 def _search(query: str) -> list[Run]:

@@ -58,6 +58,10 @@ def load(model_uri: str, folder: str | None = None) -> PyFuncModel:
     try:
         model = mlflow.pyfunc.load_model(model_uri, dst_path=folder)
     except Exception as error:  # deleted files, missing packages, a lost connection
-        raise GateError(f"The model cannot be loaded: {error}") from error
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise GateError(
+            f"The model cannot be loaded: {reason}. Its files are gone, or packages that it needs: "
+            f"register another one. Received: {model_uri!r}"
+        ) from error
     Served(model)(PROBE)
     return model

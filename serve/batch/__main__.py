@@ -156,11 +156,10 @@ def _run(jobs: list[Job], model_uri: str, settings: Settings) -> list[Outcome]:
     """Color under a progress bar; return what became of the pictures."""
     if not jobs:
         return []
-    import mlflow
-
+    from colorization.registry import served
     from serve.batch.folder import color
 
-    model = mlflow.pyfunc.load_model(model_uri)
+    model = served.load(model_uri)
     return list(tqdm(color(model, jobs, settings), "Coloring", len(jobs), unit="", mininterval=0.5))
 
 
