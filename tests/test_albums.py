@@ -449,19 +449,33 @@ def test_an_old_scan_keeps_its_resolution_comment_and_xmp(color, tmp_path):
         assert file.stat().st_mtime == 10**9
 
 
+@pytest.mark.parametrize("byteorder", "<>")
 @pytest.mark.parametrize("bigtiff", [True, False])
 @pytest.mark.parametrize("bits", ["u1", "u2"])
-def test_a_scan_of_any_depth_keeps_what_it_carries(bits, bigtiff):
+def test_a_scan_of_any_depth_keeps_what_it_carries(bits, bigtiff, byteorder):
     file = io.BytesIO()
     options = {
         "resolution": (300, 200),
         "resolutionunit": "INCH",
         "description": "Garden",
         "metadata": None,
+        "byteorder": byteorder,
     }
     tifffile.imwrite(file, np.zeros((20, 30), bits), bigtiff=bigtiff, **options)
     given = metadata.read(file.getvalue())
     assert given.resolution == (300, 200, metadata.INCH) and b"Garden" in given.exif
+    for format in names.SUFFIXES:
+        data = encoding.insert(pyfunc.encode_picture(scene(), "png"), format, given, 90)
+        assert Image.open(io.BytesIO(data)).getexif()[BASE.ImageDescription] == "Garden"
+        assert set(resolutions(data, format)) == {(300, 200)}
+
+
+@pytest.mark.parametrize("format", names.SUFFIXES)
+def test_what_cannot_be_carried_is_left_out(format, caplog):
+    broken = metadata.Carried(exif=b"Exif\0\0II+\0\x08\0\0\0", comment=b"Garden")
+    data = encoding.encode(scene(), format, broken, 90)
+    assert Image.open(io.BytesIO(data)).size == scene().size
+    assert "What a picture carried is left out" in caplog.text
 
 
 def test_centimeters_stay_centimeters():

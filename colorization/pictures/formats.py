@@ -37,7 +37,7 @@ NO_MEMORY = "takes more memory than there is"
 # Of PGM and PPM: the kind, width, height and the value of white, which one white space ends.
 _PNM = re.compile(rb"P([56])" + rb"(?:\s|#[^\r\n]*[\r\n])+(\d{1,9})" * 3 + rb"\s")
 _SUBFILE, _BITS, _PHOTOMETRIC, _PLANAR, _SAMPLE_FORMAT = 254, 258, 262, 284, 339
-_SUB_DIRECTORIES, _DNG_VERSION, _YCBCR = 330, 50706, 6
+_SUB_DIRECTORIES, _DNG_VERSION, _RGB, _YCBCR = 330, 50706, 2, 6
 _WHITE_TAGS = {281, 341}  # MaxSampleValue, SMaxSampleValue
 
 pillow_heif.register_heif_opener()
@@ -140,6 +140,7 @@ def _needs_scaling(image: TiffImagePlugin.TiffImageFile | SampledTiff) -> bool:
     tags = image.tag_v2
     is_wide = max(tags.get(_BITS, (1,))) > 8
     is_ignored = tags.get(_PLANAR) == 2 or not _WHITE_TAGS.isdisjoint(tags)
+    is_ignored = is_ignored or tags.get(_PHOTOMETRIC) == _RGB  # of 12 bits in 16
     return is_deep(image) or 2 in tags.get(_SAMPLE_FORMAT, ()) or (is_wide and is_ignored)
 
 

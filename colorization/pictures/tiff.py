@@ -115,8 +115,9 @@ class SampledTiff(ImageFile.ImageFile):
         low, high = float(min(each for each, _ in found)), float(max(each for _, each in found))
         if self.kind == "i" and low < 0:
             return low, max(high, low + 1)
-        if self.bits == 16 and self.kind == "u":
-            return 0, _TWELVE_BITS if high <= _TWELVE_BITS else 65535
+        if self.bits <= 16 and self.kind != "f":
+            is_twelve = self.bits == 16 and high <= _TWELVE_BITS and self.photometric != 5
+            return 0, _TWELVE_BITS if is_twelve else 2 ** (self.bits - (self.kind == "i")) - 1
         return 0, next((white for white in _WHITES if high <= white), high)
 
     def _scale(self, values: np.ndarray, low: float, high: float) -> np.ndarray:

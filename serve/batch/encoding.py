@@ -5,12 +5,13 @@ import logging
 import re
 import struct
 import zlib
+from collections.abc import Callable
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import IFDRational
 
-from colorization.pictures import MAX_EXIF_BYTES
+from colorization.pictures import MAX_EXIF_BYTES, PictureError
 from serve.batch.metadata import (
     BASE,
     CENTIMETER,
@@ -34,6 +35,8 @@ logger = logging.getLogger(__name__)
 def insert(content: bytes, format: str, carried: Carried, quality: int) -> bytes:
     """Return a picture in this format with all of this in it, as far as the format can hold it.
 
+    If it cannot be written for another reason, the picture is returned without it.
+
     Args:
         content: JPEG or PNG; in its own format its pixels stay as they are.
         format: jpeg, png, webp or tiff.
@@ -43,12 +46,16 @@ def insert(content: bytes, format: str, carried: Carried, quality: int) -> bytes
     Raises:
         PictureError: the picture is too large for the format.
     """
+    return _or_bare(lambda each: _insert(content, format, each, quality), carried)
+
+
+def _insert(content: bytes, format: str, carried: Carried, quality: int) -> bytes:
     if format == "jpeg" and content.startswith(b"\xff\xd8"):
         return _insert_into_jpeg(content, carried)
     if format == "png":
         return _insert_into_png(content, carried)
     with Image.open(io.BytesIO(content)) as image:
-        return encode(image, format, carried, quality)
+        return _encode(image, format, carried, quality)
 
 
 def encode(image: Image.Image, format: str, carried: Carried, quality: int) -> bytes:
@@ -57,9 +64,24 @@ def encode(image: Image.Image, format: str, carried: Carried, quality: int) -> b
     Raises:
         PictureError: the picture is too large for the format.
     """
+    return _or_bare(lambda each: _encode(image, format, each, quality), carried)
+
+
+def _or_bare(write: Callable[[Carried], bytes], carried: Carried) -> bytes:
+    try:
+        return write(carried)
+    except (MemoryError, PictureError):
+        raise
+    except Exception as error:  # a picture matters more than what it carries
+        content = write(Carried())
+        logger.warning("What a picture carried is left out: %r", error)
+        return content
+
+
+def _encode(image: Image.Image, format: str, carried: Carried, quality: int) -> bytes:
     profile = {"icc_profile": image.info.get("icc_profile")}
     if format in ("jpeg", "png"):
-        return insert(encode_picture(image, format, quality, **profile), format, carried, quality)
+        return _insert(encode_picture(image, format, quality, **profile), format, carried, quality)
     exif = _exif(carried, carried.comment, *_as_comments(carried.texts), alone=True)
     if format == "webp":
         block = exif.tobytes() if len(exif) else b""

@@ -80,6 +80,8 @@ def _read_exif(image: Image.Image) -> tuple[bytes, tuple[float, float, int] | No
     with contextlib.suppress(Exception):
         if tags is None:
             exif = image.getexif()
+        elif tags._bigtiff and tags._endian == ">":  # Pillow takes it for a classic one
+            exif.update({tag: tags[tag] for tag in {*tags} - {*SUB_DIRECTORIES}})
         else:  # Pillow reads those of its own TIFFs only
             exif.endian, exif.bigtiff = tags._endian, tags._bigtiff
             exif.load_from_fp(image.fp, tags._offset)  # type: ignore[attr-defined]
@@ -92,7 +94,9 @@ def _read_exif(image: Image.Image) -> tuple[bytes, tuple[float, float, int] | No
         for tag in SIDES:
             exif.get_ifd(ExifTags.IFD.Exif).pop(tag, None)
     try:
-        return keep_texts(exif).tobytes() if len(exif) else b"", resolution
+        keep_texts(exif)  # reads all directories
+        exif.bigtiff = False  # Pillow loads no other EXIF
+        return exif.tobytes() if len(exif) else b"", resolution
     except Exception:
         return b"", resolution
 
