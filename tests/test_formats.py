@@ -226,7 +226,7 @@ def test_a_reduced_copy_is_no_page(byteorder, bigtiff):
     ("name", "count"), [("fax-2-pages.tif", 2), ("animated.webp", 3), ("photo.heic", 1)]
 )
 def test_the_server_logs_how_many_pages_it_leaves_out(model, caplog, name, count):
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.WARNING, "colorizer"):
         color(model, (DATA / name).read_bytes())
     expected = [f"Row 0: the first of {count} pages or frames is colored"] * (count > 1)
     assert [each for each in caplog.messages if "pages" in each] == expected

@@ -56,6 +56,7 @@ def model(tmp_path_factory):
 
 
 def test_a_model_that_knows_only_paintings_says_so_when_it_is_loaded(model, caplog):
+    caplog.set_level("WARNING", "colorizer")  # commands silence it
     colorizer = mlflow.pyfunc.load_model(model).unwrap_python_model()
     assert caplog.messages == [
         "This model was trained on painted birds only: on photographs, expect false colors."

@@ -203,10 +203,14 @@ def test_a_signal_that_comes_within_a_step_stops_the_training_after_it(splits, m
             steps.append(batch)
 
     monkeypatch.setitem(losses.PIXEL_LOSSES, "interrupted", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        train.train(quick("naive_basic", loss="interrupted"), splits, [Steps()])
-    assert steps == [0]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train.train(quick("naive_basic", loss="interrupted"), splits, [Steps()])
+        assert steps == [0]
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_learning_rates_rise_and_then_fall_to_zero_along_a_cosine(splits):
