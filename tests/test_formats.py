@@ -325,4 +325,4 @@ def test_a_size_that_is_only_claimed_is_refused_before_it_takes_memory(name):
 
 def test_other_files_are_counted_by_suffix():
     names = ["a.jpg", "b.DNG", "c/d.pdf", "e.pdf", ".hidden.psd", "__MACOSX/f.psd", "README"]
-    assert listing.count_others(names) == "1 .dng, 2 .pdf"
+    assert listing.count_others(names) == "1 .dng, 2 .pdf, 1 without a suffix"

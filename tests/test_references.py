@@ -55,6 +55,10 @@ def served(server, content):
         f"https://drive.google.com/a/museum.org/file/d/{DRIVE_ID}/view",
         f"HTTPS://Drive.Google.com/file/d/{DRIVE_ID}/preview",
         f"drive.usercontent.google.com/download?id={DRIVE_ID}&export=download",
+        f"www.drive.google.com/file/d/{DRIVE_ID}/view",
+        f"<https://drive.google.com/file/d/{DRIVE_ID}/view>",
+        f'"https://drive.google.com/uc?export=download&amp;id={DRIVE_ID}"',
+        f"id={DRIVE_ID}",
     ],
 )
 def test_a_link_of_drive_is_understood_in_every_form(link, drive, empty_cache, file):
@@ -70,6 +74,7 @@ def test_a_link_of_drive_is_understood_in_every_form(link, drive, empty_cache, f
         f"https://drive.google.com/file/d/{DRIVE_ID}/view?usp=sharing&resourcekey={KEY}",
         f"drive.google.com/open?resourcekey={KEY}&id={DRIVE_ID}",
         f"https://drive.google.com/uc?id={DRIVE_ID}&resourceKey={KEY}",
+        f"{DRIVE_ID}?resourcekey={KEY}",
     ],
 )
 def test_the_resource_key_of_a_link_is_sent(link, drive, empty_cache, file):

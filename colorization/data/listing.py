@@ -76,11 +76,11 @@ def choose(names: Collection[str]) -> list[str]:
 def count_others(names: Iterable[str]) -> str:
     """Count the files that are no pictures that we read, by suffix: `1 .dng, 2 .pdf`.
 
-    Hidden files, and those without a suffix, are not counted.
+    Hidden files are not counted.
     """
     paths = [PurePosixPath(name) for name in names]
     suffixes = [path.suffix.lower() for path in paths if not _is_hidden(path)]
-    counts = Counter(suffix for suffix in suffixes if suffix and suffix not in SUFFIXES)
+    counts = Counter(each or "without a suffix" for each in suffixes if each not in SUFFIXES)
     return ", ".join(f"{count} {suffix}" for suffix, count in sorted(counts.items()))
 
 

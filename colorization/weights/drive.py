@@ -1,5 +1,6 @@
 """Links of Google Drive: the file, the folder and the resource key that they name."""
 
+import html
 import re
 from pathlib import PurePath
 from typing import NamedTuple, cast
@@ -14,7 +15,9 @@ from colorization.errors import InputError
 HOSTS = ("drive.google.com", "docs.google.com", "drive.usercontent.google.com")
 SUFFIXES = (".keras", ".h5", ".hdf5")
 LISTED = 20  # files of a folder that a message names
-_WITHOUT_SCHEME = re.compile(rf"(?:https?:)?(?://)?(?=(?:{'|'.join(HOSTS)})/)", re.IGNORECASE)
+_HOST = rf"(?:https?:)?(?://)?(?:www\.)?(?=(?:{'|'.join(HOSTS)})/)"
+_WITHOUT_SCHEME = re.compile(_HOST, re.IGNORECASE)
+_ID_AND_KEY = re.compile(r"(?:id=)?([-\w]{25,})(?:[?&](resourcekey=[-\w]+))?", re.IGNORECASE)
 
 
 class Link(NamedTuple):
@@ -42,9 +45,17 @@ class Link(NamedTuple):
 
 
 def with_scheme(reference: str) -> str:
-    """Return a link of Google Drive with `https://`, and any other text as it is."""
-    found = _WITHOUT_SCHEME.match(reference)
-    return f"https://{reference[found.end() :]}" if found else reference
+    """Return a link of Google Drive with `https://`, and any other text as it is.
+
+    It may be quoted, or cut from a page or a letter: `<...>`, `&amp;`, `id=...`.
+    """
+    text = html.unescape(reference.strip(" <>\"'"))
+    if found := _WITHOUT_SCHEME.match(text):
+        return f"https://{text[found.end() :]}"
+    if found := _ID_AND_KEY.fullmatch(text):
+        drive_id, key = found.groups()
+        return f"https://drive.google.com/open?id={drive_id}&{key}" if key else drive_id
+    return reference
 
 
 def parse(reference: str) -> Link | None:
