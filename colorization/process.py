@@ -22,6 +22,7 @@ from colorization.errors import Failure
 from colorization.paths import find_launcher, printable
 
 EXPERIMENT = "bird-colorization"  # of runs, unless the environment or the caller names another
+_asked: list[Callable[[], NoReturn]] = []  # what a signal has called to stop this process
 REFUSED = 2  # the exit status of what could not be done
 
 logger = logging.getLogger(__name__)
@@ -221,6 +222,7 @@ def _hear_signals(terminate: Callable[[], NoReturn]) -> None:
     def once(stop: Callable[[], NoReturn]) -> Callable[..., None]:
         def handle(*_: object) -> None:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            _asked.append(stop)
             stop()
 
         return handle
@@ -228,6 +230,12 @@ def _hear_signals(terminate: Callable[[], NoReturn]) -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # it may be ignored
         signal.signal(signal.SIGINT, once(_interrupt))
     signal.signal(signal.SIGTERM, once(terminate))
+
+
+def stop_if_asked() -> None:
+    """Stop if a signal has asked for it before: what its handler raised was lost in an import."""
+    if _asked:
+        _asked[0]()
 
 
 def hold_signals() -> Callable[[], None]:

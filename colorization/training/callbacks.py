@@ -128,6 +128,7 @@ class StopBetweenSteps(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Stop here if a signal has come."""
         self.release()
+        process.stop_if_asked()
         self.release = process.hold_signals()
 
     on_test_batch_end = on_train_batch_end
