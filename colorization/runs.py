@@ -253,6 +253,13 @@ def active_run() -> mlflow.ActiveRun:
     return run
 
 
+def search(query: str) -> list[Run]:
+    """Return the runs of all experiments that a filter of MLflow matches, the latest first."""
+    return mlflow.search_runs(
+        filter_string=query, search_all_experiments=True, output_format="list"
+    )
+
+
 def find_unfinished(variant: str, digest: str) -> list[Run]:
     """Return the trainings of a variant on these pictures that were stopped, the latest first.
 
@@ -262,12 +269,9 @@ def find_unfinished(variant: str, digest: str) -> list[Run]:
         f"tags.variant = '{variant}' and tags.dataset_digest = '{digest}' "
         "and attributes.status != 'FINISHED'"
     )
-    found = mlflow.search_runs(
-        filter_string=query, search_all_experiments=True, output_format="list"
-    )
     return [
         run
-        for run in found
+        for run in search(query)
         if run.data.tags.get("sweep") != "trial"
         and not run.data.tags.get("error", "").startswith("FloatingPointError")
         and not is_at_work(run)

@@ -185,7 +185,7 @@ def find_best(family: str) -> Candidate:
         known = " or ".join(evaluation.CRITERIA)
         raise GateError(f"Unknown family. Expected {known}. Received: best={family!r}")
     query = f"tags.family = '{family}' and attributes.status = 'FINISHED'"
-    ended = _search(query)  # the latest first
+    ended = runs.search(query)  # the latest first
     found = [candidate_of(run) for run in ended if has_model(run) and "data" in run.data.tags]
     scores = {each: each.validation_score() for each in found if each.is_beside_baselines}
     candidates = [each for each in scores if scores[each] is not None]
@@ -241,12 +241,6 @@ def load_colorizer(model_uri: str) -> Colorize:
         return served.Served(served.load(model_uri))
 
 
-def _search(query: str) -> list[Run]:
-    return mlflow.search_runs(
-        filter_string=query, search_all_experiments=True, output_format="list"
-    )
-
-
 def find_finished(config: Config, digest: str) -> Candidate | None:
     """Return the latest finished run of the same config on the same pictures, or None."""
     query = (
@@ -255,7 +249,7 @@ def find_finished(config: Config, digest: str) -> Candidate | None:
     )
     metrics, suffixes = evaluation.SCORES_TOGETHER, ["", *(f"_{n}" for n in evaluation.BASELINES)]
     tested = {f"test_{name}{suffix}" for name in metrics for suffix in suffixes}  # not all, once
-    for run in _search(query):
+    for run in runs.search(query):
         if config_of(run) == config and tested <= charts.tested(run).keys() and has_model(run):
             return candidate_of(run)
     return None
