@@ -195,13 +195,10 @@ def _exit() -> NoReturn:
     sys.exit(128 + signal.SIGTERM)
 
 
-def start(terminate: Callable[[], NoReturn] = _exit) -> None:
+def start() -> None:
     """Set this process up: log, quiet libraries, experiment, signals, an end with `mlflow run`.
 
     Call it before TensorFlow and MLflow are imported.
-
-    Args:
-        terminate: called on SIGTERM; it raises.
     """
     log()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -209,11 +206,11 @@ def start(terminate: Callable[[], NoReturn] = _exit) -> None:
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     if not {"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"} & set(os.environ):
         os.environ.setdefault("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
-    _hear_signals(terminate)
+    _hear_signals()
     stop_with_it()
 
 
-def _hear_signals(terminate: Callable[[], NoReturn]) -> None:
+def _hear_signals() -> None:
     """Stop at the first signal, and ignore a SIGTERM after it, which would break the run's end.
 
     On Ctrl-C, which this process receives as well, `mlflow run` sends a SIGTERM.
@@ -229,7 +226,7 @@ def _hear_signals(terminate: Callable[[], NoReturn]) -> None:
 
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # it may be ignored
         signal.signal(signal.SIGINT, once(_interrupt))
-    signal.signal(signal.SIGTERM, once(terminate))
+    signal.signal(signal.SIGTERM, once(_exit))
 
 
 def stop_if_asked() -> None:

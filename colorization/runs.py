@@ -21,7 +21,7 @@ from colorization.data.cache import LOCK, cache_folder, writable
 from colorization.errors import InputError
 from colorization.launched import ENDED_AS, PLACE
 from colorization.paths import as_text
-from colorization.process import hold_signals
+from colorization.process import hold_signals, stop_if_asked
 
 CHECKPOINT = "checkpoint.npz"
 HEARTBEAT = "system/cpu_utilization_percentage"  # every ten seconds, by MLflow
@@ -78,6 +78,7 @@ def open_run(
                 if tool:
                     mlflow.set_tag("kind", "tool")
                 yield run
+                stop_if_asked()
             except (KeyboardInterrupt, SystemExit):
                 with contextlib.suppress(MlflowException):  # the server is gone
                     mlflow.set_tag(ENDED_AS, launched.ended_as("KILLED"))

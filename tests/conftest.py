@@ -57,6 +57,16 @@ def own_places(cache, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture(autouse=True)
+def own_signals():
+    """No test leaves a handler: one that ignores SIGTERM would be every later process's, too."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    process._asked.clear()
+
+
 @pytest.fixture(scope="session")
 def paintings(tmp_path_factory):
     """A folder of sixty painted birds, three of each species."""

@@ -63,7 +63,6 @@ def color(store, monkeypatch, caplog):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", False)  # what `--broken` sets
     mlflow.set_tracking_uri(store)
-    handler = signal.getsignal(signal.SIGTERM)
 
     def call(source, target, *more, model="naive"):
         arguments = ["--model", model, "--input", str(source), "--output", str(target), *more]
@@ -72,7 +71,6 @@ def color(store, monkeypatch, caplog):
             return command.main(arguments), "\n".join(caplog.messages)
 
     yield call
-    signal.signal(signal.SIGTERM, handler)
     mlflow.set_tracking_uri(None)
 
 

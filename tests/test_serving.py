@@ -358,9 +358,10 @@ def test_the_model_is_served_by_its_requirements_alone(bare_environment, moved_m
 
 
 @pytest.mark.slow
-def test_the_serving_environment_stays_below_400_megabytes(bare_environment):
-    size = sum(path.stat().st_size for path in bare_environment.rglob("*") if path.is_file())
-    assert size < 400e6
+def test_the_serving_environment_stays_below_350_megabytes(bare_environment):
+    """As it is installed: Python may add 100 MB of bytecode, at once or when it is used."""
+    files = [path for path in bare_environment.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files if path.suffix != ".pyc") < 350e6
 
 
 @pytest.mark.slow

@@ -462,16 +462,25 @@ def test_a_study_goes_on_with_its_own_variants_when_another_one_was_added(opened
     assert "naive_new" in opened("july", fix="")[1].variants
 
 
-def test_a_study_whose_variant_has_changed_or_gone_is_another_one(opened, monkeypatch):
+@pytest.fixture
+def variants():
+    """`VARIANTS`, to be changed; its order is restored as well."""
+    before = dict(VARIANTS)
+    yield VARIANTS
+    VARIANTS.clear()
+    VARIANTS.update(before)
+
+
+def test_a_study_whose_variant_has_changed_or_gone_is_another_one(opened, variants):
     opened("june", fix="")
-    changed = dataclasses.replace(VARIANTS["naive_deep"], ema_momentum=0.9)
-    with monkeypatch.context() as patch:
-        patch.setitem(VARIANTS, "naive_deep", changed)
-        with pytest.raises(ValueError, match="another study of this name.*naive_deep="):
-            opened("june", fix="")
-        patch.delitem(VARIANTS, "naive_deep")
-        with pytest.raises(ValueError, match="another study of this name.*naive_deep=none"):
-            opened("june", fix="")
+    known = dict(variants)
+    variants["naive_deep"] = dataclasses.replace(known["naive_deep"], ema_momentum=0.9)
+    with pytest.raises(ValueError, match="another study of this name.*naive_deep="):
+        opened("june", fix="")
+    del variants["naive_deep"]
+    with pytest.raises(ValueError, match="another study of this name.*naive_deep=none"):
+        opened("june", fix="")
+    variants.update(known)
     with pytest.raises(ValueError, match="another study of this name.*objective=psnr"):
         opened("june", fix="", objective="psnr")
     opened("june", fix="")
