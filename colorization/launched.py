@@ -39,6 +39,23 @@ def set_right() -> None:
             client.set_terminated(run.info.run_id, "KILLED", run.info.start_time)
 
 
+def name_own(name: str, status: str) -> None:
+    """Name the run of the `mlflow run` that has started this process, and end it.
+
+    Args:
+        name: of a run that no training has attached to; empty for that of the entry point.
+        status: of a run that has not finished; empty to leave that to `mlflow run`.
+    """
+    client, run_id = mlflow.MlflowClient(), os.environ["MLFLOW_RUN_ID"]
+    tags = client.get_run(run_id).data.tags
+    if not {PLACE, "kind"} & set(tags):
+        client.set_tag(run_id, "kind", "tool")
+        client.update_run(run_id, name=name or tags["mlflow.project.entryPoint"])
+    if status:
+        client.set_tag(run_id, ENDED_AS, ended_as(status))
+        client.set_terminated(run_id, status)
+
+
 def ended_as(status: str) -> str:
     """Return the tag of a run that ends now: `mlflow run` overwrites its end."""
     return f"{status} {time.time() * 1000:.0f}"

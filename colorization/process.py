@@ -27,17 +27,7 @@ REFUSED = 2  # the exit status of what could not be done
 
 logger = logging.getLogger(__name__)
 
-NAME_RUN = """
-import os, sys, time, mlflow
-client, run_id = mlflow.MlflowClient(), os.environ["MLFLOW_RUN_ID"]
-run, (name, status) = client.get_run(run_id), sys.argv[1:]
-if not {"checkpoint", "kind"} & set(run.data.tags):
-    client.set_tag(run_id, "kind", "tool")
-    client.update_run(run_id, name=name or run.data.tags["mlflow.project.entryPoint"])
-if status:
-    client.set_tag(run_id, "ended_as", f"{status} {time.time() * 1000:.0f}")
-    client.set_terminated(run_id, status)
-"""
+_NAME_OWN = "import sys; from colorization import launched; launched.name_own(*sys.argv[1:])"
 
 
 def _printable_lines(text: str) -> str:
@@ -275,7 +265,7 @@ def name_run(name: str, status: str = "") -> None:
     """
     if "MLFLOW_RUN_ID" in os.environ:
         patience = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}  # by default minutes, if it is away
-        command = [sys.executable, "-c", NAME_RUN, name, status]
+        command = [sys.executable, "-c", _NAME_OWN, name, status]
         subprocess.run(command, env=os.environ | patience, stderr=subprocess.DEVNULL, check=False)
 
 

@@ -78,7 +78,8 @@ def open_run(
                 if tool:
                     mlflow.set_tag("kind", "tool")
                 yield run
-                stop_if_asked()
+                if not tool:  # a stop is the usual end of the page
+                    stop_if_asked()
             except (KeyboardInterrupt, SystemExit):
                 with contextlib.suppress(MlflowException):  # the server is gone
                     mlflow.set_tag(ENDED_AS, launched.ended_as("KILLED"))

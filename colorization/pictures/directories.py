@@ -41,7 +41,7 @@ def list_pages(data: bytes) -> list[int]:
     """
     if data[:4] not in TIFF_STARTS:
         return []
-    found = [each for each in _walk_directories(data, 43 in data[2:4]) if each[0]]
+    found = [each for each in walk_directories(data, 43 in data[2:4]) if each[0]]
     pages = [start for start, layout in found if not layout[_SUBFILE] & _COPY_OR_MASK]
     return pages or [start for start, _ in found]
 
@@ -57,7 +57,7 @@ def take_page(data: bytes, start: int) -> bytes:
     return bytes(page)
 
 
-def _walk_directories(data: bytes, big: bool) -> Iterator[tuple[int, dict[int, int]]]:
+def walk_directories(data: bytes, big: bool) -> Iterator[tuple[int, dict[int, int]]]:
     """Yield each TIFF directory: its offset, and the tags that lay out its pixels.
 
     Of tags that are offsets, their number; of directories below another, 0 for the offset.
@@ -113,7 +113,7 @@ def _within(total: int, data: bytes) -> int:
     return total
 
 
-def _check_layout(layout: dict[int, int], max_pixels: int) -> None:
+def check_layout(layout: dict[int, int], max_pixels: int) -> None:
     """Refuse too large a tile, and more strips or tiles than fit: to decode them takes hours.
 
     A strip is never larger than the picture, whose pixels are counted.

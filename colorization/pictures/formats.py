@@ -1,5 +1,6 @@
 """The formats of pictures that are read: one list for training, server, page and folders."""
 
+import contextlib
 import io
 import re
 import threading
@@ -106,13 +107,13 @@ def _open_tiff(data: bytes) -> Image.Image:
         data = take_page(data, pages[0])
     by_pillow = _open_by_pillow(data)
     image: TiffImagePlugin.TiffImageFile | SampledTiff
-    try:
-        image = by_pillow or SampledTiff(io.BytesIO(data))
-        image = SampledTiff(io.BytesIO(data)) if _needs_scaling(image) else image
-    except PictureError:
-        if by_pillow is None:
-            raise
+    if by_pillow is None:
+        image = SampledTiff(io.BytesIO(data))
+    else:
         image = by_pillow
+        if _needs_scaling(by_pillow):
+            with contextlib.suppress(PictureError):
+                image = SampledTiff(io.BytesIO(data))
     tags = image.tag_v2
     if _DNG_VERSION in tags or (tags.get(_SUBFILE) == 1 and _SUB_DIRECTORIES in tags):
         raise PictureError("is a kind of TIFF that is not read: a camera's raw picture")
@@ -135,7 +136,7 @@ def _open_by_pillow(data: bytes) -> TiffImagePlugin.TiffImageFile | None:
         TiffImagePlugin.READ_LIBTIFF = False
 
 
-def _needs_scaling(image: TiffImagePlugin.TiffImageFile | SampledTiff) -> bool:
+def _needs_scaling(image: TiffImagePlugin.TiffImageFile) -> bool:
     """Return whether Pillow ignores what the tags say, mixes up planes, or keeps no 8 bits."""
     tags = image.tag_v2
     is_wide = max(tags.get(_BITS, (1,))) > 8

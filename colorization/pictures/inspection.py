@@ -14,8 +14,8 @@ from .directories import (
     TIFF_STARTS,
     PictureError,
     PixelLimitError,
-    _check_layout,
-    _walk_directories,
+    check_layout,
+    walk_directories,
 )
 from .limits import (
     MAX_CODE_BLOCKS,
@@ -59,8 +59,8 @@ def inspect_picture(data: bytes, max_pixels: int) -> bytes:
     if data[:4] in TIFF_STARTS:
         # Pillow takes a big-endian BigTIFF for a classic one, libtiff for what it is.
         for big in {data[2] == 43, 43 in data[2:4]}:
-            for _, layout in _walk_directories(data, big):
-                _check_layout(layout, max_pixels)
+            for _, layout in walk_directories(data, big):
+                check_layout(layout, max_pixels)
     if data[4:8] == b"ftyp":
         for match in _HEIF_SIZE.finditer(data):
             width, height = struct.unpack(">II", match[1])
@@ -270,7 +270,7 @@ def _is_harmless(block: bytes | None) -> bool:
     if block is None or len(block) > MAX_EXIF_BYTES:
         return False
     try:
-        for _ in _walk_directories(_EXIF_HEADS.sub(b"", block, count=1), big=False):
+        for _ in walk_directories(_EXIF_HEADS.sub(b"", block, count=1), big=False):
             pass
     except PictureError:
         return False
