@@ -52,6 +52,9 @@ SIGNATURE = ModelSignature(
             ParamSpec("tta", "boolean", False),
             ParamSpec("saturation", "double", 1.0),
             ParamSpec("quality", "long", 92),
+            ParamSpec("warmth", "double", 0.0),
+            ParamSpec("tint", "double", 0.0),
+            ParamSpec("output", "string", "colors"),
         ]
     ),
 )

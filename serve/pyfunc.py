@@ -44,7 +44,10 @@ else:
 WRITABLE: dict[str, dict[str, int]] = {"png": {"compress_level": 1}, "jpeg": {}, "webp": {}}
 DEFAULT_QUALITY = 92  # of JPEG and WebP, of 100
 SIZES = ("original", "model")
+OUTPUTS = ("colors", "uncertainty")
 MAX_SATURATION = 2.0
+RANGES = {"saturation": (0.0, MAX_SATURATION), "warmth": (-1.0, 1.0), "tint": (-1.0, 1.0)}
+HINT_LEVELS = 40.0  # by which a hint of 1 moves the mean Cb and the mean Cr; a step of 0.1 is seen
 
 MAX_ANSWER_BYTES = 1 << 30  # of one request, or 16 a pixel of the pixel limit where that is more
 MAX_CLEAR_WEBP_PIXELS = 32_000_000  # with alpha; libwebp takes 40 bytes a pixel to write one
@@ -55,6 +58,9 @@ MAX_THREADS = 4  # of the network: the square is small, more threads mostly wait
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow's convert("L")
 WHITE = 255.0
+# A hint leaves black and white neutral. Real errors of a whole picture grow like this, too.
+HINT_BY_LUMA = np.sqrt(1 - (2 * np.arange(256, dtype=np.float32) / WHITE - 1) ** 2)
+LEAST_HINT_MEAN = 0.25  # of it; in a picture that is nearly all black, the rest is not overdone
 
 logger = logging.getLogger("colorizer")
 
@@ -79,6 +85,9 @@ class Options(NamedTuple):
     tta: bool = False
     saturation: float = 1.0
     quality: int = DEFAULT_QUALITY
+    warmth: float = 0.0
+    tint: float = 0.0
+    output: str = "colors"
 
 
 class Colorizer(PythonModel):
@@ -154,17 +163,26 @@ class Colorizer(PythonModel):
                 small.append([shrink(picture.luma, side, box) for box in boxes])
         grays = np.stack([np.asarray(luma, np.float32) for tiles in small for luma in tiles])
         grays = grays[..., None].repeat(channels, axis=-1)
-        chromas = predict_chroma(self._session, grays, options.tta)
-        chromas *= options.saturation
+        is_colored = options.output == "colors"
+        predict = predict_chroma if is_colored else reader.predict_uncertainty
+        planes = predict(self._session, grays)
+        if options.tta:
+            mirrored = predict(self._session, np.ascontiguousarray(grays[:, :, ::-1]))
+            planes = (planes + mirrored[:, :, ::-1]) / 2
+        if is_colored:
+            planes *= options.saturation
         for row, (picture, tiles) in enumerate(zip(pictures, small, strict=True), first):
             with _naming_row(row):
-                chroma = join_tiles(chromas[: len(tiles)], picture.luma.height > picture.luma.width)
-                chromas = chromas[len(tiles) :]
+                plane = join_tiles(planes[: len(tiles)], picture.luma.height > picture.luma.width)
+                planes = planes[len(tiles) :]
                 if options.size == "model":
                     luma = tiles[0] if len(tiles) == 1 else shrink(picture.luma, side)
                     alpha = picture.alpha and picture.alpha.resize(luma.size)
                     picture = reader.Picture(luma, alpha)
-                colored = blend(picture, chroma)
+                if is_colored:
+                    colored = blend(picture, plane, find_shift(options.warmth, options.tint))
+                else:
+                    colored = reader.draw_heat_map(plane, picture.luma.size)
                 answer = encode_picture(colored, options.format, options.quality)
             yield answer
 
@@ -200,7 +218,9 @@ def read_options(params: dict[str, Any]) -> Options:
     Args:
         params: `format` png, jpeg or webp; `size` original, or model (the network's square);
             `tta` True averages over the picture and its mirror; `saturation` 0 (gray) to 2;
-            `quality` 1 to 100, of JPEG and WebP.
+            `quality` 1 to 100, of JPEG and WebP; `warmth` and `tint`, see `find_shift`; `output`
+            colors, or uncertainty: a heat map of `reader.predict_uncertainty`, without alpha, on
+            which saturation and hints have no effect.
 
     Raises:
         Refusal: a value is out of range; names the param.
@@ -215,13 +235,44 @@ def read_options(params: dict[str, Any]) -> Options:
     is_whole = isinstance(options.quality, (int, np.integer))
     if not is_whole or options.quality is True or not 1 <= options.quality <= 100:
         raise _bad_param("quality", "a whole number from 1 to 100")
+    if options.output not in OUTPUTS:
+        raise _bad_param("output", "colors or uncertainty")
+    numbers = {name: _read_number(name, getattr(options, name)) for name in RANGES}
+    return Options(**options._asdict() | numbers | {"quality": int(options.quality)})
+
+
+def _read_number(name: str, value: Any) -> float:
+    low, high = RANGES[name]
     try:
-        in_range = 0.0 <= float(options.saturation) <= MAX_SATURATION
+        number = float(value)
     except (TypeError, ValueError):
-        in_range = False
-    if not in_range:
-        raise _bad_param("saturation", f"a number from 0 to {MAX_SATURATION:g}")
-    return options._replace(saturation=float(options.saturation), quality=int(options.quality))
+        number = math.nan
+    if not low <= number <= high:
+        raise _bad_param(name, f"a number from {low:g} to {high:g}")
+    return number
+
+
+def find_shift(warmth: float, tint: float) -> tuple[float, float]:
+    """Return by how many levels hints move the mean Cb and the mean Cr of a colored picture.
+
+    Args:
+        warmth: -1 blue to 1 orange; 1 takes 40 levels from Cb and adds 40 to Cr.
+        tint: -1 green to 1 magenta; 1 adds 40 levels to both.
+    """
+    return HINT_LEVELS * (tint - warmth), HINT_LEVELS * (tint + warmth)
+
+
+def hint_for(wanted: Iterable[float], predicted: Iterable[float]) -> tuple[float, float]:
+    """Return the warmth and the tint, each -1 to 1, that give a picture the mean chroma wanted.
+
+    Args:
+        wanted: the mean Cb and Cr, in levels, 0 being gray, as of another picture.
+        predicted: those of the picture colored without hints, with the other params as they are.
+    """
+    blue, red = (float(a) - float(b) for a, b in zip(wanted, predicted, strict=True))
+    hints = (red - blue) / (2 * HINT_LEVELS), (red + blue) / (2 * HINT_LEVELS)
+    warmth, tint = (min(max(hint, -1.0), 1.0) for hint in hints)
+    return warmth, tint
 
 
 def shrink(
@@ -231,55 +282,50 @@ def shrink(
     return luma.resize((side, side), Image.Resampling.LANCZOS, box, reducing_gap=2)
 
 
-def join_tiles(chromas: np.ndarray, is_upright: bool) -> np.ndarray:
-    """Blend the chroma of tiles, each into the next.
+def join_tiles(planes: np.ndarray, is_upright: bool) -> np.ndarray:
+    """Blend the chroma of tiles, or their uncertainty, each into the next.
 
     Args:
-        chromas: float32 (N, S, S, 2), of the boxes of `reader.find_tiles`.
+        planes: float32 (N, S, S, C), of the boxes of `reader.find_tiles`.
         is_upright: the tiles stand one above the other.
 
     Returns:
-        float32 (S, S * (N + 1) / 2, 2), or upright.
+        float32 (S, S * (N + 1) / 2, C), or upright.
     """
-    if len(chromas) == 1:
-        return chromas[0]
+    if len(planes) == 1:
+        return planes[0]
     if is_upright:
-        return join_tiles(chromas.swapaxes(1, 2), False).swapaxes(0, 1)
-    side = chromas.shape[1]
-    starts = [side * index // 2 for index in range(len(chromas))]
+        return join_tiles(planes.swapaxes(1, 2), False).swapaxes(0, 1)
+    side = planes.shape[1]
+    starts = [side * index // 2 for index in range(len(planes))]
     weights = side - np.abs(np.arange(1 - side, side, 2, dtype=np.float32))
-    joined = np.zeros((side, starts[-1] + side, 2), np.float32)
+    joined = np.zeros((side, starts[-1] + side, planes.shape[-1]), np.float32)
     total = np.zeros((starts[-1] + side, 1), np.float32)
-    for start, chroma in zip(starts, chromas, strict=True):
-        joined[:, start : start + side] += chroma * weights[:, None]
+    for start, plane in zip(starts, planes, strict=True):
+        joined[:, start : start + side] += plane * weights[:, None]
         total[start : start + side] += weights[:, None]
     return joined / total
 
 
-def predict_chroma(
-    session: "onnxruntime.InferenceSession", grays: np.ndarray, tta: bool = False
-) -> np.ndarray:
+def predict_chroma(session: "onnxruntime.InferenceSession", grays: np.ndarray) -> np.ndarray:
     """Run the network and keep only the color of its output.
 
     Args:
         session: the network.
         grays: float32 (N, S, S, C), 0..255.
-        tta: average over the pictures and their mirrors.
 
     Returns:
         float32 (N, S, S, 2), -255..255: red minus luma and blue minus luma, of which the Cr and
         Cb of BT.601 are multiples.
     """
-    if tta:
-        both = predict_chroma(session, np.concatenate([grays, grays[:, :, ::-1]]))
-        straight, mirrored = np.split(both, 2)
-        return (straight + mirrored[:, :, ::-1]) / 2
-    (rgb,) = session.run(None, {session.get_inputs()[0].name: grays})
+    rgb = session.run(None, {session.get_inputs()[0].name: grays})[0]
     return rgb[..., ::2] - (rgb @ LUMA)[..., None]
 
 
-def blend(picture: reader.Picture, chroma: np.ndarray) -> Image.Image:
-    """Lay a small plane of chroma on the luma of the whole picture.
+def blend(
+    picture: reader.Picture, chroma: np.ndarray, shift: tuple[float, float] = (0.0, 0.0)
+) -> Image.Image:
+    """Lay a small plane of chroma on the luma of the whole picture, and shift its mean.
 
     Colors outside the gamut move toward the gray of their luma until they fit; clipping them
     would change the luma. `convert("L")` of the result is within 1 of `picture.luma`.
@@ -287,12 +333,14 @@ def blend(picture: reader.Picture, chroma: np.ndarray) -> Image.Image:
     Args:
         picture: luma and alpha at the size of the result.
         chroma: float32 (H, W, 2), of `join_tiles`.
+        shift: of `find_shift`; most in the middle of the luma, none in black and white.
 
     Returns:
         Mode RGB, or RGBA where the picture has an alpha.
     """
     width, height = picture.luma.size
     red, blue = (Image.fromarray(np.ascontiguousarray(chroma[..., i])) for i in (0, 1))
+    by_luma = _spread(shift, picture.luma) if any(shift) else None
     blended = Image.new("RGB", (width, height))
     for _, top, _, bottom in reader.cut(picture.luma.size, STRIPE_PIXELS):
         stripe = picture.luma.crop((0, top, width, bottom))
@@ -301,10 +349,21 @@ def blend(picture: reader.Picture, chroma: np.ndarray) -> Image.Image:
             np.asarray(plane.resize(stripe.size, Image.Resampling.BILINEAR, box))
             for plane in (red, blue)
         ]
-        blended.paste(_to_rgb(np.asarray(stripe), *planes), (0, top))
+        luma = np.asarray(stripe)
+        if by_luma is not None:
+            planes = [plane + table[luma] for plane, table in zip(planes, by_luma, strict=True)]
+        blended.paste(_to_rgb(luma, *planes), (0, top))
     if picture.alpha is not None:
         blended.putalpha(picture.alpha)
     return blended
+
+
+def _spread(shift: tuple[float, float], luma: Image.Image) -> np.ndarray:
+    """Return what to add to red and to blue minus luma, float32 (2, 256), by the pixel's luma."""
+    mean = np.average(HINT_BY_LUMA, weights=luma.histogram())
+    to_red, to_blue = 2 * (1 - LUMA[0]) * shift[1], 2 * (1 - LUMA[2]) * shift[0]  # of Cr and Cb
+    weights = HINT_BY_LUMA / np.float32(max(mean, LEAST_HINT_MEAN))
+    return np.outer(np.array([to_red, to_blue], np.float32), weights)
 
 
 def require_webp(image: Image.Image) -> None:

@@ -5,6 +5,7 @@ likely each bin is (Larsson et al. 2016; Zhang et al. 2016) can choose, and lear
 picture.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,16 @@ def likely_color(scores: Any) -> Any:
     They are the mean of the distribution, sharpened by `TEMPERATURE`.
     """
     return ops.matmul(ops.softmax(scores / TEMPERATURE), COLORS / HALF_RANGE)
+
+
+def entropy(scores: Any) -> Any:
+    """Return how unsure scores (N, h, w, 169) are, (N, h, w, 1).
+
+    It is the entropy of the distribution, 1 being that of colors which are all equally likely.
+    """
+    logarithms = ops.log_softmax(scores)
+    total = -ops.sum(ops.exp(logarithms) * logarithms, axis=-1, keepdims=True)
+    return total / math.log(len(COLORS))
 
 
 def cross_entropy(real: Any, scores: Any) -> Any:

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import onnx
 import onnxruntime
 from PIL import Image
 
 from colorization import color, limits
+from colorization.models.heads import find_uncertainty
+from colorization.pictures.uncertainty import OUTPUT, predict_uncertainty
 
 TOLERANCE = 0.05  # levels of 255, between ONNX Runtime and Keras
 
@@ -37,6 +40,15 @@ class OnnxColorizer:
         """Color pictures."""
         return np.concatenate([self._color(part) for part in split(grays, self.batch_size)])
 
+    def uncertainty(self, grays: np.ndarray) -> np.ndarray:
+        """Return how unsure it is of each color, (N, S, S, 1), see `predict_uncertainty`.
+
+        Args:
+            grays: of the network's size.
+        """
+        parts = split(grays, self.batch_size)
+        return np.concatenate([predict_uncertainty(self.session, part) for part in parts])
+
     def _color(self, grays: np.ndarray) -> np.ndarray:
         size = grays.shape[1]
         if size == self.size:
@@ -63,7 +75,8 @@ def export_onnx(colorizer: keras.Model, path: str | Path, grays: np.ndarray) -> 
 
     Args:
         colorizer: of the contract, see `heads.build_colorizer`.
-        path: file to write, ending in `.onnx`.
+        path: file to write, ending in `.onnx`; of a colorizer with color scores it has a second
+            output, `uncertainty`, see `color_bins.entropy`.
         grays: float32 (N, S, S, C), levels 0..255, for the comparison.
 
     Returns:
@@ -73,9 +86,15 @@ def export_onnx(colorizer: keras.Model, path: str | Path, grays: np.ndarray) -> 
         ValueError: the two differ by more than `TOLERANCE`.
     """
     expected = in_parts(colorizer, grays)
+    uncertainty = find_uncertainty(colorizer)
+    if uncertainty is not None:
+        colorizer = keras.Model(colorizer.input, [colorizer.output, uncertainty])
+        colorizer(grays[:1])  # Keras exports what was called
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # keras 3.15 asks NumPy for `np.object`
         colorizer.export(path, format="onnx", verbose=False)
+    if uncertainty is not None:
+        _name_second_output(path)
     difference = float(np.abs(load_onnx(path)(grays) - expected).max())
     logger.debug("ONNX agrees with Keras to %.2g levels of 255", difference)
     if not difference <= TOLERANCE:
@@ -84,6 +103,15 @@ def export_onnx(colorizer: keras.Model, path: str | Path, grays: np.ndarray) -> 
             f"levels of Keras's. Received: difference={difference}"
         )
     return difference
+
+
+def _name_second_output(path: str | Path) -> None:
+    """Give it the name by which it is found; Keras names outputs by their number."""
+    model = onnx.load(path)
+    output = model.graph.output[1]
+    (node,) = (each for each in model.graph.node if output.name in each.output)
+    node.output[list(node.output).index(output.name)] = output.name = OUTPUT
+    onnx.save(model, path)
 
 
 def load_onnx(path: str | Path, batch_size: int = limits.ONNX_AT_ONCE) -> OnnxColorizer:

@@ -10,7 +10,13 @@ import keras
 from keras import layers, ops
 
 from colorization.color import HALF_RANGE, MAX_LEVEL, YCBCR_TO_RGB
-from colorization.models.color_bins import SCORES, color_scores, cross_entropy, likely_color
+from colorization.models.color_bins import (
+    SCORES,
+    color_scores,
+    cross_entropy,
+    entropy,
+    likely_color,
+)
 from colorization.models.lookup import lookup
 from colorization.models.precision import computing_in
 from colorization.models.upsampling import resize
@@ -115,3 +121,13 @@ def build_colorizer(generator: keras.Model) -> keras.Model:
 def build_scorer(generator: keras.Model) -> keras.Model:
     """Return the model from a generator's input to its color scores, see `color_bins`."""
     return keras.Model(generator.input, generator.get_layer(SCORES).output)
+
+
+def find_uncertainty(colorizer: keras.Model) -> Any:
+    """Return the tensor (N, S, S, 1), 0..1, of how unsure a colorizer is, see `color_bins.entropy`.
+
+    It is None if the colorizer has no color scores.
+    """
+    if SCORES not in [layer.name for layer in colorizer.layers]:
+        return None
+    return resize(entropy(colorizer.get_layer(SCORES).output), colorizer.output.shape[1])

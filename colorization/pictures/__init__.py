@@ -17,6 +17,7 @@ from .picture import (
     spread_tiles,
     turn_upright,
 )
+from .uncertainty import draw_heat_map, predict_uncertainty
 
 __all__ = [
     "DECODED_PIXELS",
@@ -31,11 +32,13 @@ __all__ = [
     "PixelLimitError",
     "count_pages",
     "cut",
+    "draw_heat_map",
     "find_tiles",
     "is_deep",
     "list_pages",
     "open_encoded",
     "open_picture",
+    "predict_uncertainty",
     "read_picture",
     "read_pixel_limit",
     "spread_tiles",
