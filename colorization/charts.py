@@ -17,6 +17,7 @@ SPEED = "rate/images_per_second"
 SCORES_FILE = "test_scores.json"
 # Of the model's test scores these are metrics: those that decide, and two that explain them.
 TESTED = ("psnr", "delta_e", "colorfulness", "color_error")
+TESTED_ONCE = (*TESTED, evaluation.UNCERTAINTY)  # by a training; no baseline has the last
 
 EARLIER = {
     SPEED: ("images_per_second",),

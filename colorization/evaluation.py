@@ -52,6 +52,8 @@ BASELINES = {  # name -> title
     "mean_chroma": "mean chroma",
     "shuffled": "shuffled chroma",
 }
+UNCERTAINTY = "uncertainty_correlation"
+UNCERTAIN_PICTURES = 64  # at most, whose uncertainty is scored: some networks run twice for it
 BATCH = 16  # pictures; a set of thousands is scored in little memory
 
 
@@ -193,6 +195,27 @@ def baselines(real: np.ndarray, chroma: np.ndarray) -> dict[str, np.ndarray]:
     return dict(zip(BASELINES, map(np.concatenate, zip(*colored, strict=True)), strict=True))
 
 
+def uncertainty_correlation(
+    real: np.ndarray, predicted: np.ndarray, uncertainty: np.ndarray
+) -> float:
+    """Return how well uncertainty tells where the colors are wrong.
+
+    Args:
+        real: RGB levels 0..255, (N, S, S, 3), uint8 or float.
+        predicted: the same shape and range.
+        uncertainty: (N, S, S, 1).
+
+    Returns:
+        Spearman's rank correlation with CIEDE2000, over `metrics.pixel_sample` of all pictures
+        together: 1 if the less sure color is always the one more wrong, 0 if there is no relation.
+    """
+    pixels = metrics.pixel_sample(real.shape[1])
+    errors = metrics.delta_e_of_pixels(real, predicted, pixels)
+    unsure = uncertainty.reshape(len(real), -1)[:, pixels]
+    table = pd.DataFrame({"error": errors.ravel(), "uncertainty": unsure.ravel()})
+    return float(np.nan_to_num(table.corr("spearman").iloc[0, 1]))  # NaN where all are equal
+
+
 class Evaluation(NamedTuple):
     """The test of a colorizer: a row for each picture, the means, and its `collapse`, if any."""
 
@@ -207,7 +230,11 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    colorize: Callable[[np.ndarray], np.ndarray], split: Split, channels: int, chroma: np.ndarray
+    colorize: Callable[[np.ndarray], np.ndarray],
+    split: Split,
+    channels: int,
+    chroma: np.ndarray,
+    uncertainty: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> Evaluation:
     """Score a colorizer on a split, next to the baselines on the same pictures.
 
@@ -216,10 +243,11 @@ def evaluate(
         split: its name prefixes the metrics.
         channels: of the colorizer's input.
         chroma: the training set's mean Cb and Cr, (2,).
+        uncertainty: function of the same gray levels to (N, S, S, 1), if it is to be scored.
 
     Returns:
         An `Evaluation` with metrics named `test_psnr`, `test_psnr_gray`, `test_psnr_mean_chroma`
-        and so on; `predicted` is uint8 (N, S, S, 3).
+        and so on, and `test_uncertainty_correlation`; `predicted` is uint8 (N, S, S, 3).
     """
     real = np.asarray(split.images)
     predicted = color.to_uint8(colorize(color.gray_input(real, channels)))
@@ -234,4 +262,9 @@ def evaluate(
             pictures[f"{name}_{baseline}"] = table[name]
         for name, value in measure(real, plain, table).items():
             means[f"{split.name}_{name}_{baseline}"] = value
+    if uncertainty:
+        few = slice(None, None, -(-len(real) // UNCERTAIN_PICTURES))
+        unsure = uncertainty(color.gray_input(real[few], channels))
+        found = uncertainty_correlation(real[few], predicted[few], unsure)
+        means[f"{split.name}_{UNCERTAINTY}"] = found
     return Evaluation(pictures, means, predicted, collapse(measured, real))

@@ -199,7 +199,8 @@ def log_colorizer(
         export.export_onnx(colorizer, onnx, grays)
         colorizer.save(keras_file)
         chroma = evaluation.mean_chroma(splits.train.images)
-        tested = evaluation.evaluate(export.load_onnx(onnx), splits.test, channels, chroma)
+        exported = export.load_onnx(onnx)
+        tested = evaluation.evaluate(exported, splits.test, channels, chroma, exported.uncertainty)
         mlflow.log_artifact(str(keras_file), "keras")
         run = mlflow.get_run(tracking.active_run().info.run_id)
         if lookup.has_model(run):  # a process was stopped after it had logged it

@@ -38,9 +38,16 @@ def delta_e(
         predicted: see above.
         pixels: their indices, counted row by row, if not all are to be compared.
     """
+    return delta_e_of_pixels(real, predicted, pixels).mean(axis=1, dtype="float64")
+
+
+def delta_e_of_pixels(
+    real: np.ndarray, predicted: np.ndarray, pixels: np.ndarray | None = None
+) -> np.ndarray:
+    """Return the CIEDE2000 color difference of each pixel, (N, P); see `delta_e`."""
     chosen = slice(None) if pixels is None else pixels
     pair = (each.reshape(len(each), -1, 3)[:, chosen] for each in (real, predicted))
-    return deltaE_ciede2000(*map(_lab, pair)).mean(axis=1, dtype="float64")
+    return deltaE_ciede2000(*map(_lab, pair))
 
 
 def pixel_sample(size: int, count: int = 1024) -> np.ndarray:

@@ -177,7 +177,7 @@ def log_test(
 ) -> None:
     """Log the test of a logged model: scores, tables, a sheet of pictures and the run's note."""
     dataset = _dataset(splits, "test")
-    scores = {f"test_{name}": tested.metrics[f"test_{name}"] for name in charts.TESTED}
+    scores = {f"test_{name}": tested.metrics[f"test_{name}"] for name in charts.TESTED_ONCE}
     log_once(scores, model_id=model.model_id, dataset=dataset)
     if tested.collapse:
         mlflow.set_tag("collapse", tested.collapse)

@@ -41,23 +41,25 @@ class OnnxColorizer:
         return np.concatenate([self._color(part) for part in split(grays, self.batch_size)])
 
     def uncertainty(self, grays: np.ndarray) -> np.ndarray:
-        """Return how unsure it is of each color, (N, S, S, 1), see `predict_uncertainty`.
-
-        Args:
-            grays: of the network's size.
-        """
-        parts = split(grays, self.batch_size)
-        return np.concatenate([predict_uncertainty(self.session, part) for part in parts])
+        """Return how unsure it is of each color, (N, S, S, 1), see `predict_uncertainty`."""
+        parts = split(self._fitted(grays), self.batch_size)
+        unsure = np.concatenate([predict_uncertainty(self.session, part) for part in parts])
+        return _resized(unsure, grays.shape[1], Image.Resampling.BILINEAR)
 
     def _color(self, grays: np.ndarray) -> np.ndarray:
         size = grays.shape[1]
+        colored = self.session.run(None, {self.name: self._fitted(grays)})[0]
         if size == self.size:
-            return self.session.run(None, {self.name: grays})[0]
-        small = np.round(_resized(grays[..., :1], self.size, Image.Resampling.LANCZOS))
-        small = np.clip(small, 0, color.MAX_LEVEL).repeat(self.channels, axis=-1)
-        chroma = color.chroma(self.session.run(None, {self.name: small})[0])
-        chroma = _resized(chroma, size, Image.Resampling.BILINEAR)
+            return colored
+        chroma = _resized(color.chroma(colored), size, Image.Resampling.BILINEAR)
         return color.join(grays[..., :1], chroma).astype("float32")
+
+    def _fitted(self, grays: np.ndarray) -> np.ndarray:
+        """Return pictures at the network's size."""
+        if grays.shape[1] == self.size:
+            return grays
+        small = np.round(_resized(grays[..., :1], self.size, Image.Resampling.LANCZOS))
+        return np.clip(small, 0, color.MAX_LEVEL).repeat(self.channels, axis=-1)
 
 
 def _resized(planes: np.ndarray, size: int, resampling: Image.Resampling) -> np.ndarray:

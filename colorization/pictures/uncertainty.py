@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 OUTPUT = "uncertainty"  # the second output of a network that knows how likely its colors are
-UNSURE_LEVELS = 64.0  # the colors of a picture and of its mirror differ by as much or more: 1
+UNSURE_LEVELS = 16.0  # the colors of a picture and of its mirror differ by as much or more: 1
 
 # Magma of matplotlib (van der Walt and Smith): perceptually uniform, in nine of its 256 colors.
 MAGMA = "000004 1d1147 51127c 832681 b73779 e75263 fc8961 fec488 fcfdbf"  # from 0 to 1
@@ -19,7 +19,7 @@ def predict_uncertainty(session: Any, grays: np.ndarray) -> np.ndarray:
 
     That is its output `uncertainty`, the entropy of its distribution over colors, of which 1 is
     the highest possible one. A network without this output shows by its mirror image: it is the
-    largest difference of R, G and B between the colors of a picture and of its mirror, over 64
+    largest difference of R, G and B between the colors of a picture and of its mirror, over 16
     levels, and 1 from there on.
 
     Args:

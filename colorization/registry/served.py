@@ -1,6 +1,8 @@
 """A pyfunc in service, whoever made it: loaded, and as a function of arrays."""
 
 import io
+from collections.abc import Mapping
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -8,8 +10,9 @@ import pandas as pd
 from mlflow.pyfunc import PyFuncModel
 from PIL import Image
 
-from colorization.errors import GateError
+from colorization.errors import GateError, InputError
 
+NEW_PARAMS = {"warmth": 0.0, "tint": 0.0, "output": "colors"}  # and what earlier models do
 PROBE = np.full((1, 32, 32, 1), 128, "float32")
 
 
@@ -47,6 +50,22 @@ class Served:
         if colored.size != gray.size:
             raise GateError("The model does not keep the size of a picture.")
         return np.asarray(colored, "float32")
+
+
+def known_params(model: PyFuncModel) -> set[str]:
+    """Return the params that a pyfunc takes; MLflow ignores others in silence."""
+    schema = model.metadata.get_params_schema()
+    return {param.name for param in schema.params} if schema else set()
+
+
+def require(model: PyFuncModel, params: Mapping[str, Any]) -> None:
+    """Raise an InputError if a pyfunc, of an earlier release, would ignore what is asked of it."""
+    for name in NEW_PARAMS.keys() - known_params(model):
+        if params.get(name, NEW_PARAMS[name]) != NEW_PARAMS[name]:
+            raise InputError(
+                f"This model was logged before there was `{name}`. Expected a model that has it: "
+                f"train or register a new one. Received: {name}={params[name]}"
+            )
 
 
 def load(model_uri: str, folder: str | None = None) -> PyFuncModel:

@@ -70,6 +70,24 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--saturation", type=float, default=1.0, help="0 (gray) to 2 (default: 1, as predicted)"
     )
+    parser.add_argument(
+        "--warmth",
+        type=float,
+        default=0.0,
+        help="-1 (blue) to 1 (orange), default: 0, as predicted",
+    )
+    parser.add_argument(
+        "--tint",
+        type=float,
+        default=0.0,
+        help="-1 (green) to 1 (magenta), default: 0, as predicted",
+    )
+    parser.add_argument(
+        "--uncertainty",
+        choices=("yes", "no"),
+        default="no",
+        help="yes: instead of colors, heat maps of how unsure the model is of them",
+    )
     return parser.parse_args(argv)
 
 
@@ -89,8 +107,10 @@ def main(arguments: argparse.Namespace) -> int:
     from serve.batch.folder import LEFT_OUT, Settings, plan
     from serve.pyfunc import read_options
 
-    params = {"saturation": arguments.saturation, "quality": arguments.quality}
+    numbers = ("saturation", "quality", "warmth", "tint")
+    params = {name: getattr(arguments, name) for name in numbers}
     params["tta"] = arguments.tta == "yes"
+    params["output"] = "uncertainty" if arguments.uncertainty == "yes" else "colors"
     read_options(params)
     jobs, outcomes = plan(source, folder, arguments.format)
     ImageFile.LOAD_TRUNCATED_IMAGES = arguments.broken == "yes"
@@ -160,6 +180,7 @@ def _run(jobs: list[Job], model_uri: str, settings: Settings) -> list[Outcome]:
     from serve.batch.folder import color
 
     model = served.load(model_uri)
+    served.require(model, settings.params)
     return list(tqdm(color(model, jobs, settings), "Coloring", len(jobs), unit="", mininterval=0.5))
 
 

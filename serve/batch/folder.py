@@ -26,6 +26,7 @@ from colorization.pictures import (
     take_page,
     turn_upright,
 )
+from colorization.registry import served
 from serve.batch import encoding, metadata, names, output
 
 BATCH = 8  # pictures for the model at once: saves a fifth of the time of small ones
@@ -269,9 +270,8 @@ def _predict(
     model: PyFuncModel, contents: list[bytes], format: str, settings: Settings
 ) -> list[bytes]:
     """Let the model color pictures: as JPEG if it can be told the quality, else as PNG."""
-    params, schema = dict(settings.params), model.metadata.get_params_schema()
-    if "quality" not in [param.name for param in schema.params] if schema else True:
-        del params["quality"]  # an older model
+    known = served.known_params(model)  # an older model lacks some
+    params = {name: value for name, value in settings.params.items() if name in known}
     params["format"] = "jpeg" if format == "jpeg" and "quality" in params else "png"
     answers: Any = model.predict(pd.DataFrame({"image": contents}), params=params)
     return list(answers["image"])
