@@ -206,6 +206,17 @@ def test_saturation_reaches_the_model(color, tmp_path):
     assert not is_red(tmp_path / "gray" / "a.png")
 
 
+def test_hints_and_uncertainty_reach_the_model(color, tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    scene((200, 160)).save(source / "a.png")
+    assert color(source, tmp_path / "cold", "--warmth", "-1", "--tint", "-0.5")[0] == 0
+    assert not is_red(tmp_path / "cold" / "a.png")
+    assert color(source, tmp_path / "heat", "--uncertainty", "yes")[0] == 0
+    heat = np.asarray(Image.open(tmp_path / "heat" / "a.png"), int)
+    assert np.abs(heat[0] - [0, 0, 4]).max() <= 4  # its mirror image is as red
+
+
 @pytest.mark.parametrize(
     ("source", "target", "more", "message"),
     [
@@ -216,6 +227,7 @@ def test_saturation_reaches_the_model(color, tmp_path):
         ("in", "in/deep/a.png", {}, "need a folder of their own"),
         ("in", "out", {"model": "pix2pix"}, "There is no champion of pix2pix yet"),
         ("in", "out", {"saturation": "3"}, "'saturation' must be a number from 0 to 2"),
+        ("in", "out", {"warmth": "-1.5"}, "'warmth' must be a number from -1 to 1"),
     ],
 )
 def test_a_bad_request_is_a_sentence_and_writes_nothing(

@@ -83,6 +83,7 @@ def test_the_test_stands_next_to_all_baselines(trained, table):
     assert np.isfinite(scores).all(axis=None)
     assert scores["colorfulness"]["plain gray"] == pytest.approx(0, abs=1e-6)
     psnr = run.data.metrics["test_psnr"]
+    assert 0 < abs(run.data.metrics["test_uncertainty_correlation"]) < 1
     assert scores["psnr"]["naive_basic"] == pytest.approx(psnr)
     assert f"{psnr:.2f}" in run.data.tags["mlflow.note.content"]
 

@@ -10,7 +10,7 @@ UNSURE_LEVELS = 16.0  # the colors of a picture and of its mirror differ by as m
 
 # Magma of matplotlib (van der Walt and Smith): perceptually uniform, in nine of its 256 colors.
 MAGMA = "000004 1d1147 51127c 832681 b73779 e75263 fc8961 fec488 fcfdbf"  # from 0 to 1
-LEAST_SIDE = 96  # of a heat map with a color bar, in pixels
+LEAST_SIDE = 128  # of a heat map with a color bar, in pixels
 WORDS = ("0 sure", "unsure 1")
 
 
