@@ -88,14 +88,13 @@ def test_the_mean_color_of_another_picture_is_taken_as_far_as_hints_reach():
     assert pyfunc.hint_for([-100, 100], [0, 0]) == (1, 0)
 
 
-def test_hints_leave_black_and_white_as_they_are_and_color_what_is_between(model):
-    steps = np.repeat(np.uint8([0, 128, 255]), 40)
-    picture = Image.fromarray(np.tile(steps, (90, 1)))
-    black, gray, white = (
-        colored(model, picture, warmth=0.5)[45, x].astype(int) for x in (5, 60, 115)
-    )
-    assert np.ptp(black) == np.ptp(white) == 0
-    assert gray[0] > gray[1] > gray[2] and np.ptp(gray) > 40
+def test_hints_color_most_what_is_between_black_and_white(model):
+    levels = np.uint8([0, 12, 128, 243, 255])
+    picture = Image.fromarray(np.tile(np.repeat(levels, 40), (90, 1)))
+    before, after = (color.chroma(colored(model, picture, warmth=each)) for each in (0, 0.1))
+    moved = [np.hypot(*(after - before)[45, x]) for x in range(20, 200, 40)]
+    assert moved[0] == moved[4] == 0
+    assert 1 < moved[1] < moved[2] / 2 and 1 < moved[3] < moved[2] / 2
 
 
 def test_a_nearly_black_picture_is_not_overdone(model):
