@@ -12,6 +12,7 @@ os.environ["MLFLOW_EXPERIMENT_NAME"] = "Default"  # of the processes that tests 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 
 import contextlib
+import gc
 import shutil
 import signal
 import socket
@@ -42,6 +43,12 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if SLOW_FIXTURES.intersection(item.fixturenames):
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish():
+    """Let no collection of garbage look at what stays: the modules, TensorFlow's among them."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -158,7 +165,7 @@ def serve_mlflow(folder, port=None):
     command += ["--artifacts-destination", str(folder / "artifacts")]
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with open(folder / "log", "wb") as log:
-        server = subprocess.Popen(
+        server = warm.Popen(
             command, env=environment, stdout=log, stderr=log, cwd=folder, start_new_session=True
         )
     url = f"http://127.0.0.1:{port}"

@@ -27,10 +27,12 @@ print_table(rows())
 """
 
 CAMPAIGN = """
-import functools, sys
+import functools, multiprocessing, sys
 from benchmarks import quality
 from colorization.data import prepare
 
+# In a child that need not import TensorFlow anew.
+quality.get_context = lambda _: multiprocessing.get_context("fork")
 prepare.prepare = functools.partial(prepare.prepare, size=32)
 small = {"filters": 4, "depth": 2, "size": 32}
 quality.CAMPAIGN = {

@@ -3,7 +3,6 @@
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 
@@ -11,6 +10,7 @@ import mlflow
 import pytest
 
 from colorization import launched, process, runs
+from tests import warm
 from tests.conftest import ROOT, _wait_for
 
 
@@ -96,7 +96,7 @@ def test_real_launches_end_as_what_they_were(active_store, cache):
 
     def start(*arguments):
         command = [sys.executable, "-m", "mlflow", "run", str(ROOT), *arguments]
-        return subprocess.Popen(command, env=environment, start_new_session=True)
+        return warm.Popen(command, env=environment, start_new_session=True)
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -10,6 +10,7 @@ import time
 import mlflow
 import pytest
 
+from tests import warm
 from tests.conftest import ROOT
 
 
@@ -127,7 +128,7 @@ def mlflow_run(ready_store, cache):
         }
         command = [sys.executable, "-m", "mlflow", "run", str(project)]
         command += ["--env-manager", "local"]
-        return subprocess.Popen(
+        return warm.Popen(
             [*command, *arguments],
             env=environment,
             text=True,

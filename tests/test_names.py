@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
 import sys
 import warnings
 
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 
 from colorization import report
+from tests import warm
 from tests.conftest import ROOT, unpack_birds
 
 NAMES = [
@@ -74,13 +74,7 @@ def test_a_training_on_strange_names_is_logged_with_them(run, album):
 def test_models_are_evaluated_on_strange_names(run, album, store, cache, tmp_path):
     command = [sys.executable, "-m", "serve.evaluation", "--model", run.info.run_id]
     environment = {"MLFLOW_TRACKING_URI": store, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [*command, "--data", album[1]],
-        env=os.environ | environment,
-        cwd=tmp_path,
-        text=True,
-        capture_output=True,
-    )
+    done = warm.run([*command, "--data", album[1]], env=os.environ | environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Scored 21 of 21 pictures" in done.stderr
 

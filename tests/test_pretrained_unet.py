@@ -5,7 +5,6 @@ import functools
 import http.server
 import os
 import pickle
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -19,6 +18,7 @@ from colorization.__main__ import main
 from colorization.config import VARIANTS
 from colorization.models import build, efficientnet
 from colorization.models.pretrained_unet import MOBILENET_FEATURES
+from tests import warm
 from tests.conftest import ROOT
 
 RGB = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), "uint8")
@@ -263,11 +263,13 @@ def test_a_file_that_is_not_there_is_refused_by_name(
 
 
 DOWNLOAD = """
-import dataclasses, sys
+import dataclasses, os, sys
 from keras.src.applications import mobilenet_v2
+from keras.src.backend import config as keras_config
 from colorization.config import VARIANTS
 from colorization.models import build
 
+keras_config._KERAS_DIR = os.environ["KERAS_HOME"]  # was read when Keras was imported
 mobilenet_v2.BASE_WEIGHT_PATH = sys.argv[1]
 config = dataclasses.replace(VARIANTS["pix2pix_efficientnet"], encoder="mobilenet", filters=4)
 try:
@@ -294,8 +296,7 @@ def test_imagenet_s_weights_are_downloaded_once(tmp_path):
 
     def build(home):
         environment = os.environ | {"KERAS_HOME": str(tmp_path / home), "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-c", DOWNLOAD, address]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+        done = warm.run([sys.executable, "-c", DOWNLOAD, address], env=environment)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

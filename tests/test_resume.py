@@ -325,9 +325,7 @@ def test_a_stopped_training_prints_the_command_that_goes_on_on_another_machine_a
         "MLFLOW_TRACKING_URI": tracking_server,
     }
     words = [str(ROOT) if word == "." else word for word in shlex.split(command)]
-    done = subprocess.run(
-        [sys.executable, "-m", *words], env=environment, capture_output=True, text=True, timeout=600
-    )
+    done = warm.run([sys.executable, "-m", *words], env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert metrics(client, run_id) == metrics(client, uninterrupted.info.run_id)
     run = client.get_run(run_id)

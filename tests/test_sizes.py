@@ -27,6 +27,7 @@ from tests.networks import log_network, memory
 from tests.test_prepare import photos
 
 SIZES = (64, 192)
+TRAINED = (32, 64)
 START = 260  # by their content, these ten would all be for training
 
 
@@ -36,7 +37,7 @@ def at_size(paintings, cache):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLORIZATION_CACHE", str(cache))
         source = sources.fetch(str(paintings))
-        return {size: prepare.prepare(source, size) for size in (*SIZES, 128)}
+        return {size: prepare.prepare(source, size) for size in (32, *SIZES, 128)}
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +45,13 @@ def runs(colorization, empty_store, paintings, at_size, tmp_path_factory):
     """A training of one epoch at each size, one by the command line; gives a store and the runs."""
     folder = tmp_path_factory.mktemp("sizes")
     store = f"sqlite:///{shutil.copy(empty_store, folder)}"
-    flags = ("--size", 192, "--epochs", 1, "--filters", 4, "--register", "no")
+    flags = ("--size", 64, "--epochs", 1, "--filters", 4, "--register", "no")
     process = colorization("naive_basic", "--data", paintings, *flags, store=store, cwd=folder)
     output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output
-    config = dataclasses.replace(VARIANTS["naive_basic"], size=64, epochs=1, filters=4)
+    config = dataclasses.replace(VARIANTS["naive_basic"], size=32, epochs=1, filters=4)
     mlflow.set_tracking_uri(store)
-    experiment.train_and_log(config, at_size[64], str(paintings))
+    experiment.train_and_log(config, at_size[32], str(paintings))
     mlflow.set_tracking_uri(None)
     found = mlflow.MlflowClient(store).search_runs(["0"])
     return store, {int(run.data.params["size"]): run for run in found}
@@ -104,7 +105,7 @@ def test_a_larger_picture_is_decoded_larger():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", TRAINED)
 def test_a_training_of_another_size_is_logged_and_served_at_that_size(size, runs, use_store):
     store, by_size = runs
     use_store(store)
@@ -155,7 +156,7 @@ def test_models_of_different_sizes_are_evaluated_on_the_same_pictures(
         bird("Wren", number).save(tmp_path / f"{number}.png")
     models = scoring.label(lookup.find(run.info.run_id) for run in by_size.values())
     pictures = holdout.collect(sources.fetch(str(tmp_path)), models)
-    assert pictures.images.shape == (2, 192, 192, 3)
+    assert pictures.images.shape == (2, 64, 64, 3)
     loaded = {name: lookup.load_colorizer(each.model_uri) for name, each in models.items()}
     table, _ = scoring.score(loaded, pictures)
     assert set(models) < set(table["model"]) and table["delta_e"].notna().all()
@@ -172,23 +173,23 @@ def log_candidate(splits, share):
 @pytest.mark.slow
 def test_a_champion_of_another_size_is_compared_at_the_larger_one(at_size, ready_store, use_store):
     use_store(ready_store)
-    champion = log_candidate(at_size[64], 0.6)
+    champion = log_candidate(at_size[32], 0.6)
     promotion.register(champion)
-    better, worse = log_candidate(at_size[192], 1.0), log_candidate(at_size[192], 0.3)
+    better, worse = log_candidate(at_size[64], 1.0), log_candidate(at_size[64], 0.3)
 
     def refused(candidate, by):
         version, alias = promotion.register(candidate)
         assert alias == "challenger"
         tags = mlflow.MlflowClient().get_model_version(version.name, version.version).tags
-        name = f"the champion of run {by.run.info.run_id}, both at 192 pixels"
+        name = f"the champion of run {by.run.info.run_id}, both at 64 pixels"
         assert f"No better than {name}" in tags["gate"]
 
     refused(worse, by=champion)
     assert lookup.find_best("naive").run.info.run_id == better.run.info.run_id
     assert promotion.register(better)[1] == "champion"
     refused(champion, by=better)
-    log_candidate(at_size[64], 0.5)
-    # Of 64 pixels, since the last run was; scores at different sizes are not compared.
+    log_candidate(at_size[32], 0.5)
+    # Of 32 pixels, since the last run was; scores at different sizes are not compared.
     assert lookup.find_best("naive").run.info.run_id == champion.run.info.run_id
 
 

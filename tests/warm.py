@@ -20,12 +20,13 @@ import types
 
 # No `onnxruntime`: it starts a thread on import, for which the end of a fork would wait in vain.
 PACKAGES = """
-alembic bs4 gdown git h5py imagehash keras matplotlib.pyplot mlflow.projects mlflow.pyfunc
-mlflow.store.model_registry.sqlalchemy_store mlflow.store.tracking.sqlalchemy_store onnx optuna
-pandas skimage.color skimage.metrics tensorflow tf2onnx
+alembic bs4 gdown git h5py imagehash keras matplotlib.pyplot mlflow.cli mlflow.projects
+mlflow.pyfunc mlflow.store.model_registry.sqlalchemy_store mlflow.store.tracking.sqlalchemy_store
+onnx optuna pandas skimage.color skimage.metrics tensorflow tf2onnx
 """.split()
 SET_CHILD_SUBREAPER = 36  # prctl(2): whose parent has ended becomes a child of this process
 MAX_BYTES = 2**17
+WORDS_BYTES = 2**13  # of what `ps` may show of a fork
 
 
 class Warm(subprocess.Popen):
@@ -69,7 +70,7 @@ def _origin():
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     environment = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
     subprocess.Popen(
-        [sys.executable, __file__, str(its.fileno())],
+        [sys.executable, __file__, str(its.fileno()), "-" * WORDS_BYTES],
         pass_fds=[its.fileno()],
         env=environment | {"TF_CPP_MIN_LOG_LEVEL": "3"},  # as an entry point sets it
         stdout=subprocess.DEVNULL,
@@ -100,8 +101,17 @@ def _next_order(orders):
             os.close(file)
 
 
+def _show(words):
+    """Let `ps` show these words, over those of the process that was forked: see proc(5)."""
+    with open("/proc/self/stat") as file:
+        begin, end = map(int, file.read().rpartition(")")[2].split()[45:47])
+    text = "\0".join(words).encode()[: end - begin - 1]
+    ctypes.memmove(begin, text.ljust(end - begin, b"\0"), end - begin)
+
+
 def _become(words, environment, folder, new_session):
     """Be the interpreter that was called with these words."""
+    _show([sys.executable, *words])
     if new_session:
         os.setsid()
     os.chdir(folder)
