@@ -78,7 +78,13 @@ def test_a_head_of_chroma_keeps_the_luma_and_begins_as_gray(variant, precision):
     assert np.ptp(signed, axis=-1).max() > 0.02
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant",
+    [
+        pytest.param(name, marks=pytest.mark.slow if isinstance(config, PretrainedEncoder) else ())
+        for name, config in VARIANTS.items()
+    ],
+)
 def test_a_colorizer_survives_saving_and_onnx(variant, tmp_path):
     config = small(variant)
     colorizer = shaken(build.build_plain(config, 32))

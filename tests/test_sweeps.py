@@ -137,6 +137,10 @@ def load(storage, name):
     return optuna.load_study(study_name=name, storage=opened)
 
 
+def is_running(trial):
+    return trial.state == TrialState.RUNNING and "worker" in trial.user_attrs
+
+
 def mid_trial(workers, storage, name, epochs, seconds=600):
     """Wait until a trial has reported while each worker is in one, and is far from its end."""
     deadline = time.monotonic() + seconds
@@ -145,7 +149,7 @@ def mid_trial(workers, storage, name, epochs, seconds=600):
             trials = load(storage, name).trials
         except Exception:  # neither tables nor study yet
             trials = []
-        running = [t for t in trials if t.state == TrialState.RUNNING and "worker" in t.user_attrs]
+        running = [trial for trial in trials if is_running(trial)]
         reported = [trial for trial in running if trial.intermediate_values]
         early = [t for t in reported if len(t.intermediate_values) < epochs / 2]
         if len(running) == len(workers) and early:
@@ -182,7 +186,7 @@ def test_trials_of_a_worker_that_was_killed_and_of_one_that_slept_are_tried_agai
     workers = [sweep(tracking_server, **flags) for _ in range(3)]
     mid_trial(workers, postgres.url, "silent", LONG)
     trials = load(postgres.url, "silent").trials
-    running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+    running = [trial for trial in trials if is_running(trial)]
     running.sort(key=lambda trial: len(trial.intermediate_values))  # the last ends first
     killed, asleep, _ = running
     pids = [int(trial.user_attrs["worker"].split(":")[1]) for trial in (killed, asleep)]
@@ -190,7 +194,8 @@ def test_trials_of_a_worker_that_was_killed_and_of_one_that_slept_are_tried_agai
     os.kill(pids[1], signal.SIGSTOP)
     try:
         deadline = time.monotonic() + 300
-        while load(postgres.url, "silent").trials[asleep.number].state == TrialState.RUNNING:
+        silent = {killed.number, asleep.number}
+        while silent & {t.number for t in load(postgres.url, "silent").trials if is_running(t)}:
             assert time.monotonic() < deadline
             time.sleep(0.5)
     finally:
