@@ -295,6 +295,7 @@ def test_imagenet_s_weights_are_downloaded_once(tmp_path):
     address = f"http://127.0.0.1:{server.server_port}/"
 
     def build(home):
+        (tmp_path / home).mkdir(exist_ok=True)
         environment = os.environ | {"KERAS_HOME": str(tmp_path / home), "PYTHONPATH": str(ROOT)}
         done = warm.run([sys.executable, "-c", DOWNLOAD, address], env=environment)
         assert done.returncode == 0, done.stderr

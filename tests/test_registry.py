@@ -220,9 +220,9 @@ def test_a_run_that_was_not_tested_by_today_s_criterion_is_to_be_trained_again(
 
 
 def test_a_champion_that_was_not_tested_by_today_s_criterion_is_tested_again(photographs, upgrade):
-    promotion.register(log_candidate(photographs, 0.6))
+    promotion.register(log_candidate(photographs, 0.8))
     upgrade()
-    worse, better = (log_candidate(photographs, share) for share in (0.3, 1.0))
+    worse, better = (log_candidate(photographs, share) for share in (0.6, 1.0))
     version, alias = promotion.register(worse)
     assert alias == "challenger"
     assert f"new_error {worse.score():.4f} against" in version.tags["gate"]

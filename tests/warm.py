@@ -105,7 +105,7 @@ def _show(words):
     """Let `ps` show these words, over those of the process that was forked: see proc(5)."""
     with open("/proc/self/stat") as file:
         begin, end = map(int, file.read().rpartition(")")[2].split()[45:47])
-    text = "\0".join(words).encode()[: end - begin - 1]
+    text = b"\0".join(map(os.fsencode, words))[: end - begin - 1]
     ctypes.memmove(begin, text.ljust(end - begin, b"\0"), end - begin)
 
 
