@@ -65,12 +65,13 @@ def test_a_probe_has_two_epochs_of_each_phase_of_its_recipe(name):
 
 
 @pytest.mark.slow
-def test_a_campaign_goes_on_where_it_was_and_compares_with_no_model(paintings, cache, tmp_path):
+def test_a_campaign_goes_on_where_it_was_and_compares_with_no_model(
+    paintings, cache, active_store, tmp_path
+):
     def run():
         (tmp_path / "campaign.py").write_text(CAMPAIGN)
         environment = os.environ | {
             "COLORIZATION_CACHE": str(cache),
-            "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",
             "PYTHONPATH": str(ROOT),
         }
         command = [sys.executable, "-m", "campaign", paintings]

@@ -65,8 +65,10 @@ def test_curves_of_different_length_share_their_panels():
 
 
 @pytest.mark.slow
-def test_a_killed_comparison_goes_on_where_it_stopped(colorization, paintings, tmp_path):
-    store = f"sqlite:///{tmp_path}/mlflow.db"
+def test_a_killed_comparison_goes_on_where_it_stopped(
+    colorization, paintings, active_store, tmp_path
+):
+    store = active_store
     arguments = ("compare", "--data", paintings, "--epochs", 1, "--size", 32)
     arguments += ("--variants", "naive_basic,naive_basic_rgb")
     process = colorization(*arguments, store=store, cwd=tmp_path)
@@ -97,7 +99,6 @@ def test_a_killed_comparison_goes_on_where_it_stopped(colorization, paintings, t
     names = {file.path for file in client.list_artifacts(parent.info.run_id)}
     assert {"comparison.json", "test_species.json", "losses.png", "test_pictures.png"} <= names
 
-    mlflow.set_tracking_uri(store)
     table = mlflow.load_table("comparison.json", run_ids=[parent.info.run_id])
     baselines = ["plain gray", "mean chroma", "shuffled chroma"]
     assert list(table["model"]) == ["naive_basic", "naive_basic_rgb", *baselines]

@@ -543,12 +543,14 @@ def test_a_failing_trial_is_told_with_its_error_and_the_next_one_begins(
 
 
 @pytest.mark.slow
-def test_no_secret_of_a_storage_s_address_is_logged_or_stored(sweep, store, postgres, tmp_path):
+def test_no_secret_of_a_storage_s_address_is_logged_or_stored(
+    sweep, ready_store, postgres, tmp_path
+):
     address = postgres.url.replace("birds@", "birds:s3cret@")  # where everybody is trusted
     secrets = "options=-c%20application_name%3Dp4ssword&sslpassword=p4ssword"
     flags = {"study": "secrets", "storage": f"{address}?{secrets}", "trials": 1, "epochs": 1}
-    output = finish(sweep(store, **flags))
-    parent, _ = logged(store, "secrets")
+    output = finish(sweep(ready_store, **flags))
+    parent, _ = logged(ready_store, "secrets")
     expected = postgres.url.replace("birds@", "")
     assert parent.data.params["storage"] == expected and expected in output
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -620,32 +622,36 @@ def launch(store, paintings, cache, folder, **flags):
 
 @pytest.mark.slow
 def test_under_mlflow_run_the_launched_run_is_the_parent_and_a_second_one_only_helps(
-    store, paintings, cache, tmp_path
+    ready_store, paintings, cache, tmp_path
 ):
-    command, environment, _ = launch(store, paintings, cache, tmp_path, trials=1)
+    command, environment, _ = launch(ready_store, paintings, cache, tmp_path, trials=1)
     for _ in range(2):
         done = warm.run(command, env=environment)
         assert done.returncode == 0, done.stderr
-    parent, runs = logged(store, "launched")
+    parent, runs = logged(ready_store, "launched")
     assert parent.data.tags["mlflow.project.entryPoint"] == "sweep"
     assert parent.info.status == "FINISHED"
     assert states(runs) == {0: ("FINISHED", "finished")}
-    client = mlflow.MlflowClient(store)
+    client = mlflow.MlflowClient(ready_store)
     (helper,) = client.search_runs(["0"], "tags.sweep = 'worker'")
     assert helper.info.status == "FINISHED"
     assert parent.info.run_id in helper.data.tags["mlflow.note.content"]
 
 
 @pytest.mark.slow
-def test_ctrl_c_on_mlflow_run_leaves_no_run_running(store, paintings, cache, tmp_path):
-    command, environment, storage = launch(store, paintings, cache, tmp_path, trials=1, epochs=LONG)
+def test_ctrl_c_on_mlflow_run_leaves_no_run_running(ready_store, paintings, cache, tmp_path):
+    command, environment, storage = launch(
+        ready_store, paintings, cache, tmp_path, trials=1, epochs=LONG
+    )
     process = warm.Popen(command, env=environment, start_new_session=True)
     mid_trial([process], storage, "launched", LONG)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: all of its processes hear it
     process.wait(60)
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and "RUNNING" in str(states(logged(store, "launched")[1])):
+    while time.monotonic() < deadline and "RUNNING" in str(
+        states(logged(ready_store, "launched")[1])
+    ):
         time.sleep(0.5)  # the launcher does not wait for the end of what it has launched
-    parent, runs = logged(store, "launched")
+    parent, runs = logged(ready_store, "launched")
     assert states(runs) == {0: ("KILLED", "killed")}
     assert parent.info.status in ("FAILED", "KILLED")  # MLflow's own word comes last

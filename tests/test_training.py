@@ -146,8 +146,8 @@ def test_a_loss_that_is_not_finite_names_the_epoch(splits):
         train.train(quick("naive_basic"), Broken(splits))
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_failed(splits, tmp_path, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+@pytest.mark.usefixtures("active_store")
+def test_a_loss_that_is_not_finite_ends_the_run_failed(splits):
     with pytest.raises(FloatingPointError), tracking.open_run("broken") as run:
         train.train(quick("naive_basic"), Broken(splits))
     run = mlflow.get_run(run.info.run_id)
