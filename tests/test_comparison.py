@@ -68,10 +68,9 @@ def test_curves_of_different_length_share_their_panels():
 def test_a_killed_comparison_goes_on_where_it_stopped(
     colorization, paintings, active_store, tmp_path
 ):
-    store = active_store
     arguments = ("compare", "--data", paintings, "--epochs", 1, "--size", 32)
     arguments += ("--variants", "naive_basic,naive_basic_rgb")
-    process = colorization(*arguments, store=store, cwd=tmp_path)
+    process = colorization(*arguments, store=active_store, cwd=tmp_path)
     for line in process.stdout:
         if line.startswith("naive_basic: test"):  # the first is done, the second is on its way
             break
@@ -81,11 +80,11 @@ def test_a_killed_comparison_goes_on_where_it_stopped(
     process.kill()
     process.communicate(timeout=60)
 
-    process = colorization(*arguments, store=store, cwd=tmp_path)
+    process = colorization(*arguments, store=active_store, cwd=tmp_path)
     output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output
     assert output.count("was trained already") == 1
-    client = mlflow.MlflowClient(store)
+    client = mlflow.MlflowClient(active_store)
     (first,) = client.search_runs(["0"], "tags.variant = 'naive_basic' and params.head = 'chroma'")
     assert f"naive_basic: was trained already, run {first.info.run_id}" in output
 
