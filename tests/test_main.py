@@ -1,5 +1,6 @@
 """The command line as a user meets it: real processes, real signals."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -8,6 +9,7 @@ import sys
 import time
 
 import mlflow
+import psutil
 import pytest
 
 from tests import warm
@@ -27,6 +29,18 @@ def until_training(process):
     for line in process.stdout:
         if line.startswith("epoch 1/"):
             return
+    raise AssertionError("training did not start")
+
+
+def until_importing(launcher):
+    """Wait until the training that `mlflow run` has started imports TensorFlow."""
+    while launcher.poll() is None:
+        with contextlib.suppress(psutil.Error):
+            for child in psutil.Process(launcher.pid).children(recursive=True):
+                files = [each.path for each in child.memory_maps()]
+                if "colorization" in child.cmdline() and "tensorflow" in " ".join(files):
+                    return
+        time.sleep(0.05)
     raise AssertionError("training did not start")
 
 
@@ -168,10 +182,7 @@ def test_mlflow_run_trains_in_a_path_with_spaces_into_the_run_that_it_opened_on_
 @pytest.mark.slow
 def test_stopping_mlflow_run_before_training_ends_its_run(mlflow_run, ready_store, paintings):
     process = mlflow_run("-e", "naive_basic", "-P", f"data={paintings}", "-P", "filters=4")
-    for line in process.stdout:
-        if "Running command" in line:
-            break
-    time.sleep(4)  # imports, or the preparation of the pictures
+    until_importing(process)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=120)
     assert until_ended(ready_store) in {"KILLED", "FAILED"}

@@ -14,6 +14,8 @@ SAY = """
 import json, os, sys
 ours = [name for name in sys.modules if name.split(".")[0] in ("colorization", "serve", "sweeps")]
 facts = {"argv": sys.argv, "folder": os.getcwd(), "path": sys.path[:2], "ours": ours}
+with open("/proc/self/cmdline") as file:
+    facts["shown"] = file.read().rstrip("\\0").split("\\0")
 print(json.dumps(facts | {"pid": os.getpid(), "environment": dict(os.environ)}))
 print("and this", file=sys.stderr)
 sys.exit(7)
@@ -28,6 +30,7 @@ def test_it_has_the_words_folder_environment_streams_and_status_of_a_process(tmp
     assert said.pop("pid") != os.getpid()
     assert said == {
         "argv": ["-c", "--flag", "3"],
+        "shown": [sys.executable, "-c", SAY, "--flag", "3"],
         "folder": str(tmp_path),
         "path": [str(tmp_path), "/nowhere"],
         "ours": [],
