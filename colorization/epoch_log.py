@@ -85,6 +85,6 @@ class EpochLog(keras.callbacks.Callback):
                 picture = Image.fromarray(sheet)
                 picture.save(Path(folder, f"{name}.png"))
                 card = picture.resize((CARD_PIXELS, CARD_PIXELS))
-                card.save(Path(folder, f"{name}+compressed.webp"), method=2)
+                card.save(Path(folder, f"{name}+compressed.webp"), method=0)
             mlflow.log_artifacts(folder, "images")
         mlflow.set_tag(MLFLOW_LOGGED_IMAGES, True)
