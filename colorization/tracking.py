@@ -5,7 +5,7 @@ import io
 import logging
 import tempfile
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -24,6 +24,7 @@ from PIL import Image
 
 from colorization import charts, figures, runs
 from colorization.config import Config
+from colorization.data import manifest, photograph
 from colorization.data.prepare import Splits
 from colorization.data.sources import located
 from colorization.errors import InputError
@@ -106,11 +107,24 @@ def log_flags(data: str, **flags: object) -> None:
 
 
 def log_data(splits: Splits, used: Collection[str] = tuple(CONTEXTS)) -> None:
-    """Log the splits used as datasets with the manifest's digest, and the manifest itself."""
+    """Log the splits used as datasets with the manifest's digest, and the manifest itself.
+
+    With perceptual hashes of what is learned or chosen from, whose copies are recognized by them.
+    """
     mlflow.set_tags(
         {"data": splits.name, "data_kind": splits.kind, "dataset_digest": splits.digest}
     )
-    mlflow.log_artifact(str(splits.manifest), "data")
+    hashes = {
+        path: photograph.perceptual_hash(Image.fromarray(image))
+        for part in (splits.train, splits.val)
+        if part.name in used
+        for path, image in zip(part.paths, part.images, strict=True)
+    }
+    rows = manifest.read(splits.manifest)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "manifest.csv")
+        manifest.write(path, [replace(row, hash=hashes.get(row.path, "")) for row in rows])
+        mlflow.log_artifact(str(path), "data")
     for split in used:
         mlflow.log_input(_dataset(splits, split), context=CONTEXTS[split])
 

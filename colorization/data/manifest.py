@@ -4,7 +4,7 @@ import csv
 import hashlib
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ class Row:
         reason: why it is left out, else "".
         note: where the source's folders give a split: how the picture came to its own, and which
             picture of another split is nearly the same. Otherwise "", and no column of the file.
+        hash: `photograph.perceptual_hash` of the picture, as the run of a training logs it of what
+            it used; otherwise "", and no column of the file: a digest must not depend on it.
     """
 
     path: str
@@ -33,18 +35,23 @@ class Row:
     split: str
     reason: str
     note: str = ""
+    hash: str = ""
+
+
+_OPTIONAL = ("note", "hash")
+_ALWAYS = [field.name for field in fields(Row) if field.name not in _OPTIONAL]
 
 
 def write(path: Path, rows: Sequence[Row]) -> None:
     """Write rows as CSV with a header."""
-    columns = len(fields(Row)) if any(row.note for row in rows) else len(fields(Row)) - 1
+    columns = _ALWAYS + [name for name in _OPTIONAL if any(getattr(row, name) for row in rows)]
     with path.open("w", **_TEXT) as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([field.name for field in fields(Row)][:columns])
+        writer.writerow(columns)
         # The csv module writes a bare \r without quotes and then cannot read it back.
         quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
         for row in rows:
-            text = astuple(row)[:columns]
+            text = [getattr(row, name) for name in columns]
             (quoting if "\r" in row.path + row.note else writer).writerow(text)
 
 
@@ -57,10 +64,9 @@ def read(path: Path) -> list[Row]:
     try:
         with path.open("r", **_TEXT) as file:
             header, *lines = csv.reader(file, strict=True)
-            names = [field.name for field in fields(Row)]
-            if header not in (names, names[:-1]):
+            if header != _ALWAYS + [name for name in _OPTIONAL if name in header]:
                 raise ValueError("its header")
-            return [Row(*line) for line in lines]
+            return [Row(**dict(zip(header, line, strict=True))) for line in lines]
     except (TypeError, ValueError, csv.Error) as error:
         raise ValueError(f"Expected a whole manifest. Received: {str(path)!r}, {error}") from error
 

@@ -45,6 +45,7 @@ _EDGE_SHARE = 0.6
 _EDGE_ROWS = 5  # rescaling and JPEG smear an edge over a few rows
 _MOST_PADDING = 0.75  # of a side; the widest bar measured takes 0.52
 
+_METHODS = (imagehash.dhash, imagehash.phash)
 _GRAY_MODES = {"1", "L", "LA", "La"}
 
 
@@ -191,6 +192,11 @@ def _is_black(rows: np.ndarray) -> np.ndarray:
     return ((rows <= _BLACK).mean(axis=1) >= _BLACK_SHARE) & (rows.mean(axis=1) <= _BLACK_MEAN)
 
 
+def perceptual_hash(image: Image.Image) -> str:
+    """Return the first of `perceptual_hashes`, as 32 hex digits."""
+    return np.packbits(_bits(image.convert("L"))).tobytes().hex()
+
+
 def perceptual_hashes(image: Image.Image) -> np.ndarray:
     """Hash what a picture looks like: uint64 (2, 2), the picture's and its mirror image's.
 
@@ -198,8 +204,10 @@ def perceptual_hashes(image: Image.Image) -> np.ndarray:
     matches different scenes at a threshold that still misses real twins.
     """
     gray = image.convert("L")
-    bits = [
-        np.concatenate([method(each).hash.ravel() for method in (imagehash.dhash, imagehash.phash)])
-        for each in (gray, ImageOps.mirror(gray))
-    ]  # two of 128 bool
+    bits = [_bits(gray), _bits(ImageOps.mirror(gray))]
     return np.packbits(bits, axis=1).view(np.uint64)
+
+
+def _bits(gray: Image.Image) -> np.ndarray:
+    """Return the 128 bits of a hash, bool."""
+    return np.concatenate([method(gray).hash.ravel() for method in _METHODS])

@@ -36,12 +36,19 @@ def twins(hashes: np.ndarray) -> list[np.ndarray]:
     Returns:
         N arrays of indices.
     """
-    found = []
-    for index, pair in enumerate(hashes):
-        bits = np.bitwise_count(hashes[:, :, None] ^ pair).sum(axis=3, dtype=np.uint8)  # (N, 2, 2)
-        near = np.flatnonzero(bits.min(axis=(1, 2)) <= _TWIN_BITS)
-        found.append(near[near != index])
-    return found
+    found = [near_duplicates(pair, hashes) for pair in hashes]
+    return [indices[indices != index] for index, indices in enumerate(found)]
+
+
+def near_duplicates(pair: np.ndarray, hashes: np.ndarray) -> np.ndarray:
+    """Return the indices of near-duplicates of a picture.
+
+    Args:
+        pair: uint64 (2, 2), perceptual hashes of the picture and of its mirror image.
+        hashes: uint64 (N, K, 2), those of N pictures; without their mirror images K is 1.
+    """
+    bits = np.bitwise_count(hashes[:, :, None] ^ pair).sum(axis=3, dtype=np.uint8)  # (N, K, 2)
+    return np.flatnonzero(bits.min(axis=(1, 2)) <= _TWIN_BITS)
 
 
 def assign(

@@ -16,7 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from colorization import evaluation
-from colorization.data import manifest, photograph
+from colorization.data import manifest, photograph, splits
 from colorization.data.listing import list_images, relative
 from colorization.data.manifest import Row
 from colorization.data.regular_file import read_regular
@@ -69,14 +69,15 @@ class Pictures(NamedTuple):
 def collect(source: Source, models: Mapping[str, Candidate]) -> Pictures:
     """Read a source's pictures, without those that were in the training of a model.
 
-    A picture is recognized by the SHA-256 of its file: a copy of another size is not.
+    A picture is recognized by the SHA-256 of its file, and a copy of another size or quality by its
+    perceptual hash.
 
     Raises:
         FileNotFoundError: there are no pictures in the source.
         InputError: no picture is left to score or to show.
     """
     size = max((each.size for each in models.values()), default=photograph.IMAGE_SIZE)
-    images, rows = _read_all(source.folder, size)
+    images, rows, hashes = _read_all(source.folder, size)
     training: set[str] = set()
     unknown = []
     for label, candidate in models.items():
@@ -87,7 +88,7 @@ def collect(source: Source, models: Mapping[str, Candidate]) -> Pictures:
         used = itertools.chain.from_iterable(each for each in manifests if each)
         seen = {row.sha256: row for row in used if row.split != "test"}
         training |= {sha256 for sha256, row in seen.items() if row.split == "train"}
-        rows = [_without_seen(row, seen.get(row.sha256), label) for row in rows]
+        rows = _without_seen(rows, hashes, seen, label)
     pictures = Pictures(images, rows, *_mean_chroma(images, rows, training), unknown)
     if not any(row.split for row in rows):
         raise InputError(
@@ -106,12 +107,30 @@ def _manifest(run: mlflow.entities.Run) -> list[Row] | None:
         return manifest.read(Path(client.download_artifacts(run.info.run_id, name, folder)))
 
 
-def _without_seen(row: Row, seen: Row | None, label: str) -> Row:
-    """Return a picture's row, left out if a training's manifest has it as `seen`."""
-    if row.split != SCORED or seen is None:
-        return row
-    reason = f"in the {seen.split} split of {label}" if seen.split else seen.reason
-    return replace(row, split="", reason=reason)
+def _without_seen(
+    rows: list[Row], hashes: np.ndarray, seen: Mapping[str, Row], label: str
+) -> list[Row]:
+    """Return the rows, those left out that are in `seen`, SHA-256 -> row of a training's manifest.
+
+    Args:
+        rows: N pictures.
+        hashes: uint64 (N, 2, 2), see `photograph.perceptual_hashes`.
+        seen: what the model learned or was chosen from, or its training left out.
+        label: of the model.
+    """
+    hashed = [row for row in seen.values() if row.hash]
+    looks = np.frombuffer(bytes.fromhex("".join(row.hash for row in hashed)), np.uint64)
+    looks = looks.reshape(-1, 1, 2)
+    left = []
+    for row, pair in zip(rows, hashes, strict=True):
+        if row.split == SCORED and (same := seen.get(row.sha256)):
+            reason = f"in the {same.split} split of {label}" if same.split else same.reason
+            row = replace(row, split="", reason=reason)
+        elif row.split == SCORED and len(near := splits.near_duplicates(pair, looks)):
+            reason = f"near-duplicate of one in the {hashed[near[0]].split} split of {label}"
+            row = replace(row, split="", reason=reason)
+        left.append(row)
+    return left
 
 
 def _mean_chroma(images: np.ndarray, rows: list[Row], training: set[str]) -> tuple[np.ndarray, str]:
@@ -125,8 +144,8 @@ def _mean_chroma(images: np.ndarray, rows: list[Row], training: set[str]) -> tup
     return (evaluation.mean_chroma(images[chosen]) if chosen else np.zeros(2)), whose
 
 
-def _read_all(folder: Path, size: int) -> tuple[np.ndarray, list[Row]]:
-    """Return the pixels and the rows of all pictures below a folder; reads on all cores."""
+def _read_all(folder: Path, size: int) -> tuple[np.ndarray, list[Row], np.ndarray]:
+    """Return pixels, rows and hashes of all pictures below a folder; reads on all cores."""
     paths = list_images(folder)
     if not paths:
         raise FileNotFoundError(
@@ -137,20 +156,21 @@ def _read_all(folder: Path, size: int) -> tuple[np.ndarray, list[Row]]:
     pool = ThreadPoolExecutor(os.cpu_count(), "photograph")
     try:
         found = pool.map(_read, paths, [folder] * len(paths), images)
-        rows = list(tqdm(found, "Reading pictures", len(paths), unit="", mininterval=0.5))
+        read = list(tqdm(found, "Reading pictures", len(paths), unit="", mininterval=0.5))
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the rest
-    return images, rows
+    return images, [row for row, _ in read], np.stack([hashes for _, hashes in read])
 
 
-def _read(path: Path, folder: Path, out: np.ndarray) -> Row:
-    """Read one picture into `out`, gray ones too; return its row."""
+def _read(path: Path, folder: Path, out: np.ndarray) -> tuple[Row, np.ndarray]:
+    """Read one picture into `out`, gray ones too; return its row and its hashes, (2, 2)."""
     found = photograph.read(path, out)
     split, reason = ("" if found.reason else SCORED), found.reason
     if reason.startswith("gray"):
         split, reason = _read_gray(path, out)
     name = relative(path, folder)
-    return Row(name, found.sha256, PurePosixPath(name).parent.name, split, reason)
+    species = PurePosixPath(name).parent.name
+    return Row(name, found.sha256, species, split, reason), found.hashes
 
 
 def _read_gray(path: Path, out: np.ndarray) -> tuple[str, str]:
