@@ -180,11 +180,11 @@ def photograph_ui(page_url, steps):
         page.wait_for_timeout(3000)
         page.screenshot(path=DOCS / "ui_run.png")
         page.goto(f"{page_url}/model-metrics")
-        slider = page.get_by_role("slider").first
         page.locator("img[src*='get-artifact']").first.wait_for(timeout=60_000)  # of step 0
-        for _ in range(steps - 1):  # up to the last epoch's pictures
-            slider.press("ArrowRight")
-            page.wait_for_timeout(300)
+        for slider in page.get_by_role("slider").all():
+            for _ in range(steps - 1):  # up to the last epoch's pictures
+                slider.press("ArrowRight")
+                page.wait_for_timeout(300)
         page.wait_for_timeout(3000)
         page.screenshot(path=DOCS / "ui_metrics.png")
         browser.close()
