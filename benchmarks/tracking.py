@@ -37,7 +37,7 @@ def compare(name: str, splits) -> tuple[list[Row], float]:
     A training that MLflow follows, against the same without; validation and scoring apart. Sample
     pictures are logged as often as in a training of the default length.
     """
-    from colorization import epoch_log, tracking
+    from colorization import epoch_log, tracking, training_log
     from colorization.config import VARIANTS
     from colorization.training import train
 
@@ -48,7 +48,7 @@ def compare(name: str, splits) -> tuple[list[Row], float]:
             tracking.log_config(config, data="sample")
             tracking.log_data(splits)
             result = train.train(config, splits, [epoch_log.EpochLog(VARIANTS[name], splits.val)])
-            tracking.log_training(config, result)
+            training_log.log_training(config, result)
 
     shares = []
 

@@ -15,7 +15,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.models.model import ModelInfo
 
-from colorization import color, epoch_log, evaluation, report, runs, tracking
+from colorization import color, epoch_log, evaluation, report, runs, tracking, training_log
 from colorization.address import shown
 from colorization.config import Config
 from colorization.data.prepare import Split, Splits
@@ -110,7 +110,7 @@ def train_and_log(
         saved = checkpoint.Checkpoint(
             runs.file_of(opened.info.run_id),
             state,
-            tracking.log_checkpoint,
+            training_log.log_checkpoint,
             int(flags["checkpoint_every"]),
         )
         with contextlib.nullcontext() if parent_run_id else _resumable(config, opened):
@@ -118,8 +118,8 @@ def train_and_log(
             prefix = (name or config.label) if parent_run_id else ""  # one of several
             result = train.train(config, splits, callbacks, start.arrays, saved, prefix)
             model = log_colorizer(config, result.colorizer, splits, origin)
-            tracking.log_training(config, result)
-            tracking.delete_checkpoint(opened)
+            training_log.log_training(config, result)
+            training_log.delete_checkpoint(opened)
     return finished(config.label, opened, model)
 
 
@@ -168,7 +168,7 @@ def _find_stopped(config: Config, digest: str) -> Stopped | None:
         if lookup.config_of(run) != config:
             continue
         try:
-            state = tracking.saved_state(run.info.run_id)
+            state = training_log.saved_state(run.info.run_id)
         except InputError as error:
             logger.warning("%s", error)
             continue

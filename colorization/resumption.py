@@ -10,7 +10,7 @@ import mlflow
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from colorization import charts, runs, tracking
+from colorization import charts, runs, training_log
 from colorization.address import shown
 from colorization.config import VARIANTS, Config
 from colorization.data import prepare, sources
@@ -140,7 +140,7 @@ def _refuse_contradictions(
 
 def _state_of(run: Run) -> State | None:
     """Return what a training has reached, None for one that was stopped in its first epoch."""
-    state = tracking.saved_state(run.info.run_id)
+    state = training_log.saved_state(run.info.run_id)
     if state is None and charts.history(run.info.run_id, charts.SPEED):
         raise InputError(
             "The run has no checkpoint, neither here nor among its artifacts. Expected the machine "

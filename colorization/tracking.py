@@ -1,43 +1,38 @@
-"""Everything that is logged to MLflow about a training run, but for its epochs."""
+"""Everything that is logged to MLflow about a model's run, but for what only a training has."""
+
+from __future__ import annotations
 
 import importlib.metadata
 import io
-import logging
-import tempfile
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import mlflow
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.numpy_dataset import NumpyDataset, from_numpy
-from mlflow.entities import Run
 from mlflow.models import ModelSignature
 from mlflow.models.model import ModelInfo
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 from PIL import Image
 
-from colorization import charts, figures, runs
+from colorization import charts
 from colorization.config import Config
 from colorization.data import manifest, photograph
 from colorization.data.prepare import Splits
 from colorization.data.sources import located
-from colorization.errors import InputError
-from colorization.evaluation import CRITERIA, Evaluation
+from colorization.evaluation import Evaluation
 from colorization.paths import as_text
 from colorization.runs import active_run
 from colorization.runs import open_run as open_run
-from colorization.training import checkpoint
-from colorization.training.schedule import phase_of, phases
-from colorization.training.train import Result
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 NOT_PARAMS = {each.name for each in fields(Config) if "help" not in each.metadata}
-CHECKPOINTS = "checkpoint"  # the folder among a run's artifacts
 CONTEXTS = {"train": "training", "val": "validation", "test": "testing"}
 MODEL_CODE: dict[str, Any] = {
     "python_model": str(Path(__file__).parents[1] / "serve" / "pyfunc.py"),
@@ -68,8 +63,6 @@ REQUIREMENTS = (
     "pillow",
     "pillow-heif",
 )
-
-logger = logging.getLogger(__name__)
 
 
 class Described(Protocol):
@@ -135,25 +128,6 @@ def _dataset(splits: Splits, split: str) -> NumpyDataset:
     return from_numpy(images, source=source, name=name, digest=splits.digest)
 
 
-def log_training(config: Config, result: Result) -> None:
-    """Log what a training leaves behind besides its colorizer."""
-    if len(phases(config)) > 1:
-        mlflow.set_tag("kept_phase", phase_of(config, result.best_epoch).name)
-    mlflow.set_tags({"best_epoch": result.best_epoch + 1, "device": result.device})
-    mlflow.set_tag("training_seconds", round(result.seconds, 1))
-    epochs = zip(*result.history.values(), strict=True)
-    logs = [dict(zip(result.history, values, strict=True)) for values in epochs]
-    named = [
-        charts.of_epoch(config, each, phase_of(config, epoch).adversarial)
-        for epoch, each in enumerate(logs)
-    ]
-    begins = {each.name: each.epochs[0] for each in phases(config)}
-    mlflow.log_figure(figures.loss_curves(named, result.best_epoch, begins), "losses.png")
-    criterion = CRITERIA[config.family]
-    value = result.history[f"val_{criterion.metric}"][result.best_epoch]
-    log_once({charts.best_of(criterion): value})
-
-
 def log_once(metrics: Mapping[str, float], **where: Any) -> None:
     """Log the metrics that the active run does not have yet: it may have been stopped here.
 
@@ -212,37 +186,3 @@ def log_table(run_id: str, table: pd.DataFrame, file: str) -> None:
         client.log_text(run_id, table.to_json(orient="split", index=False), file)
     else:
         client.log_table(run_id, table, file)
-
-
-def log_checkpoint(file: Path) -> None:
-    """Log the state of a training in place of the one before, for other machines."""
-    mlflow.log_artifact(str(file), CHECKPOINTS)
-
-
-def delete_checkpoint(run: Run) -> None:
-    """Delete the state of a training that has ended from a run's artifacts."""
-    if mlflow.MlflowClient().list_artifacts(run.info.run_id, CHECKPOINTS):
-        get_artifact_repository(run.info.artifact_uri).delete_artifacts(CHECKPOINTS)
-
-
-def saved_state(run_id: str) -> checkpoint.State | None:
-    """Return the furthest that the training of a run has got, as saved here or in its artifacts.
-
-    Raises:
-        InputError: there is only what is damaged.
-    """
-    client, path = mlflow.MlflowClient(), f"{CHECKPOINTS}/{runs.CHECKPOINT}"
-    states, damage = [], None
-    with tempfile.TemporaryDirectory() as folder:
-        files = [file] if (file := runs.file_of(run_id)).exists() else []
-        if client.list_artifacts(run_id, CHECKPOINTS):
-            files.append(Path(client.download_artifacts(run_id, path, folder)))
-        for file in files:
-            try:
-                states.append(checkpoint.read(file))
-            except InputError as error:
-                logger.warning("run %s: %s", run_id, error)
-                damage = error
-    if damage and not states:
-        raise damage
-    return max(states, key=lambda state: state.epochs, default=None)

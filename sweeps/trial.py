@@ -9,7 +9,7 @@ from mlflow.exceptions import MlflowException
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import TrialState
 
-from colorization import epoch_log, evaluation, tracking
+from colorization import epoch_log, evaluation, tracking, training_log
 from colorization.address import redacted
 from colorization.data.prepare import Splits
 from colorization.training import train
@@ -60,7 +60,7 @@ def _train(trial: optuna.Trial, spec: Spec, splits: Splits, data: str) -> dict[s
     report = Report(trial, spec)
     callbacks = [epoch_log.EpochLog(config, splits.val), report]
     result = train.train(config, splits, callbacks, name=name)
-    tracking.log_training(config, result)
+    training_log.log_training(config, result)
     mlflow.log_metric("value", report.value)
     mlflow.set_tag("state", "pruned" if report.pruned else "finished")
     if report.pruned:

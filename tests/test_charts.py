@@ -12,7 +12,16 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from colorization import charts, color, comparison, epoch_log, evaluation, resumption, tracking
+from colorization import (
+    charts,
+    color,
+    comparison,
+    epoch_log,
+    evaluation,
+    resumption,
+    tracking,
+    training_log,
+)
 from colorization.config import VARIANTS
 from colorization.errors import GateError, InputError
 from colorization.registry import lookup, promotion
@@ -178,7 +187,7 @@ def _log_as_training_does(config, splits):
     for epoch, each in enumerate(logs):
         log.on_epoch_end(epoch, each)
     history = pd.DataFrame(logs).to_dict("list")
-    tracking.log_training(config, Result(log.colorizer, history, 2, 1.0, "nothing"))
+    training_log.log_training(config, Result(log.colorizer, history, 2, 1.0, "nothing"))
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """A model and the run that trained it, as the gate judges them."""
 
+import functools
 import json
 from typing import NamedTuple
 
@@ -9,15 +10,17 @@ from colorization import charts, evaluation
 from colorization.config import Config
 
 
-class Candidate(NamedTuple):
+class _Model(NamedTuple):
+    run: Run
+    model_uri: str
+
+
+class Candidate(_Model):
     """A model and the run that trained it.
 
     Where a version has lost its run, or never had one of this project, `run` holds what the version
     tells of it, see `lookup.candidate_of_version`.
     """
-
-    run: Run
-    model_uri: str
 
     @property
     def missing(self) -> str:
@@ -86,7 +89,7 @@ class Candidate(NamedTuple):
         shape = json.loads(profiles.get("testing") or "{}").get("features_shape", [0])
         return int(shape[0])
 
-    @property
+    @functools.cached_property
     def tested(self) -> dict[str, float]:
         """Its test, see `charts.tested`."""
         return charts.tested(self.run)
