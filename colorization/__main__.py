@@ -71,8 +71,9 @@ def _add_beginnings(what: argparse._ActionsContainer) -> None:
         "--start_from",
         metavar="WEIGHTS",
         default="",
-        help="begin with these weights: an earlier run's id, runs:/..., models:/..., a .keras or "
-        ".h5 file, a URL, or an id or URL of Google Drive (default: none)",
+        help="begin with these weights: pretrained (those of the project), an earlier run's id, "
+        "runs:/..., models:/..., a .keras or .h5 file, a URL, or an id or URL of Google Drive "
+        "(default: none)",
     )
     what.add_argument(
         "--resume",

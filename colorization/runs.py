@@ -110,6 +110,18 @@ def open_launched(name: str) -> Iterator[Callable[[str, str], object]]:
         yield mlflow.set_tag
 
 
+@contextlib.contextmanager
+def open_beside(name: str) -> Iterator[mlflow.ActiveRun]:
+    """Open a run of its own for what a command needs first, beside that of `mlflow run`."""
+    launched = os.environ.pop("MLFLOW_RUN_ID", None)
+    try:
+        with open_run(name, tool=True) as run:
+            yield run
+    finally:
+        if launched:
+            os.environ["MLFLOW_RUN_ID"] = launched
+
+
 def _start(
     name: str, parent_run_id: str | None, resumed: Run | None, measured: bool
 ) -> tuple[mlflow.ActiveRun, FileLock]:

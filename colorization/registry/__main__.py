@@ -29,9 +29,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(arguments: argparse.Namespace) -> None:
     """Register the run that the command line names."""
     from colorization import runs
-    from colorization.registry import lookup, promotion  # import MLflow: no error waits for it
+    from colorization.registry import lookup, pretrained, promotion  # no error waits for MLflow
 
     run_id, best = arguments.run_id, arguments.best
+    pretrained.provide(best)
     candidate = lookup.find(run_id) if run_id else lookup.find_best(best)
     name = f"register {candidate.run.info.run_name}"
     with runs.open_launched(name) as tag:

@@ -9,6 +9,8 @@ from mlflow.entities import Run
 from colorization import charts, evaluation
 from colorization.config import Config
 
+PRETRAINED = "pretrained_sha256"  # the tag of runs that hold weights that come with the project
+
 
 class _Model(NamedTuple):
     run: Run
@@ -75,6 +77,11 @@ class Candidate(_Model):
     def painted(self) -> bool:
         """Whether these are painted birds."""
         return self.kind == "painted"
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether it came with the project."""
+        return PRETRAINED in self.run.data.tags
 
     @property
     def collapse(self) -> str:

@@ -164,9 +164,8 @@ def _champion(family: str) -> Candidate:
     found = find_champion(family)
     if found is None:
         raise GateError(
-            f"There is no champion of {family} yet. Expected one, which a training makes that "
-            f"passes the gate: `mlflow run . -e {FIRST[family]}`; or another model. "
-            f"Received: model={family!r}"
+            f"There is no champion of {family} yet. Expected one: `mlflow run . -e pretrained` "
+            f"registers that of the project; or another model. Received: model={family!r}"
         )
     return found[1]
 
@@ -175,8 +174,8 @@ def find_best(family: str) -> Candidate:
     """Return the best finished run of a family, by its criterion.
 
     Only runs on the same pictures of the same size are compared, by their validation: on
-    photographs if there are any, and of several sets and sizes on the one that was used last. Test
-    pictures do not choose.
+    photographs if there are any, and of several sets and sizes on the one that was used last. What
+    comes with the project stands behind a user's own on photographs. Test pictures do not choose.
 
     Raises:
         GateError: the family is unknown, or has no finished run that today's gate would take.
@@ -200,7 +199,7 @@ def find_best(family: str) -> Candidate:
             "There is nothing to choose from. Expected a finished run of the family: train one "
             f"with `mlflow run . -e ...` first. Received: best={family!r}"
         )
-    latest = min(candidates, key=lambda each: each.painted)
+    latest = min(candidates, key=lambda each: (each.painted, each.pretrained))
     equal = [each for each in candidates if each.tested_on == latest.tested_on]
     logger.info(
         "best=%s: compared %d finished runs on `%s` by validation %s, left out %d on others",

@@ -51,7 +51,8 @@ def offer(run_id: str) -> str | None:
     Failures are logged, not raised: the training itself is done.
 
     Returns:
-        The command that serves the family's champion if this run is it now, else None.
+        The command that serves the family's champion if this run is it now, else the run's own
+        version; None if it has none.
     """
     try:
         candidate = find(run_id)
@@ -60,7 +61,8 @@ def offer(run_id: str) -> str | None:
         logger.warning("not registered: %s", redacted(error, mlflow.get_tracking_uri()))
         return None
     logger.info("%s version %s is the %s", version.name, version.version, alias)
-    return serve_command(champion_uri(candidate.family)) if alias == CHAMPION else None
+    own = f"models:/{version.name}/{version.version}"
+    return serve_command(champion_uri(candidate.family) if alias == CHAMPION else own)
 
 
 def finish(run: Run, model_uri: str, register: bool) -> None:
@@ -101,9 +103,10 @@ def register(candidate: Candidate, force: bool = False) -> tuple[ModelVersion, s
         failed += _failed(gate.require_enough_pictures, champion[1], candidate)
         failed += _failed(gate.require_better_than, champion[1], candidate)
     version = _create(candidate, " ".join(failed), force, broken)
-    if failed:
-        logger.warning("%s: %s", FORCED if force else CHALLENGER, " ".join(failed))
-    if failed and not force:
+    if failed and force:
+        logger.warning("%s: %s", FORCED, " ".join(failed))
+    elif failed:
+        logger.warning("version %s does not become the champion: %s", version.version, failed[0])
         _set_alias(candidate.family, CHALLENGER, version)
         return version, CHALLENGER
     return _promote(candidate.family, version, champion)
@@ -233,6 +236,10 @@ def _settle(
     _set_alias(family, CHAMPION, winner)
     if winner.version == version.version:
         return version, CHAMPION
+    logger.warning(
+        "version %s does not become the champion: version %s came at the same time and is better",
+        *(version.version, winner.version),
+    )
     _set_alias(family, CHALLENGER, version)
     return version, CHALLENGER
 

@@ -103,7 +103,7 @@ def main(arguments: argparse.Namespace) -> int:
     # These import MLflow, for which a missing folder should not wait.
     from colorization import runs
     from colorization.data.listing import count_others, walk
-    from colorization.registry import lookup
+    from colorization.registry import lookup, pretrained
     from serve.batch.folder import LEFT_OUT, Settings, plan
     from serve.pyfunc import read_options
 
@@ -114,6 +114,7 @@ def main(arguments: argparse.Namespace) -> int:
     read_options(params)
     jobs, outcomes = plan(source, folder, arguments.format)
     ImageFile.LOAD_TRUNCATED_IMAGES = arguments.broken == "yes"
+    pretrained.provide(arguments.model)
     model_uri = lookup.resolve(arguments.model).model_uri
     output.delete_leftovers(folder)
     settings = Settings(params, arguments.which == "all", arguments.overwrite == "yes")

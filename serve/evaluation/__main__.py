@@ -34,11 +34,12 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(arguments: argparse.Namespace) -> None:
     """Evaluate models, and log one MLflow run."""
     sources.require(arguments.data)
-    from colorization.registry import lookup  # imports MLflow, as the next does
+    from colorization.registry import lookup, pretrained  # import MLflow, as the next does
     from serve.evaluation import holdout, scoring
 
-    names = arguments.model.split(",")
-    models = scoring.label(lookup.resolve(name.strip()) for name in names)
+    names = [name.strip() for name in arguments.model.split(",")]
+    pretrained.provide(*names)
+    models = scoring.label(map(lookup.resolve, names))
     source = sources.fetch(arguments.data)
     pictures = holdout.collect(source, models)
 

@@ -1,6 +1,7 @@
 """Import trained networks: from Google Drive, a URL or a file into the registry.
 
-`python -m serve.importing --naive <id, URL or path>`; `mlflow run . -e pretrained` calls it.
+`python -m serve.importing --naive <id, URL or path>`; without any, the networks that come with the
+project. `mlflow run . -e pretrained` calls it.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from serve.importing.pretrained import GRAY_CHANNELS, Pretrained, log
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse the command line: weights for one family or both, and pictures to test them on."""
+    """Parse the command line: weights for one family, both or none, and pictures for their test."""
     parser = process.Parser(prog="python -m serve.importing", description=__doc__)
     for family, channels in GRAY_CHANNELS.items():
         parser.add_argument(
@@ -26,10 +27,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         )
         parser.add_argument(f"--{family}_sha256", default="", help="expected SHA-256 of the file")
     parser.add_argument("--data", default="sample", help=f"to test them: {DATA}")
-    arguments = parser.parse_args(argv)
-    if not any(getattr(arguments, family) for family in GRAY_CHANNELS):
-        parser.error("Expected --naive or --pix2pix, or both.")
-    return arguments
+    return parser.parse_args(argv)
 
 
 @process.entry_point(parse)
@@ -38,6 +36,8 @@ def main(arguments: argparse.Namespace) -> None:
 
     All of them are checked before anything is logged.
     """
+    if not any(getattr(arguments, family) for family in GRAY_CHANNELS):
+        return register_own()
     from colorization.data import prepare, sources
 
     sources.require(arguments.data)
@@ -72,6 +72,17 @@ def main(arguments: argparse.Namespace) -> None:
         config = Pretrained(variant, family, source, sha256, size, found.input, found.output)
         colorizer = value_range.as_colorizer(network, found)
         log(config, colorizer, splits, arguments.data, found.luma_error)
+
+
+def register_own() -> None:
+    """Register the networks that come with the project."""
+    from colorization import runs
+    from colorization.registry import pretrained, promotion
+
+    candidates = [pretrained.find(family) for family in GRAY_CHANNELS]
+    with runs.open_launched("pretrained"):
+        for candidate in candidates:
+            promotion.finish(*candidate, register=True)
 
 
 if __name__ == "__main__":

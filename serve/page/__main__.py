@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from colorization import process
-from colorization.errors import InputError
+from colorization.errors import Failure, InputError
 
 logger = logging.getLogger("serve.page")
 
@@ -46,14 +46,20 @@ def main(arguments: argparse.Namespace) -> None:
         ) from error
     # These import MLflow and Gradio, for which no error should wait.
     import uvicorn
+    from mlflow.exceptions import MlflowException
 
     from colorization import launched, runs
+    from colorization.registry import lookup, pretrained
     from serve.page.app import Page, mount
     from serve.page.guard import LOOPBACK
 
     # By default MLflow retries for minutes when the registry is down: visitors do not wait.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    try:
+        pretrained.provide(*lookup.FIRST)
+    except (Failure, MlflowException) as error:  # the page says of each model why it is missing
+        process.refuse(error)
     with runs.open_launched("page") as tag, listening, tempfile.TemporaryDirectory() as folder:
         with suppress(KeyboardInterrupt, SystemExit):  # the usual end of a page
             hosts = [*LOOPBACK, *filter(None, [arguments.host])]

@@ -1,0 +1,105 @@
+"""The weights that come with the project, on their way into the registry, without TensorFlow."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.data.code_dataset_source import CodeDatasetSource
+from mlflow.data.numpy_dataset import from_numpy
+
+from colorization import charts, evaluation, runs, tracking
+from colorization.errors import InputError
+from colorization.registry import lineage, lookup, promotion
+from colorization.registry.candidate import PRETRAINED, Candidate
+from colorization.weights import download
+
+FOLDER = Path(__file__).parents[2] / "assets" / "pretrained"
+INDEX, MANIFEST = "pretrained.json", "manifest.csv"
+NAME = "pretrained"  # what `start_from` calls them
+KINDS = ("onnx", "keras")  # of the files of a family, which are `<family>/generator.<kind>`
+
+logger = logging.getLogger(__name__)
+
+
+def provide(*models: str) -> None:
+    """Register the weights of each family that is without a champion and among `models`.
+
+    Args:
+        models: as `lookup.resolve` takes them; those that name no family's champion are left alone.
+    """
+    missing = [
+        family
+        for family in lookup.FIRST
+        if {family, lookup.champion_uri(family)} & set(models)
+        and lookup.find_champion(family) is None
+    ]
+    if missing:
+        logger.info(
+            "There is no champion of %s yet: registering the weights that come with the project",
+            " and ".join(missing),
+        )
+        for family in missing:
+            promotion.register(find(family))
+
+
+def find(family: str) -> Candidate:
+    """Return the run that holds a family's weights; it is logged now if there is none.
+
+    Raises:
+        InputError: a file is not as it was.
+    """
+    known = json.loads((FOLDER / INDEX).read_text(encoding="utf-8"))[family]
+    files = {kind: FOLDER / family / f"generator.{kind}" for kind in KINDS}
+    for kind, file in files.items():
+        _require_unchanged(file, known["sha256"][kind])
+    query = f"tags.{PRETRAINED} = '{known['sha256']['onnx']}' and attributes.status = 'FINISHED'"
+    for run in runs.search(query):
+        if lookup.has_model(run):
+            return lookup.candidate_of(run)
+    with runs.open_beside(f"{known['variant']} {NAME}") as opened:
+        _log(family, known, files)
+    return lookup.find(opened.info.run_id)
+
+
+def _require_unchanged(file: Path, sha256: str) -> None:
+    received = download.digest(file) if file.is_file() else "no file"
+    if received != sha256:
+        raise InputError(
+            f"The weights that come with the project are damaged. Expected SHA-256 {sha256}: "
+            f"`git checkout -- {file.relative_to(FOLDER.parents[1])}`. Received: {received}"
+        )
+
+
+def _log(family: str, known: dict[str, Any], files: dict[str, Path]) -> None:
+    """Log weights in the active run as a training would: its settings, pictures, test and model."""
+    data, scores = known["data"], pd.DataFrame(**known["scores"])
+    mlflow.log_params(known["params"])
+    mlflow.set_tags(
+        {
+            **{name: known[name] for name in ("variant", "parameters", "collapse") if known[name]},
+            **{"family": family, PRETRAINED: known["sha256"]["onnx"]},
+            **{"data": data["name"], "data_kind": data["kind"], "dataset_digest": data["digest"]},
+        }
+    )
+    mlflow.log_artifact(str(FOLDER / MANIFEST), "data")
+    mlflow.log_artifact(str(files["keras"]), "keras")
+    source = CodeDatasetSource({"uri": data["uri"], "manifest": f"data/{MANIFEST}"})
+    size = int(known["params"]["size"])
+    for context, count in data["pictures"].items():
+        shape = np.broadcast_to(np.uint8(0), (count, size, size, 3))  # all that is logged of them
+        dataset = from_numpy(shape, source, name=data["name"], digest=data["digest"])
+        mlflow.log_input(dataset, context=context)
+    example = np.tile(np.linspace(0, 255, size).astype("uint8"), (size, 1))
+    seen = lineage.KINDS[data["kind"]]
+    model = tracking.log_model(known["variant"], files["onnx"], example, seen)
+    metric = evaluation.CRITERIA[family].metric
+    mlflow.log_metric(f"val/{metric}", known["validation"], step=int(known["best_epoch"]))
+    own = {f"test_{name}": float(scores[name][0]) for name in charts.TESTED}
+    mlflow.log_metrics(own, model_id=model.model_id, dataset=dataset)
+    tracking.log_table(tracking.active_run().info.run_id, scores, charts.SCORES_FILE)
+    serve = promotion.serve_command(model.model_uri)
+    mlflow.set_tag("mlflow.note.content", f"{known['note']}\nServe it: `{serve}`\n")
