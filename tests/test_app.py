@@ -41,8 +41,10 @@ BLUE = np.full((128, 1), 60) * [0, 0, 1]
 
 
 @pytest.fixture(scope="module")
-def app(tracking_server, cache, tmp_path_factory):
+def app(tracking_server, trained, versions, cache, tmp_path_factory):
     """The address of `python -m serve.page`, which SIGTERM ends well and without leavings."""
+    for family in FAMILIES:  # or the page would register those of the project first
+        promote(trained[0], family, versions[family].version)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -297,7 +297,6 @@ def test_labels_name_a_head_that_is_not_the_variant_s_own(store, tmp_path):
 @pytest.mark.parametrize(
     ("model", "data", "message"),
     [
-        ("naive", "sample", "There is no champion of naive yet"),
         ("models:/none@champion", "sample", "Received: model='models:/none@champion'"),
         ("0123456789abcdef", "sample", "Received: model='0123456789abcdef'"),
         ("naive,", "sample", "Expected"),

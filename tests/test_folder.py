@@ -225,7 +225,7 @@ def test_hints_and_uncertainty_reach_the_model(color, tmp_path):
         ("in", "in", {}, "need a folder of their own"),
         ("in/deep", "in", {}, "need a folder of their own"),
         ("in", "in/deep/a.png", {}, "need a folder of their own"),
-        ("in", "out", {"model": "pix2pix"}, "There is no champion of pix2pix yet"),
+        ("in", "out", {"model": "models:/none/1"}, "Received: model='models:/none/1'"),
         ("in", "out", {"saturation": "3"}, "'saturation' must be a number from 0 to 2"),
         ("in", "out", {"warmth": "-1.5"}, "'warmth' must be a number from -1 to 1"),
     ],

@@ -29,7 +29,7 @@ slow = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def server(cache, ready_store_of_module, tmp_path_factory):
-    """The address of a page without champions, and the folder that all its files lie in."""
+    """The address of a page, and the folder that all its files lie in."""
     folder = tmp_path_factory.mktemp("page")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -199,7 +199,7 @@ def test_nothing_of_an_upload_runs_and_no_other_website_reaches_the_page(server,
         with page.expect_response(lambda answer: f"{guard.UPLOAD}?" in answer.url) as answer:
             page.locator("input[type=file]").set_input_files(sorted(tmp_path.iterdir()))
         uploaded = answer.value.json()
-        page.get_by_role("main").get_by_text("There is no pix2pix model yet.").first.wait_for()
+        page.get_by_role("main").get_by_text("b.svg").first.wait_for()
         assert len(uploaded) == 3 and page.title() != "stolen"
         for path in uploaded:
             page.goto(f"{url}/gradio_api/file={path}")

@@ -73,7 +73,7 @@ def test_the_run_of_an_album_counts_as_the_terminal_does(launch, color_album, tm
 
 def test_a_family_without_a_champion_is_told_so_and_which_command_makes_one(active_store):
     for model in ("naive", "models:/bird-colorizer-naive@champion"):
-        with pytest.raises(GateError, match="mlflow run . -e naive_deep") as refused:
+        with pytest.raises(GateError, match="mlflow run . -e pretrained") as refused:
             lookup.resolve(model)
         name = process.error_name(str(refused.value))
         assert name == "error: there is no champion of naive yet"

@@ -1,5 +1,7 @@
 """The weights that come with the project, on their way into the registry, without TensorFlow."""
 
+import contextlib
+import io
 import json
 import logging
 from pathlib import Path
@@ -42,8 +44,13 @@ def provide(*models: str) -> None:
             "There is no champion of %s yet: registering the weights that come with the project",
             " and ".join(missing),
         )
-        for family in missing:
-            promotion.register(find(family))
+        logging.disable(logging.INFO)  # that sentence is enough
+        try:
+            with contextlib.redirect_stderr(io.StringIO()):  # where MLflow prints what it registers
+                for family in missing:
+                    promotion.register(find(family))
+        finally:
+            logging.disable(logging.NOTSET)
 
 
 def find(family: str) -> Candidate:
