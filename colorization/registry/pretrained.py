@@ -98,7 +98,8 @@ def _log(family: str, known: dict[str, Any], files: dict[str, Path]) -> None:
     size = int(known["params"]["size"])
     for context, count in data["pictures"].items():
         shape = np.broadcast_to(np.uint8(0), (count, size, size, 3))  # all that is logged of them
-        dataset = from_numpy(shape, source, name=data["name"], digest=data["digest"])
+        name = f"{data['name']}-{context}"
+        dataset = from_numpy(shape, source, name=name, digest=data["digest"])
         mlflow.log_input(dataset, context=context)
     example = np.tile(np.linspace(0, 255, size).astype("uint8"), (size, 1))
     seen = lineage.KINDS[data["kind"]]
