@@ -106,7 +106,7 @@ def register(candidate: Candidate, force: bool = False) -> tuple[ModelVersion, s
     if failed and force:
         logger.warning("%s: %s", FORCED, " ".join(failed))
     elif failed:
-        logger.warning("version %s does not become the champion: %s", version.version, failed[0])
+        logger.warning("version %s does not become the champion: %s", version.version, failed[-1])
         _set_alias(candidate.family, CHALLENGER, version)
         return version, CHALLENGER
     return _promote(candidate.family, version, champion)
