@@ -123,11 +123,23 @@ def build_scorer(generator: keras.Model) -> keras.Model:
     return keras.Model(generator.input, generator.get_layer(SCORES).output)
 
 
-def find_uncertainty(colorizer: keras.Model) -> Any:
-    """Return the tensor (N, S, S, 1), 0..1, of how unsure a colorizer is, see `color_bins.entropy`.
+class Uncertainty(layers.Layer):
+    """From color scores (N, h, w, 169) to how unsure they are (N, size, size, 1), 0..1.
 
-    It is None if the colorizer has no color scores.
+    A layer: operations of their own could have names that a loaded network has given already.
     """
+
+    def __init__(self, size: int) -> None:
+        super().__init__(dtype="float32")
+        self.size = size
+
+    def call(self, scores: Any) -> Any:
+        """Return their entropy, see `color_bins.entropy`."""
+        return resize(entropy(scores), self.size)
+
+
+def find_uncertainty(colorizer: keras.Model) -> Any:
+    """Return the tensor (N, S, S, 1) of how unsure a colorizer is, or None without color scores."""
     if SCORES not in [layer.name for layer in colorizer.layers]:
         return None
-    return resize(entropy(colorizer.get_layer(SCORES).output), colorizer.output.shape[1])
+    return Uncertainty(colorizer.output.shape[1])(colorizer.get_layer(SCORES).output)
