@@ -19,7 +19,8 @@ from PIL import Image
 from colorization import limits
 from colorization.errors import InputError
 from serve.page import guard
-from serve.page.app import Page, mount, require_upload
+from serve.page.app import mount
+from serve.page.events import Page, require_upload
 from tests.conftest import ROOT, _wait_for
 
 SECRET = "the queen's diary"

@@ -14,7 +14,7 @@ from mlflow.pyfunc import PythonModelContext
 from benchmarks.serving import save_pyfunc
 from colorization.registry import lineage
 from serve.evaluation.verdict import verdict
-from serve.page.app import name_apart
+from serve.page.events import name_apart
 
 
 def log_run(kind="painted", context="training", **params):

@@ -49,6 +49,14 @@ class Picture(NamedTuple):
     original: Path | None
     scores: dict[str, dict[str, float]]
 
+    @property
+    def views(self) -> dict[str, Path]:
+        """What can be compared, by title."""
+        colored = {each.champion.family: each.shown for each in self.colored}
+        return (
+            {"gray": self.gray} | colored | ({"original": self.original} if self.original else {})
+        )
+
 
 def color_upload(
     upload: Path,
@@ -84,7 +92,9 @@ def color_upload(
         with Image.open(io.BytesIO(answer)) as image:
             size = image.size
             small[champion.family] = _square(image)
-            shown = _save_shown(image, folder / f"shown-{champion.family}.png")
+            shown = download
+            if max(size) > SHOWN_SIDE:
+                shown = _save_shown(image, folder / f"shown-{champion.family}.png")
         colored.append(Colored(champion, shown, download))
     with Image.open(shown) as image:  # its luma is that of the upload
         gray = _save_shown(_without_color(image), folder / "shown-gray.png")
