@@ -1,4 +1,4 @@
-"""Make the README's picture of the web page: a painted bird, colored by the store's champions.
+"""Make the README's picture of the web page: an example, colored by the store's champions.
 
     python -m scripts.page_picture     # after `mlflow run .`; needs Chromium
 
@@ -21,7 +21,7 @@ from playwright.sync_api import expect, sync_playwright
 
 ROOT = Path(__file__).parent.parent
 STORE = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{ROOT}/mlflow.db")
-BIRD = "Bluetit"
+EXAMPLE = "Two dogs"
 
 
 def main():
@@ -57,14 +57,14 @@ def web_page():
 
 
 def photograph(url):
-    """Color the bird as a visitor does; return what the visitor sees."""
+    """Color the example as a visitor does; return what the visitor sees."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.set_default_timeout(120_000)
         page.goto(url)
-        page.get_by_role("button", name=BIRD).click()
+        page.get_by_role("button", name=EXAMPLE).click()
         article = page.get_by_role("article")
         expect(article.get_by_role("img")).to_have_count(4, timeout=120_000)  # of both families
         page.mouse.move(0, 0)

@@ -1,5 +1,6 @@
 """The page as visitors meet it: a real server, a real registry, a real browser."""
 
+import copy
 import io
 import os
 import re
@@ -11,6 +12,7 @@ import sys
 import zipfile
 from contextlib import suppress
 from importlib.metadata import version
+from pathlib import Path
 
 import keras
 import mlflow
@@ -18,6 +20,7 @@ import numpy as np
 import pytest
 from keras import layers
 from mlflow.exceptions import MlflowException
+from mlflow.types.schema import ParamSchema
 from PIL import Image
 
 from colorization import charts, color, evaluation, tracking
@@ -25,6 +28,8 @@ from colorization.pictures.formats import READABLE
 from colorization.registry import lookup, promotion
 from serve.page.__main__ import main
 from serve.page.champions import Champions
+from serve.page.events import Page
+from serve.page.examples import read_examples
 from tests.conftest import ROOT, _wait_for
 
 pytestmark = pytest.mark.slow
@@ -38,6 +43,8 @@ MAX_PIXELS = 1_000_000
 FAMILIES = ("naive", "pix2pix")
 LEFT_TO_RIGHT = np.linspace(60, -60, 128)[:, None] * [1, 0, 0]  # red, then its contrary
 BLUE = np.full((128, 1), 60) * [0, 0, 1]
+OLD_SIGNATURE = copy.copy(tracking.SIGNATURE)  # of models from before there were hints
+OLD_SIGNATURE.params = ParamSchema(tracking.SIGNATURE.params.params[:5])
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +92,8 @@ def versions(trained, tracking_server, tmp_path_factory):
     try:
         naive, _ = promotion.register(lookup.find(run.info.run_id), force=True)
         tints = [
-            register_tint(offset, tmp_path_factory.mktemp("tint"))
-            for offset in (LEFT_TO_RIGHT, BLUE)
+            register_tint(offset, signature, tmp_path_factory.mktemp("tint"))
+            for offset, signature in ((LEFT_TO_RIGHT, tracking.SIGNATURE), (BLUE, OLD_SIGNATURE))
         ]
         yield {"naive": naive, "pix2pix": tints[0], "newer": tints[1]}
     finally:
@@ -100,7 +107,7 @@ def champion_of(client, family):
         return client.get_model_version_by_alias(lookup.model_name(family), "champion").version
 
 
-def register_tint(offset, folder):
+def register_tint(offset, signature, folder):
     """Register a network that adds to the gray one color a column; it asks for gray as RGB."""
     grays = keras.Input((128, 128, 3))
     tinted = layers.ReLU(max_value=255.0)(layers.Rescaling(1.0, offset.astype("float32"))(grays))
@@ -116,7 +123,7 @@ def register_tint(offset, folder):
             name="model",
             **tracking.MODEL_CODE,
             artifacts={"generator": str(folder / "generator.onnx")},
-            signature=tracking.SIGNATURE,
+            signature=signature,
             pip_requirements=[f"{name}=={version(name)}" for name in tracking.REQUIREMENTS],
         )
     return mlflow.register_model(model.model_uri, lookup.model_name("pix2pix"))
@@ -176,7 +183,7 @@ def painting(paintings):
 
 
 def drop(page, *files):
-    page.locator("input[type=file]").set_input_files(files)
+    page.locator(".drop input[type=file]").set_input_files(files)
 
 
 def status(page):
@@ -204,6 +211,10 @@ def luma(image):
 def chroma(image):
     rgb = np.asarray(image.convert("RGB"), int)
     return np.abs(rgb - rgb.mean(axis=-1, keepdims=True)).mean()
+
+
+def mean_chroma(image):
+    return color.chroma(np.asarray(image.convert("RGB"))).mean(axis=(0, 1))
 
 
 def test_an_upload_stands_gray_and_colored_side_by_side_with_its_own_luma(page, painting):
@@ -299,6 +310,125 @@ def test_saturation_and_the_mirror_image_change_the_result(page, painting):
     page.get_by_label("Average with the mirror image").check()
     expect(shown(page, "pix2pix")).not_to_have_attribute("src", source)
     assert chroma(look(page, shown(page, "pix2pix"))) < 1  # red left and right are nothing
+
+
+def test_hints_are_clicked_moved_and_taken_from_another_picture(page, painting, tmp_path):
+    drop(page, painting)
+    picture = shown(page, "pix2pix")
+    before = picture.get_attribute("src")
+    warmth, tint = (page.get_by_label(f"number input for {name}") for name in ("Warmth", "Tint"))
+    page.get_by_role("button", name="more orange, greener").click()
+    expect(picture).not_to_have_attribute("src", before)
+    expect(page.locator("[aria-pressed=true]")).to_have_attribute("title", "more orange, greener")
+    assert (warmth.input_value(), tint.input_value()) == ("0.2", "-0.2")
+    before = picture.get_attribute("src")
+    warmth.fill("-1")
+    page.keyboard.press("Enter")
+    expect(picture).not_to_have_attribute("src", before)
+    assert mean_chroma(look(page, picture))[0] > 20  # Cb
+    expect(page.locator("[aria-pressed=true]")).to_have_count(0)
+    before = picture.get_attribute("src")
+    Image.new("RGB", (40, 30), "#a07a70").save(tmp_path / "brown.png")
+    page.locator(".hints input[type=file]").set_input_files(tmp_path / "brown.png")
+    expect(picture).not_to_have_attribute("src", before)
+    wanted = color.chroma(np.array([0xA0, 0x7A, 0x70]))
+    assert mean_chroma(look(page, picture)) == pytest.approx(wanted, abs=3)
+    Image.new("RGB", (40, 30), "#777").save(tmp_path / "gray.png")
+    page.locator(".hints input[type=file]").set_input_files(tmp_path / "gray.png")
+    sentence = "Expected a picture in color. Received: gray.png"
+    expect(page.get_by_text(sentence)).to_be_visible()
+
+
+def test_a_variation_is_what_its_hints_give(versions, champions, painting, tmp_path):
+    page = Page(tmp_path)
+    upload = shutil.copy(painting, page.uploads)
+    *_, (*_, strip, folder) = page.color([upload], False, 1.0, 0.2, 0.0, False, None)
+    assert re.findall(r'aria-pressed="(\w+)"', strip) == ["false"] * 5 + ["true"] + ["false"] * 3
+    small = [Image.open(Path(folder) / f"variation-{number}.webp") for number in range(9)]
+    *_, (*_, before) = page.color([upload], False, 1.0, -0.2, -0.2, False, folder)
+    (download,) = Path(before).glob("0/*-pix2pix-*.png")
+    real = Image.open(download)
+    assert mean_chroma(small[0]) == pytest.approx(mean_chroma(real), abs=1.5)
+    assert np.abs(mean_chroma(small[8]) - mean_chroma(real)).max() > 10
+
+
+def test_a_heat_map_shows_where_each_model_is_unsure(page, painting):
+    drop(page, painting)
+    expect(page.get_by_role("article")).to_be_visible()
+    unsure = page.get_by_role("img", name="Where pix2pix is unsure")
+    expect(unsure).to_have_count(0)
+    page.get_by_label("Show where the models are unsure").check()
+    heat = look(page, unsure)
+    assert heat.size == Image.open(painting).size
+    top = luma(heat)[:100]  # above the color bar; the tint differs from its mirror at the sides
+    assert top[:, :40].mean() > top[:, 108:148].mean() + 100
+    expect(page.get_by_role("img", name="Where naive is unsure")).to_be_visible()
+
+
+def test_models_from_before_hints_are_served_without_them(page, champions, painting):
+    expect(page.get_by_label("Show where the models are unsure")).to_be_visible()
+    champions(pix2pix="newer")
+    page.reload()
+    drop(page, painting)
+    assert look(page, shown(page, "pix2pix")).size == (256, 256)
+    expect(page.get_by_label("number input for Saturation")).to_be_visible()
+    for name in ("Warmth", "Tint", "Show where the models are unsure"):
+        expect(page.get_by_label(name)).to_have_count(0)
+
+
+def test_a_picture_is_pasted(page, app):
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=app)
+    page.evaluate("""async () => {
+      const canvas = new OffscreenCanvas(60, 40);
+      canvas.getContext("2d").fillRect(0, 0, 30, 40);
+      const png = await canvas.convertToBlob();
+      await navigator.clipboard.write([new ClipboardItem({"image/png": png})]);
+    }""")
+    page.keyboard.press("Control+V")
+    expect(page.get_by_role("article")).to_contain_text("60 × 40")
+
+
+def test_pictures_are_dropped_anywhere_on_the_page(page, paintings):
+    expect(page.get_by_role("heading", name="The models on this page")).to_be_visible()
+    files = sorted(paintings.rglob("*.jpg"))[:2]
+    content = [[f"{n}.jpg", list(file.read_bytes())] for n, file in enumerate(files)]
+    transfer = page.evaluate_handle(
+        """files => {
+          const transfer = new DataTransfer();
+          for (const [name, bytes] of files)
+            transfer.items.add(new File([new Uint8Array(bytes)], name));
+          return transfer;
+        }""",
+        content,
+    )
+    heading = page.get_by_role("heading", name="The models on this page")
+    heading.dispatch_event("dragover", {"dataTransfer": transfer})
+    expect(page.locator("body.dragging")).to_have_count(1)
+    heading.dispatch_event("drop", {"dataTransfer": transfer})
+    expect(page.locator("body.dragging")).to_have_count(0)
+    expect(page.get_by_role("article")).to_have_count(2)
+
+
+def test_pictures_appear_one_by_one_with_progress(champions, paintings, tmp_path):
+    page = Page(tmp_path)
+    uploads = [shutil.copy(file, page.uploads) for file in sorted(paintings.rglob("*.jpg"))[:2]]
+    yielded = list(page.color(uploads, False, 1.0, 0.0, 0.0, False, None))
+    progress = [re.findall(r'<progress max="2" value="(.+?)"', status) for status, *_ in yielded]
+    assert progress == [["0.5"], ["1.5"], []]
+    assert [str(shown).count("<article") for _, shown, *_ in yielded] == [0, 1, 2]
+
+
+def test_the_examples_come_with_their_photographers_and_licences(page):
+    folder = ROOT / "assets" / "photographs"
+    photographs = [each for each in read_examples() if not each.painted]
+    assert {each.path for each in photographs} == set(folder.glob("*.jpg"))
+    section = page.get_by_role("region", name="Examples")
+    for each in photographs:
+        expect(section.get_by_role("button", name=each.name)).to_be_visible()
+        assert f"{each.author}, {each.licence}" in section.inner_text()
+    expect(section).to_contain_text("leaves pictures without birds nearly gray")
+    section.get_by_role("button", name="Two dogs").click()
+    expect(page.get_by_role("article")).to_contain_text("682 × 1024")
 
 
 def test_several_pictures_come_with_a_gallery_and_one_download(page, paintings, tmp_path):

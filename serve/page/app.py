@@ -6,6 +6,7 @@ It answers only requests that the page itself makes, see `guard.py`.
 import functools
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
@@ -29,6 +30,9 @@ COLORS = {  # Gradio's own grays are too pale for small print
     "error_text_color": "#b91c1c",
     "error_text_color_dark": "#fca5a5",
 }
+WARMTH = "Warmth: blue to orange"
+TINT = "Tint: green to magenta"
+PRIVATE: Any = {"api_visibility": "private"}  # an event for the page only, as the guard has it
 # What is pasted, or dropped anywhere, goes through Gradio's own upload.
 ANYWHERE = """const give = (event, files) => {
   const input = document.querySelector(".drop input[type=file]");
@@ -97,26 +101,40 @@ def build(page: Page) -> gr.Blocks:
             saturation = gr.Slider(
                 0, MAX_SATURATION, 1, step=0.05, label="Saturation", buttons=[], min_width=280
             )
+            unsure = gr.Checkbox(
+                label="Show where the models are unsure", visible=False, min_width=280
+            )
         status = plain(html.status("", []))
+        with gr.Row(elem_classes="hints", visible=False) as hints:
+            strip = plain(js_on_load=PICK, min_width=300)
+            with gr.Column(min_width=300):
+                warmth = gr.Slider(-1, 1, 0, step=0.05, label=WARMTH, buttons=[])
+                tint = gr.Slider(-1, 1, 0, step=0.05, label=TINT, buttons=[])
+                reference = gr.UploadButton("Take the mean color of another picture", size="sm")
         results = plain(js_on_load=RESULTS)
         models = plain()
         uploads = gr.State([])
         folder = gr.State(None, delete_callback=forget)  # when the visitor has left
-        dropped = drop.upload(
-            lambda files: (files, None), drop, [uploads, drop], api_visibility="private"
+        dropped = drop.upload(lambda files: (files, None), drop, [uploads, drop], **PRIVATE)
+        picked = examples.click(page.pick, None, uploads, **PRIVATE)
+        chosen = strip.click(page.choose, None, [warmth, tint], **PRIVATE)
+        taken = reference.upload(
+            page.take_hint, [reference, uploads, tta, saturation], [warmth, tint], **PRIVATE
         )
-        picked = examples.click(page.pick, None, uploads, api_visibility="private")
-        for event in (dropped.then, picked.then, tta.change, saturation.change):
+        # Not `warmth.change`, which would follow a click on a variation, itself an event.
+        events: Any = [dropped.then, picked.then, chosen.then, taken.success]
+        events += [*(each.change for each in (tta, saturation, unsure)), warmth.input, tint.input]
+        for event in events:
             event(
                 page.color,
-                [uploads, tta, saturation, folder],
-                [status, results, models, folder],
+                [uploads, tta, saturation, warmth, tint, unsure, folder],
+                [status, results, models, unsure, hints, strip, folder],
                 trigger_mode="always_last",
                 concurrency_id="color",  # one at a time, so that memory stays bounded
-                api_visibility="private",  # for the page only, as the guard has it
                 show_progress="hidden",
+                **PRIVATE,
             )
-        blocks.load(page.models, None, models, show_progress="hidden", api_visibility="private")
+        blocks.load(page.about, None, [models, unsure], show_progress="hidden", **PRIVATE)
     return blocks
 
 

@@ -5,7 +5,7 @@ import logging
 import tempfile
 import threading
 import traceback
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mlflow
 from mlflow.entities import Run
@@ -39,6 +39,11 @@ class Champion(NamedTuple):
     def knows_only_paintings(self) -> bool:
         """Whether its colors of photographs should not be trusted."""
         return self.trained_on == lineage.KINDS["painted"]
+
+    def takes(self, param: str) -> bool:
+        """Tell whether its pyfunc has this param; older ones have fewer."""
+        schema: Any = self.model.metadata.get_params_schema()
+        return schema is not None and param in [each.name for each in schema.params]
 
     @property
     def tested(self) -> dict[str, float]:

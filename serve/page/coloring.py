@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
-from mlflow.pyfunc import PyFuncModel
 from PIL import Image, ImageCms, ImageOps
 
 from colorization import color, evaluation
@@ -32,6 +31,7 @@ class Colored(NamedTuple):
     champion: Champion
     shown: Path
     download: Path  # PNG in full size
+    unsure: Path | None = None  # heat map of where it is unsure
 
 
 class Picture(NamedTuple):
@@ -64,6 +64,7 @@ def color_upload(
     painted: bool,
     champions: Sequence[Champion],
     folder: Path,
+    unsure: bool = False,
     **params: Any,
 ) -> Picture:
     """Color an uploaded file by each champion.
@@ -74,7 +75,8 @@ def color_upload(
         painted: it is an example.
         champions: one or more.
         folder: for the results; it is created.
-        params: of the pyfunc: tta, saturation.
+        unsure: also draw where the champions are unsure.
+        params: of the pyfunc: tta, saturation, warmth, tint; a champion gets those that it takes.
 
     Raises:
         InputError: the file is no picture, broken, too large, or gone.
@@ -86,29 +88,40 @@ def color_upload(
     folder.mkdir(parents=True)
     colored, small = [], {}
     for champion in champions:
-        answer = _predict(champion.model, content, name, params)
-        download = folder / f"{Path(name).stem}-{champion.family}-v{champion.version.version}.png"
+        family = champion.family
+        answer = predict(champion, content, name, params)
+        shown = download = folder / f"{Path(name).stem}-{family}-v{champion.version.version}.png"
         download.write_bytes(answer)
         with Image.open(io.BytesIO(answer)) as image:
             size = image.size
-            small[champion.family] = _square(image)
-            shown = download
+            small[family] = square(image)
             if max(size) > SHOWN_SIDE:
-                shown = _save_shown(image, folder / f"shown-{champion.family}.png")
-        colored.append(Colored(champion, shown, download))
+                shown = _save_shown(image, folder / f"shown-{family}.png")
+        heat = None
+        if unsure and champion.takes("output"):
+            answer = predict(champion, content, name, params | {"output": "uncertainty"})
+            with Image.open(io.BytesIO(answer)) as image:
+                heat = _save_shown(image, folder / f"unsure-{family}.png")
+        colored.append(Colored(champion, shown, download, heat))
     with Image.open(shown) as image:  # its luma is that of the upload
         gray = _save_shown(_without_color(image), folder / "shown-gray.png")
-    original = _read_original(content, name)
-    real = original and _square(original)
+    original = read_original(content, name)
+    real = original and square(original)
     if original is None or real is None or find_tone(real):
         return Picture(name, painted, size, gray, colored, None, {})
     shown = _save_shown(original, folder / "shown-original.png")
     return Picture(name, painted, size, gray, colored, shown, _score(real, small))
 
 
-def _predict(model: PyFuncModel, content: bytes, name: str, params: dict[str, Any]) -> bytes:
+def predict(champion: Champion, content: bytes, name: str, params: dict[str, Any]) -> bytes:
+    """Return a champion's answer, with those of the params that it takes.
+
+    Raises:
+        InputError: the file is no picture, broken or too large.
+    """
+    taken = {key: value for key, value in params.items() if champion.takes(key)}
     try:
-        answer: Any = model.predict(pd.DataFrame({"image": [content]}), params=params)
+        answer: Any = champion.model.predict(pd.DataFrame({"image": [content]}), params=taken)
     except MlflowException as error:
         # An older pyfunc's message also mentions base64, which no visitor sends.
         reason = error.message.removeprefix("Row 0: the picture ")
@@ -116,7 +129,7 @@ def _predict(model: PyFuncModel, content: bytes, name: str, params: dict[str, An
     return answer["image"][0]
 
 
-def _read_original(content: bytes, name: str) -> Image.Image | None:
+def read_original(content: bytes, name: str) -> Image.Image | None:
     """Return the upload upright and in sRGB, or None if it cannot be decoded."""
     try:
         opened = open_picture(content)  # inspects the EXIF before anything reads it
@@ -135,7 +148,7 @@ def _read_original(content: bytes, name: str) -> Image.Image | None:
     return image.convert("RGB")
 
 
-def _square(image: Image.Image) -> Image.Image:
+def square(image: Image.Image) -> Image.Image:
     """Return a picture as in training at the default size: RGB, stretched to the square."""
     return image.convert("RGB").resize((IMAGE_SIZE,) * 2, Image.Resampling.LANCZOS, reducing_gap=2)
 

@@ -15,10 +15,11 @@ import jinja2
 from colorization.data.photograph import IMAGE_SIZE
 from colorization.errors import InputError
 from colorization.limits import MAX_PICTURES_AT_ONCE, MAX_RESULTS_BYTES
-from serve.page.champions import Champion, Champions
+from serve.page.champions import Champion, Champions, Slot
 from serve.page.coloring import Picture, color_upload
 from serve.page.examples import read_examples
 from serve.page.guard import is_upload, make_room
+from serve.page.hints import hint_from, write_variations
 
 HERE = Path(__file__).parent
 
@@ -54,32 +55,74 @@ class Page:
         """Return the address of an example or a result, relative to the page's."""
         return f"pictures/{quote(path.relative_to(self.pictures).as_posix())}"
 
-    def models(self) -> str:
-        """Return the section about the models, as the registry is now."""
-        return self.html.models(self.champions.slots())
+    def about(self) -> tuple[str, Any]:
+        """Return the section about the models in the registry, and the switch of heat maps."""
+        return self._about(self.champions.slots())
+
+    def _about(self, slots: Sequence[Slot]) -> tuple[str, Any]:
+        shades = any(slot.champion and slot.champion.takes("output") for slot in slots)
+        return self.html.models(slots), gr.update(visible=shades)
 
     def pick(self, event: gr.EventData) -> list[str]:
         """Return the example whose button was pressed, as a list of one path."""
         return [str(each.path) for each in self.examples.values() if each.name == event.example]
 
+    def choose(self, event: gr.EventData) -> tuple[float, float]:
+        """Return the hints of the variation that was clicked: warmth and tint."""
+        return float(event.warmth), float(event.tint)
+
+    def take_hint(
+        self, reference: str, uploads: list[str], tta: bool, saturation: float
+    ) -> tuple[float, float]:
+        """Return the hints, warmth and tint, that give the first picture a reference's mean color.
+
+        Raises:
+            gr.Error: a sentence for the visitor.
+        """
+        champion = find_hinted([slot.champion for slot in self.champions.slots() if slot.champion])
+        try:
+            require_upload(Path(reference), self.uploads)
+            if not (uploads and champion):
+                raise InputError("There is no picture to color: choose one first.")
+            if Path(uploads[0]) not in self.examples:
+                require_upload(Path(uploads[0]), self.uploads)
+            options = {"tta": tta, "saturation": saturation}
+            return hint_from(Path(reference), Path(uploads[0]), champion, options)
+        except InputError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
     def color(
-        self, uploads: list[str], tta: bool, saturation: float, before: str | None
+        self,
+        uploads: list[str],
+        tta: bool,
+        saturation: float,
+        warmth: float,
+        tint: float,
+        unsure: bool,
+        before: str | None,
     ) -> Iterator[tuple]:
-        """Color files one by one; yield status, results, models, folder of the results.
+        """Color files one by one; yield what the page shows, before each and at the end.
 
         Args:
             uploads: paths; only uploads and examples are colored.
             tta: average over the picture and its mirror image.
             saturation: factor on the chroma.
+            warmth: hint for the whole picture, from -1, blue, to 1, orange.
+            tint: the same, from -1, green, to 1, magenta.
+            unsure: also show where the champions are unsure.
             before: folder of this visitor's former results, which is deleted.
+
+        Yields:
+            Status, results, models, switch of heat maps, whether hints show, variations, folder of
+            the results.
         """
         forget(before)
         slots = self.champions.slots()
         champions = [slot.champion for slot in slots if slot.champion]
-        models = self.html.models(slots)
+        about = self._about(slots)
         if not (uploads and champions):
             problems = [self.html.reason(slot) for slot in slots] if uploads else []
-            yield self.html.status("", problems), "", models, None
+            yield self.html.status("", problems), "", *about, gr.update(visible=False), "", None
             return
         make_room(self.results, MAX_RESULTS_BYTES)
         folder = Path(tempfile.mkdtemp(dir=self.results))
@@ -87,18 +130,19 @@ class Page:
         done: list[Picture] = []
         problems = [limit] if len(uploads) > MAX_PICTURES_AT_ONCE else []
         paths = [Path(upload) for upload in uploads[:MAX_PICTURES_AT_ONCE]]
+        options = {"tta": tta, "saturation": saturation, "warmth": warmth, "tint": tint}
         for number, (path, name) in enumerate(zip(paths, name_apart(paths), strict=True)):
             shown = self.html.pictures(done, slots) if done else gr.skip()
             coloring = self.html.status(f"Coloring {name} …", problems, number, len(paths))
-            yield coloring, shown, models, str(folder)
+            yield coloring, shown, *about, gr.skip(), gr.skip(), str(folder)
             try:
                 example = self.examples.get(path)
                 if example is None:
                     require_upload(path, self.uploads)
                 painted = example is not None and example.painted
-                options = {"tta": tta, "saturation": saturation}
                 results = folder / str(number)
-                done.append(color_upload(path, name, painted, champions, results, **options))
+                picture = color_upload(path, name, painted, champions, results, unsure, **options)
+                done.append(picture)
             except InputError as error:
                 problems.append(str(error))
             except Exception:  # a full disk, a network that does not fit into memory
@@ -106,7 +150,18 @@ class Page:
                 problems.append(f"{name} could not be colored; the server's log tells why.")
         status = self.html.status(summarize(done, champions), problems)
         archive = write_archive(done, folder) if len(done) > 1 else None
-        yield status, self.html.pictures(done, slots, archive), models, str(folder)
+        strip = self._strip(done, warmth, tint, folder)
+        results = self.html.pictures(done, slots, archive)
+        yield status, results, *about, gr.update(visible=bool(strip)), strip, str(folder)
+
+    def _strip(self, done: Sequence[Picture], warmth: float, tint: float, folder: Path) -> str:
+        """Return variations of the first picture, or "" if no champion takes hints."""
+        colored = done[0].colored if done else []
+        champion = find_hinted([each.champion for each in colored])
+        if champion is None:
+            return ""
+        (hinted,) = (each for each in colored if each.champion is champion)
+        return self.html.strip(write_variations(hinted, warmth, tint, folder), warmth, tint)
 
 
 def name_apart(paths: Sequence[Path]) -> list[str]:
@@ -119,6 +174,11 @@ def name_apart(paths: Sequence[Path]) -> list[str]:
             stem = f"{path.stem}-{number}"
         names[stem.casefold()] = stem + path.suffix
     return list(names.values())
+
+
+def find_hinted(champions: Sequence[Champion]) -> Champion | None:
+    """Return the last champion that takes hints: the one whose variations are shown."""
+    return next((each for each in reversed(champions) if each.takes("warmth")), None)
 
 
 def require_upload(path: Path, uploads: Path) -> None:
