@@ -119,7 +119,11 @@ def build(page: Page) -> gr.Blocks:
         picked = examples.click(page.pick, None, uploads, **PRIVATE)
         chosen = strip.click(page.choose, None, [warmth, tint], **PRIVATE)
         taken = reference.upload(
-            page.take_hint, [reference, uploads, tta, saturation], [warmth, tint], **PRIVATE
+            page.take_hint,
+            [reference, uploads, tta, saturation],
+            [warmth, tint],
+            concurrency_id="color",
+            **PRIVATE,
         )
         # Not `warmth.change`, which would follow a click on a variation, itself an event.
         events: Any = [dropped.then, picked.then, chosen.then, taken.success]
