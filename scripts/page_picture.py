@@ -21,7 +21,7 @@ from playwright.sync_api import expect, sync_playwright
 
 ROOT = Path(__file__).parent.parent
 STORE = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{ROOT}/mlflow.db")
-EXAMPLE = "Two dogs"
+EXAMPLE = "Dandelions"
 
 
 def main():

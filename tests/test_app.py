@@ -426,7 +426,7 @@ def test_the_examples_come_with_their_photographers_and_licences(page):
     for each in photographs:
         expect(section.get_by_role("button", name=each.name)).to_be_visible()
         assert f"{each.author}, {each.licence}" in section.inner_text()
-    expect(section).to_contain_text("leaves pictures without birds nearly gray")
+    expect(section).to_contain_text("leaves landscapes without birds nearly gray")
     section.get_by_role("button", name="Two dogs").click()
     expect(page.get_by_role("article")).to_contain_text("682 × 1024")
 
