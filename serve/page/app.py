@@ -125,10 +125,9 @@ def build(page: Page) -> gr.Blocks:
             concurrency_id="color",
             **PRIVATE,
         )
+        # Not `warmth.change`, which would follow a click on a variation, itself an event.
         events: Any = [dropped.then, picked.then, chosen.then, taken.success]
-        events += [each.change for each in (tta, saturation, unsure)]
-        for hint in (warmth, tint):  # their change would follow a click on a variation, too
-            events += [hint.input, hint.release]  # the slider; the box beside it, when left
+        events += [*(each.change for each in (tta, saturation, unsure)), warmth.input, tint.input]
         for event in events:
             event(
                 page.color,

@@ -116,11 +116,11 @@ class Page:
             Status, results, models, switch of heat maps, whether hints show, variations, folder of
             the results.
         """
-        forget(before)
         slots = self.champions.slots()
         champions = [slot.champion for slot in slots if slot.champion]
         about = self._about(slots)
         if not (uploads and champions):
+            forget(before)
             problems = [self.html.reason(slot) for slot in slots] if uploads else []
             yield self.html.status("", problems), "", *about, gr.update(visible=False), "", None
             return
@@ -150,6 +150,7 @@ class Page:
                 problems.append(f"{name} could not be colored; the server's log tells why.")
         status = self.html.status(summarize(done, champions), problems)
         archive = write_archive(done, folder) if len(done) > 1 else None
+        forget(before)  # late: the browser may have been loading it when this event came
         strip = self._strip(done, warmth, tint, folder)
         results = self.html.pictures(done, slots, archive)
         yield status, results, *about, gr.update(visible=bool(strip)), strip, str(folder)

@@ -9,7 +9,6 @@ import numpy as np
 from PIL import Image
 
 from colorization import color, pictures
-from colorization.data.tone import find_tone
 from colorization.errors import InputError
 from serve.page.champions import Champion
 from serve.page.coloring import Colored, predict, read_original, square
@@ -65,21 +64,20 @@ def hint_from(
     """Return the warmth and the tint that give an upload the mean color of a reference.
 
     Args:
-        reference: a picture in color.
+        reference: another picture.
         upload: the picture to color.
         champion: takes hints.
         params: of the pyfunc, without hints.
 
     Raises:
-        InputError: the reference is no picture in color, or the upload is none.
+        InputError: one of them is no picture that can be read.
     """
     original = read_original(reference.read_bytes(), reference.name)
-    wanted = original and square(original)
-    if wanted is None or find_tone(wanted):
-        raise InputError(f"Expected a picture in color. Received: {reference.name}")
+    if original is None:
+        raise InputError(f"{reference.name} cannot be read: take another picture.")
     answer = predict(champion, upload.read_bytes(), upload.name, params | {"size": "model"})
     with Image.open(io.BytesIO(answer)) as colored:
-        return hint_for(_mean_chroma(wanted), _mean_chroma(colored))
+        return hint_for(_mean_chroma(square(original)), _mean_chroma(colored))
 
 
 def _mean_chroma(image: Image.Image) -> np.ndarray:
