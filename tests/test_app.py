@@ -334,7 +334,7 @@ def test_hints_are_clicked_moved_and_taken_from_another_picture(page, painting, 
     assert mean_chroma(look(page, picture)) == pytest.approx(wanted, abs=3)
     (tmp_path / "notes.txt").write_text("no picture")
     page.locator(".hints input[type=file]").set_input_files(tmp_path / "notes.txt")
-    sentence = "notes.txt cannot be read: take another picture."
+    sentence = f"notes.txt is not {READABLE}."
     expect(page.get_by_text(sentence)).to_be_visible()
 
 

@@ -72,7 +72,12 @@ def hint_from(
     Raises:
         InputError: one of them is no picture that can be read.
     """
-    original = read_original(reference.read_bytes(), reference.name)
+    content = reference.read_bytes()
+    try:
+        pictures.open_picture(content)
+    except pictures.PictureError as error:
+        raise InputError(f"{reference.name} {error}.") from error
+    original = read_original(content, reference.name)
     if original is None:
         raise InputError(f"{reference.name} cannot be read: take another picture.")
     answer = predict(champion, upload.read_bytes(), upload.name, params | {"size": "model"})
