@@ -9,6 +9,7 @@ from colorization.config import GROUPS, SCHEDULE, VARIANTS, owners, tunable_fiel
 from colorization.fields import expected
 
 MARK = "<!-- parameters: filled by scripts/parameters.py -->"
+HEAD = "| parameter | values | default | what it is |\n|---|---|---|---|"
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
@@ -24,8 +25,7 @@ def tables() -> str:
     for group in GROUPS:
         rows = [_row(name) for name in names if group_of.get(name, SCHEDULE) == group]
         if rows:
-            head = f"### {group[0].upper()}{group[1:]}\n\n| parameter | values | default | |\n"
-            sections.append(head + "|---|---|---|---|\n" + "\n".join(rows))
+            sections.append("\n".join([f"### {group[0].upper()}{group[1:]}\n", HEAD, *rows]))
     return "\n\n".join(sections)
 
 
@@ -40,7 +40,10 @@ def _row(name: str) -> str:
     texts = dict.fromkeys(spec.metadata["help"] for _, spec in having.values())
     ranges = dict.fromkeys(expected(spec) for _, spec in having.values())
     defaults = _defaults({variant: value for variant, (value, _) in having.items()})
-    return f"| `{name}` | {'; '.join(ranges)} | {defaults} | {'; '.join(texts)} |"
+    text = "; ".join(texts)
+    if len(having) < len(VARIANTS):
+        text += f" (only {', '.join(f'`{variant}`' for variant in having)})"
+    return f"| `{name}` | {'; '.join(ranges)} | {defaults} | {text} |"
 
 
 def _defaults(values: dict[str, Any]) -> str:
