@@ -1,4 +1,4 @@
-"""Make the README's pictures from the store's latest finished runs on painted birds.
+"""Make the pictures of README and docs from the store's latest finished runs on painted birds.
 
     mlflow run . -e pix2pix_efficientnet && mlflow run . && mlflow run . -e evaluate
     mlflow run . -e pretrained -P naive=<id of a naive run>
@@ -33,7 +33,7 @@ from scripts.painter.scene import paint
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 STORE = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{ROOT}/mlflow.db")
-FIRST = "pix2pix_efficientnet"  # what the README's first command trains
+FIRST = "pix2pix_efficientnet"  # what the README's first training trains
 SHOWN = {  # seeds that are not in the sample
     "Robin": 81,
     "Bluetit": 81,
@@ -72,7 +72,7 @@ def main():
 
 
 def has_defaults(run):
-    """Tell whether a run has the defaults of the README's first command."""
+    """Tell whether a run has the defaults of the README's first training."""
     config = VARIANTS[FIRST]
     defaults = {spec.name: str(getattr(config, spec.name)) for spec in tunable_fields(config)}
     return defaults.items() <= run.data.params.items()
@@ -95,7 +95,7 @@ def paint_lead(client, run):
 
 
 def shrink_sheet(client, name, artifact):
-    """Return the sheet that the latest run of this name has logged, in the README's width."""
+    """Return the sheet that the latest run of this name has logged, in the documentation's width."""
     query = f"attributes.run_name = '{name}' and params.data = 'sample'"
     query += " and attributes.status = 'FINISHED'"
     runs = client.search_runs(["0"], query, max_results=1)
