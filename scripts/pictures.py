@@ -95,7 +95,7 @@ def paint_lead(client, run):
 
 
 def shrink_sheet(client, name, artifact):
-    """Return the sheet that the latest run of this name has logged, in the documentation's width."""
+    """Return the sheet that the latest run of this name has logged, in the page's width."""
     query = f"attributes.run_name = '{name}' and params.data = 'sample'"
     query += " and attributes.status = 'FINISHED'"
     runs = client.search_runs(["0"], query, max_results=1)
