@@ -3,17 +3,15 @@
 import contextlib
 import os
 import time
-from pathlib import Path
 
 import mlflow
 import psutil
 from mlflow.entities import Run
 
-from colorization.paths import is_mlflow_run
+from colorization.paths import ROOT, is_mlflow_run
 
 PLACE = "checkpoint"  # the tag that says on which machine it is, and where; of each run we opened
 ENDED_AS = "ended_as"  # the tag of a run that a person ended: its status, and when (ms)
-ROOT = Path(__file__).parents[1]
 
 
 def set_right() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import psutil
 
+ROOT = Path(__file__).parents[1]  # of the project
 _HARMLESS = "\xa0\u3000\u200c\u200d"  # spaces, and what joins or parts letters
 
 

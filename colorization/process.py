@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 from colorization.address import redacted, silence_links
 from colorization.errors import Failure
-from colorization.paths import find_launcher, printable
+from colorization.paths import ROOT, find_launcher, printable
 
 EXPERIMENT = "bird-colorization"  # of runs, unless the environment or the caller names another
 _asked: list[Callable[[], NoReturn]] = []  # what a signal has called to stop this process
@@ -264,9 +264,10 @@ def name_run(name: str, status: str = "") -> None:
         status: of a run that has not finished; empty to leave that to `mlflow run`.
     """
     if "MLFLOW_RUN_ID" in os.environ:
-        patience = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}  # by default minutes, if it is away
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        environment["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "1"  # by default minutes, if it is away
         command = [sys.executable, "-c", _NAME_OWN, name, status]
-        subprocess.run(command, env=os.environ | patience, stderr=subprocess.DEVNULL, check=False)
+        subprocess.run(command, env=environment, stderr=subprocess.DEVNULL, check=False)
 
 
 def stop_with_it() -> None:

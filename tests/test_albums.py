@@ -109,7 +109,7 @@ def test_sepia_is_left_out_of_training_and_only_shown_by_an_evaluation():
     pixels = np.zeros((128, 128, 3), np.uint8)
     found = photograph.read(DATA / "sepia.jpg", pixels)
     assert found.reason.startswith(tone.TONED) and "sepia" in found.reason
-    row = holdout._read(DATA / "sepia.jpg", DATA, pixels)
+    row, _ = holdout._read(DATA / "sepia.jpg", DATA, pixels)
     assert (row.split, row.reason) == (holdout.SHOWN, "")
 
 

@@ -71,7 +71,6 @@ def test_a_run_stopped_before_it_was_opened_keeps_its_end(active_store, monkeypa
     client = mlflow.MlflowClient()
     run_id = client.create_run("0", tags={"mlflow.project.entryPoint": "app"}).info.run_id
     monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
-    monkeypatch.chdir(ROOT)  # as `mlflow run` does
     process.name_run("", "KILLED")
     ended = client.get_run(run_id).info.end_time
     client.set_terminated(run_id, "FAILED", ended + 60_000)

@@ -109,6 +109,8 @@ def test_real_launches_end_as_what_they_were(active_store, cache):
     mistyped.wait(60)
     start("-e", "naive_deep").wait(60)  # there is no Conda
     expected = {
+        ("naive_efficientnet pretrained", "FINISHED", "tool"),
+        ("pix2pix_efficientnet pretrained", "FINISHED", "tool"),
         ("page", "FINISHED", "tool"),
         ("error: unknown parameter epoch", "FAILED", "tool"),
         ("not started: naive_deep", "KILLED", "tool"),

@@ -291,6 +291,7 @@ def test_whoever_looks_last_corrects_a_race_that_the_worse_model_won(photographs
 
 
 def test_the_command_line_registers_and_prints_how_to_serve(photographs, active_store):
+    promotion.register(log_candidate(photographs, 0.3))
     validated(log_candidate(photographs, 1.0), 2.0)
     process = call(active_store, "--best", "naive")
     output, _ = process.communicate(timeout=300)

@@ -238,9 +238,10 @@ def test_the_best_run_is_one_whose_model_and_test_are_there(store, damage):
 
 def test_a_run_whose_test_is_gone_may_still_be_forced(store):
     delete_artifacts(store["better"])
+    candidate = lookup.find(store["better"].run.info.run_id)
     with pytest.raises(GateError, match="or its files are gone: train it again"):
-        promotion.register(store["better"])
-    version, alias = promotion.register(store["better"], force=True)
+        promotion.register(candidate)
+    version, alias = promotion.register(candidate, force=True)
     assert alias == "champion" and "CIEDE2000" in version.description
 
 

@@ -27,7 +27,12 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "or pix2pix: the family's champion",
     )
     parser.add_argument("--data", default="sample", help=DATA)
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    if not all(name.strip() for name in arguments.model.split(",")):
+        parser.error(
+            f"Expected models with commas between them. Received: model={arguments.model!r}"
+        )
+    return arguments
 
 
 @process.entry_point(parse)
