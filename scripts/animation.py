@@ -16,7 +16,7 @@ from colorization.figures import GAP
 from scripts.photographs import INK, font
 
 TARGET = Path(__file__).parent.parent / "docs" / "training.webp"
-LEFT = 128  # of the captions
+LEFT = 152  # of the captions
 SHOWN_MS, LAST_MS = 700, 3000
 
 
