@@ -103,7 +103,9 @@ def probe(network: keras.Model, images: np.ndarray) -> ValueRange:
     images, find = images[:PROBED], _find_a_b if network.output_shape[-1] == 2 else _find_rgb
     found, error, limit = find(network, images, lambda batch: _run(network, batch))
     if any(isinstance(each, layers.BatchNormalization) for each in network._flatten_layers()):
+        weights = network.get_weights()  # a call in training moves the statistics
         _, helped, _ = find(network, images, lambda batch: _run_training(network, batch))
+        network.set_weights(weights)
         if helped < min(limit, error / FREE_RATIO) and not error * FREE_RATIO < limit:
             raise InputError(
                 "The network only works with batch statistics (`training=True`): those that its "
