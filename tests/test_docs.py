@@ -30,6 +30,7 @@ PAGES = {
     for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *DOCS]
 }
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+EXAMPLE = "assets/photographs/dandelions.jpg"
 NOT_RUN = re.compile(r"^# not run by our tests", re.MULTILINE)
 # Run by `.ci/run`, or with other arguments by tests of servers; `git`, `rm` and `uv` are not ours.
 OTHERS = ("git clone ", "python3 -m venv ", "pip install mlflow", "export MLFLOW_TRACKING_URI=")
@@ -173,11 +174,12 @@ def run(client, address):
 def test_a_client_colors_a_picture_and_shows_what_the_server_says_when_it_refuses(
     client, answer, address, tmp_path
 ):
-    (tmp_path / "bird.jpg").write_bytes(encode(paint(size=(60, 40)), "JPEG"))
+    (tmp_path / EXAMPLE).parent.mkdir(parents=True)
+    (tmp_path / EXAMPLE).write_bytes(encode(paint(size=(60, 40)), "JPEG"))
     run(client, address)
     colored = Image.open(tmp_path / f"colored.{answer}")
     assert colored.size == (60, 40) and colored.format in ("PNG", "JPEG", "WEBP")
-    (tmp_path / "bird.jpg").write_text("no picture at all")
+    (tmp_path / EXAMPLE).write_text("no picture at all")
     refused = run(client, address)
     assert "Row 0: the picture is " in refused.stdout + refused.stderr
 
@@ -185,7 +187,8 @@ def test_a_client_colors_a_picture_and_shows_what_the_server_says_when_it_refuse
 @pytest.mark.parametrize("page", ["README.md", "serving.md"])
 def test_a_model_loads_in_a_process_as_the_page_says(page, model, tmp_path):
     (code,) = (text for name, text in blocks("python") if name == page and "load_model" in text)
-    (tmp_path / "bird.jpg").write_bytes(encode(paint(size=(60, 40)), "JPEG"))
+    (tmp_path / EXAMPLE).parent.mkdir(parents=True)
+    (tmp_path / EXAMPLE).write_bytes(encode(paint(size=(60, 40)), "JPEG"))
     champion = lookup.champion_uri("pix2pix")
     assert champion in code
     exec(code.replace(champion, str(model)), {})

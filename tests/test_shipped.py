@@ -26,7 +26,10 @@ from serve.importing.__main__ import main as importing
 from tests.conftest import ROOT, bird
 from tests.networks import log_network, memory, with_chroma
 
-SAYS = "There is no champion of {} yet: registering the weights that come with the project"
+SAYS = (
+    "No champion of {} was trained on photographs: registering the weights that come with the "
+    "project"
+)
 CALL = """
 import sys
 from {module} import main
@@ -122,6 +125,21 @@ def test_paintings_never_replace_them_and_photographs_do(store, small_splits, ca
 
 
 @pytest.mark.slow
+def test_a_champion_of_paintings_gives_way_unless_it_was_forced(active_store, small_splits):
+    many = dataclasses.replace(small_splits.train, name="test")
+    paintings = dataclasses.replace(small_splits, test=many, kind="painted")
+    network = memory(many.images, color.chroma(many.images))
+    painted = log_network(network, paintings)
+    assert promotion.register(painted)[1] == "champion"
+    pretrained.provide("naive")
+    shipped = pretrained.find("naive").run.info.run_id
+    assert lookup.find_champion("naive")[1].run.info.run_id == shipped
+    assert promotion.register(painted, force=True)[1] == "champion"
+    pretrained.provide("naive")
+    assert lookup.find_champion("naive")[1].run.info.run_id == painted.run.info.run_id
+
+
+@pytest.mark.slow
 def test_a_training_begins_with_those_of_its_family(store, splits):
     config = VARIANTS["naive_efficientnet"]
     start = experiment.starting_weights(config, splits, "pretrained")
@@ -142,8 +160,9 @@ def test_a_damaged_file_is_not_registered(active_store, tmp_path, monkeypatch):
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
     with pytest.raises(InputError, match="git checkout -- assets/pretrained/naive/generator.onnx"):
-        pretrained.provide("naive")
-    assert mlflow.MlflowClient().search_registered_models() == []
+        pretrained.provide("naive", "pix2pix")
+    assert lookup.find_champion("naive") is None
+    assert lookup.find_champion("pix2pix") is not None  # its files are whole
 
 
 def test_they_are_small_and_the_card_has_their_figures():

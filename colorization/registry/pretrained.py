@@ -28,29 +28,46 @@ logger = logging.getLogger(__name__)
 
 
 def provide(*models: str) -> None:
-    """Register the weights of each family that is without a champion and among `models`.
+    """Register the weights of each family among `models` whose champion saw no photographs.
+
+    That is so if it has none, or one of paintings that nobody has forced.
 
     Args:
         models: as `lookup.resolve` takes them; those that name no family's champion are left alone.
+
+    Raises:
+        InputError: a file is damaged; the other family is registered all the same.
     """
     missing = [
         family
         for family in lookup.FIRST
-        if {family, lookup.champion_uri(family)} & set(models)
-        and lookup.find_champion(family) is None
+        if {family, lookup.champion_uri(family)} & set(models) and _is_open(family)
     ]
     if missing:
         logger.info(
-            "There is no champion of %s yet: registering the weights that come with the project",
+            "No champion of %s was trained on photographs: registering the weights that come with "
+            "the project",
             " and ".join(missing),
         )
         logging.disable(logging.INFO)  # that sentence is enough
+        damaged = None
         try:
-            with contextlib.redirect_stderr(io.StringIO()):  # where MLflow prints what it registers
+            shut = io.StringIO()  # MLflow prints what it logs and registers
+            with contextlib.redirect_stderr(shut), contextlib.redirect_stdout(shut):
                 for family in missing:
-                    promotion.register(find(family))
+                    try:
+                        promotion.register(find(family))
+                    except InputError as error:
+                        damaged = error
         finally:
             logging.disable(logging.NOTSET)
+        if damaged:
+            raise damaged
+
+
+def _is_open(family: str) -> bool:
+    champion = lookup.find_champion(family)
+    return champion is None or (champion[1].painted and "forced" not in champion[0].tags)
 
 
 def find(family: str) -> Candidate:

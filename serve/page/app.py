@@ -96,7 +96,7 @@ def build(page: Page) -> gr.Blocks:
             examples = plain(html.examples(page.examples), js_on_load=PICK, min_width=300)
         with gr.Row(elem_classes="controls"):
             tta = gr.Checkbox(
-                label="Average with the mirror image: a little better, half as fast", min_width=280
+                label="Average with the mirror image: slightly better, half as fast", min_width=280
             )
             saturation = gr.Slider(
                 0, MAX_SATURATION, 1, step=0.05, label="Saturation", buttons=[], min_width=280
@@ -115,14 +115,18 @@ def build(page: Page) -> gr.Blocks:
         models = plain()
         uploads = gr.State([])
         folder = gr.State(None, delete_callback=forget)  # when the visitor has left
-        dropped = drop.upload(lambda files: (files, None), drop, [uploads, drop], **PRIVATE)
-        picked = examples.click(page.pick, None, uploads, **PRIVATE)
+        # A hint is for one picture: the next one begins without.
+        dropped = drop.upload(
+            lambda files: (files, None, 0, 0), drop, [uploads, drop, warmth, tint], **PRIVATE
+        )
+        picked = examples.click(page.pick, None, [uploads, warmth, tint], **PRIVATE)
         chosen = strip.click(page.choose, None, [warmth, tint], **PRIVATE)
         taken = reference.upload(
             page.take_hint,
             [reference, uploads, tta, saturation],
             [warmth, tint],
             concurrency_id="color",
+            show_progress="hidden",
             **PRIVATE,
         )
         # Not `warmth.change`, which would follow a click on a variation, itself an event.

@@ -17,7 +17,7 @@ from colorization.address import redacted, shown
 from colorization.registry import lineage, lookup, served
 
 FAMILIES = tuple(evaluation.CRITERIA)
-TRAIN = "mlflow run . -e {} --env-manager uv"
+REGISTER = "mlflow run . -e pretrained --env-manager uv"
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class Slot(NamedTuple):
     family: str
     champion: Champion | None = None
     problem: str = ""
-    command: str = ""  # trains a champion
+    command: str = ""  # registers one
 
 
 class Champions:
@@ -98,8 +98,7 @@ class Champions:
             return Slot(family, problem=problem)
         if found is None:
             self._loaded.pop(family, None)
-            command = TRAIN.format(lookup.FIRST[family])
-            return Slot(family, problem=f"There is no {family} model yet.", command=command)
+            return Slot(family, problem=f"There is no {family} model yet.", command=REGISTER)
         version, candidate = found
         try:
             model = self._load(family, version)

@@ -63,9 +63,10 @@ class Page:
         shades = any(slot.champion and slot.champion.takes("output") for slot in slots)
         return self.html.models(slots), gr.update(visible=shades)
 
-    def pick(self, event: gr.EventData) -> list[str]:
-        """Return the example whose button was pressed, as a list of one path."""
-        return [str(each.path) for each in self.examples.values() if each.name == event.example]
+    def pick(self, event: gr.EventData) -> tuple[list[str], int, int]:
+        """Return the example whose button was pressed, as a list of one path, and no hints."""
+        paths = [str(each.path) for each in self.examples.values() if each.name == event.example]
+        return paths, 0, 0
 
     def choose(self, event: gr.EventData) -> tuple[float, float]:
         """Return the hints of the variation that was clicked: warmth and tint."""
@@ -87,7 +88,8 @@ class Page:
             if Path(uploads[0]) not in self.examples:
                 require_upload(Path(uploads[0]), self.uploads)
             options = {"tta": tta, "saturation": saturation}
-            return hint_from(Path(reference), Path(uploads[0]), champion, options)
+            warmth, tint = hint_from(Path(reference), Path(uploads[0]), champion, options)
+            return round(warmth, 2), round(tint, 2)
         except InputError as error:
             raise gr.Error(str(error), print_exception=False) from error
 
