@@ -26,6 +26,7 @@ CARD = Path(__file__).with_name("pretrained_card.md")
 LEAST_SIZE = 20_000  # of arrays that are halved: small ones take little room, and matter more
 TOLERANCE = 0.005  # of figures, which are shown to two digits
 MAX_BYTES = 12_000_000  # of a file
+CORRELATION = f"test_{evaluation.UNCERTAINTY}"
 SAMPLES = 8  # pictures on which an exported network is compared with its origin
 
 
@@ -74,9 +75,14 @@ def make(run_id: str, folder: Path) -> tuple[str, dict]:
             "keras": lambda grays: export.in_parts(halved, grays),
         }
         tested = {
-            name: evaluation.evaluate(colorize, splits.test, channels, chroma)
+            name: evaluation.evaluate(
+                colorize, splits.test, channels, chroma, getattr(colorize, "uncertainty", None)
+            )
             for name, colorize in tests.items()
         }
+        correlation = tested["float16"].metrics[CORRELATION]
+        for each in tested.values():  # only ONNX files have it
+            each.metrics.pop(CORRELATION, None)
     require_small(onnx_file, keras_file)
     known = {
         "variant": run.data.tags["variant"],
@@ -88,6 +94,7 @@ def make(run_id: str, folder: Path) -> tuple[str, dict]:
         "validation": candidate.validation_score(),
         "best_epoch": int(charts.fact(run, "best_epoch")),
         "collapse": tested["float16"].collapse,
+        CORRELATION: correlation,
         "scores": table(tested["float16"].metrics, run.data.tags["variant"]),
     }
     difference = require_same(*(each.metrics for each in tested.values()))
@@ -230,6 +237,7 @@ def note(family: str, known: dict, tested: dict[str, evaluation.Evaluation], mos
         digest=known["data"]["digest"],
         table=report.table(["test", *evaluation.headings(shown)], rows),
         difference=most,
+        correlation=known[CORRELATION],
         best=", ".join(species[:3]),
         worst=", ".join(species[:-4:-1]),
         **known["sha256"],
@@ -248,6 +256,8 @@ It has {parameters:,} weights, was trained on {training:,} pictures, and tested 
 
 Between float16, float32 and the Keras file no figure differs by more than {difference:.4f}. By
 CIEDE2000 it is best with {best}, and worst with {worst}.
+The rank correlation of its uncertainty with the real error is {correlation:.2f}: heat maps are a
+weak sign.
 
 `{family}/generator.onnx` is served, `{family}/generator.keras` begins trainings. Their SHA-256:
 `{onnx}` and `{keras}`.

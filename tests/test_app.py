@@ -337,6 +337,9 @@ def test_hints_are_clicked_moved_and_taken_from_another_picture(page, painting, 
     page.locator(".hints input[type=file]").set_input_files(tmp_path / "notes.txt")
     sentence = f"notes.txt is not {READABLE}."
     expect(page.get_by_text(sentence)).to_be_visible()
+    page.get_by_role("button", name="Robin").click()
+    for hint in (warmth, tint):  # they were for the picture before
+        expect(hint).to_have_value("0")
 
 
 def test_a_variation_is_what_its_hints_give(versions, champions, painting, tmp_path):

@@ -83,6 +83,7 @@ def test_an_album_is_colored_with_an_empty_registry_and_without_tensorflow(first
     assert candidate.is_beside_baselines and version.tags["gate"] == "passed"
     assert lineage.trained_on(candidate.run) == "photographs"
     assert candidate.validation_score() < candidate.score("_gray")
+    assert 0.1 < candidate.run.data.metrics["test_uncertainty_correlation"] < 1
     manifest = mlflow.artifacts.load_text(f"{candidate.run.info.artifact_uri}/data/manifest.csv")
     assert manifest == (pretrained.FOLDER / "manifest.csv").read_text()
 

@@ -124,6 +124,8 @@ def _log(family: str, known: dict[str, Any], files: dict[str, Path]) -> None:
     metric = evaluation.CRITERIA[family].metric
     mlflow.log_metric(f"val/{metric}", known["validation"], step=int(known["best_epoch"]))
     own = {f"test_{name}": float(scores[name][0]) for name in charts.TESTED}
+    unsure = f"test_{evaluation.UNCERTAINTY}"
+    own[unsure] = known[unsure]
     mlflow.log_metrics(own, model_id=model.model_id, dataset=dataset)
     tracking.log_table(tracking.active_run().info.run_id, scores, charts.SCORES_FILE)
     serve = promotion.serve_command(model.model_uri)
