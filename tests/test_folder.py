@@ -212,7 +212,9 @@ def test_hints_and_uncertainty_reach_the_model(color, tmp_path):
     scene((200, 160)).save(source / "a.png")
     assert color(source, tmp_path / "cold", "--warmth", "-1", "--tint", "-0.5")[0] == 0
     assert not is_red(tmp_path / "cold" / "a.png")
-    assert color(source, tmp_path / "heat", "--uncertainty", "yes")[0] == 0
+    Image.new("RGB", (200, 160), "teal").save(source / "color.png")
+    status, said = color(source, tmp_path / "heat", "--uncertainty", "yes")
+    assert status == 0 and "2 of 2 heat maps" in said  # of a picture in color, too
     heat = np.asarray(Image.open(tmp_path / "heat" / "a.png"), int)
     assert np.abs(heat[0] - [0, 0, 4]).max() <= 4  # its mirror image is as red
 

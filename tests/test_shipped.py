@@ -1,6 +1,7 @@
 """The weights that come with the project: registered by the first command that needs them."""
 
 import dataclasses
+import io
 import json
 import logging
 import os
@@ -11,17 +12,19 @@ import sys
 import keras
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 from keras import layers
 from PIL import Image
 
-from colorization import color, evaluation, experiment, tracking
+from colorization import color, evaluation, experiment, metrics, tracking
 from colorization.config import VARIANTS
 from colorization.errors import InputError
 from colorization.models import export
-from colorization.registry import lineage, lookup, pretrained, promotion
+from colorization.registry import lineage, lookup, pretrained, promotion, served
 from colorization.weights import download, safe_keras
 from scripts import pretrained as script
+from serve import pyfunc
 from serve.importing.__main__ import main as importing
 from tests.conftest import ROOT, bird
 from tests.networks import log_network, memory, with_chroma
@@ -150,6 +153,25 @@ def test_a_training_begins_with_those_of_its_family(store, splits):
     assert all(map(np.array_equal, start.arrays, kept))
     with pytest.raises(ValueError, match="Expected .*shape"):
         experiment.starting_weights(VARIANTS["naive_basic"], splits, "pretrained")
+
+
+@pytest.mark.slow
+def test_the_true_mean_color_of_photographs_gains_decibels(store):
+    pretrained.provide("naive")
+    model, gains = served.load(lookup.champion_uri("naive")), []
+
+    def colored(data, **params):
+        answer = model.predict(pd.DataFrame({"image": [data]}), params={"size": "model"} | params)
+        return np.asarray(Image.open(io.BytesIO(answer["image"][0])))
+
+    for path in sorted((ROOT / "assets" / "photographs").glob("*.jpg")):
+        real = np.asarray(Image.open(path).convert("RGB").resize((128, 128), Image.LANCZOS))
+        before = colored(path.read_bytes())
+        means = [color.chroma(each).mean((0, 1)) for each in (real, before)]
+        warmth, tint = pyfunc.hint_for(*means)
+        after = colored(path.read_bytes(), warmth=warmth, tint=tint)
+        gains.append(np.diff([metrics.psnr(real[None], each[None])[0] for each in (before, after)]))
+    assert len(gains) == 8 and np.mean(gains) > 2
 
 
 def test_a_damaged_file_is_not_registered(active_store, tmp_path, monkeypatch):

@@ -61,7 +61,7 @@ def _paint(levels: Image.Image) -> Image.Image:
 
 
 def _draw_bar(heat: Image.Image) -> None:
-    text = max(10, min(heat.size) // 32)  # pixels
+    text = max(10, min(heat.size) // 20)  # pixels
     font, draw = ImageFont.load_default(text), ImageDraw.Draw(heat)
     left, right = (round(font.getlength(each)) for each in WORDS)
     gap, bar = text // 3, min(12 * text, heat.width - left - right - 5 * (text // 3))

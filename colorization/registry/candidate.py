@@ -41,6 +41,8 @@ class Candidate(_Model):
         """What a message calls a champion."""
         if self.missing:
             return f"the champion {self.model_uri} ({self.missing.rstrip('.')})"
+        if self.pretrained:
+            return "the champion, which comes with the project"
         return f"the champion of run {self.run.info.run_id}"
 
     @property

@@ -117,14 +117,15 @@ def main(arguments: argparse.Namespace) -> int:
     pretrained.provide(arguments.model)
     model_uri = lookup.resolve(arguments.model).model_uri
     output.delete_leftovers(folder)
-    settings = Settings(params, arguments.which == "all", arguments.overwrite == "yes")
+    colors_all = arguments.which == "all" or arguments.uncertainty == "yes"
+    settings = Settings(params, colors_all, arguments.overwrite == "yes")
     jobs, done = _missing(jobs, settings)
     outcomes += done
     name = f"colorize {source.resolve().name}"
     with runs.open_launched(name) as tag:
         outcomes += _run(jobs, model_uri, settings)
         tag("mlflow.runName", f"{name}: {_colored(outcomes)}")
-    _report(outcomes, folder)
+    _report(outcomes, folder, "heat maps" if arguments.uncertainty == "yes" else "colored")
     if others := count_others(walk(source, follow=False)):
         logger.info("skipped: %s", others)
     return 1 if any(each.what == LEFT_OUT for each in outcomes) else 0
@@ -136,8 +137,8 @@ def _colored(outcomes: list[Outcome]) -> str:
     return f"{sum(each.what == COLORED for each in outcomes)} of {len(outcomes)}"
 
 
-def _report(outcomes: list[Outcome], folder: Path) -> None:
-    """Log what became of the pictures."""
+def _report(outcomes: list[Outcome], folder: Path, made: str) -> None:
+    """Log what became of the pictures, most of which were `made`."""
     from serve.batch.folder import COPIED, LEFT_OUT
 
     for each in sorted(outcomes):
@@ -148,7 +149,7 @@ def _report(outcomes: list[Outcome], folder: Path) -> None:
     counts = Counter(each.what for each in outcomes)
     ending = f", {counts[COPIED]} in color already: copied" if counts[COPIED] else ""
     ending += f", {counts[LEFT_OUT]} left out" if counts[LEFT_OUT] else ""
-    logger.info("%s: %s colored%s", folder, _colored(outcomes), ending)
+    logger.info("%s: %s %s%s", folder, _colored(outcomes), made, ending)
 
 
 def _missing(jobs: list[Job], settings: Settings) -> tuple[list[Job], list[Outcome]]:
