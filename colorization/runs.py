@@ -113,13 +113,13 @@ def open_launched(name: str) -> Iterator[Callable[[str, str], object]]:
 @contextlib.contextmanager
 def open_beside(name: str) -> Iterator[mlflow.ActiveRun]:
     """Open a run of its own for what a command needs first, beside that of `mlflow run`."""
-    launched = os.environ.pop("MLFLOW_RUN_ID", None)
+    run_id = os.environ.pop("MLFLOW_RUN_ID", None)
     try:
         with open_run(name, tool=True) as run:
             yield run
     finally:
-        if launched:
-            os.environ["MLFLOW_RUN_ID"] = launched
+        if run_id:
+            os.environ["MLFLOW_RUN_ID"] = run_id
 
 
 def _start(

@@ -22,11 +22,11 @@ from PIL import Image
 
 from colorization import charts
 from colorization.config import Config
-from colorization.data import manifest, photograph
+from colorization.data import manifest
 from colorization.data.prepare import Splits
 from colorization.data.sources import located
 from colorization.evaluation import Evaluation
-from colorization.paths import as_text
+from colorization.paths import ROOT, as_text
 from colorization.runs import active_run
 from colorization.runs import open_run as open_run
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 NOT_PARAMS = {each.name for each in fields(Config) if "help" not in each.metadata}
 CONTEXTS = {"train": "training", "val": "validation", "test": "testing"}
 MODEL_CODE: dict[str, Any] = {
-    "python_model": str(Path(__file__).parents[1] / "serve" / "pyfunc.py"),
+    "python_model": str(ROOT / "serve" / "pyfunc.py"),
     "code_paths": [str(Path(__file__).parent / "pictures")],
 }
 SIGNATURE = ModelSignature(
@@ -108,12 +108,9 @@ def log_data(splits: Splits, used: Collection[str] = tuple(CONTEXTS)) -> None:
     mlflow.set_tags(
         {"data": splits.name, "data_kind": splits.kind, "dataset_digest": splits.digest}
     )
-    hashes = {
-        path: photograph.perceptual_hash(Image.fromarray(image))
-        for part in (splits.train, splits.val)
-        if part.name in used
-        for path, image in zip(part.paths, part.images, strict=True)
-    }
+    hashes: dict[str, str] = {}
+    for part in (splits.train, splits.val):
+        hashes |= part.hashes if part.name in used else {}
     rows = manifest.read(splits.manifest)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "manifest.csv")

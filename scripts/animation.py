@@ -13,9 +13,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from colorization.figures import GAP
+from colorization.paths import ROOT
 from scripts.photographs import INK, font
 
-TARGET = Path(__file__).parent.parent / "docs" / "training.webp"
+TARGET = ROOT / "docs" / "training.webp"
 LEFT = 152  # of the captions
 SHOWN_MS, LAST_MS = 700, 3000
 

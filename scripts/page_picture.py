@@ -1,6 +1,6 @@
 """Make the README's picture of the web page: an example, colored by the store's champions.
 
-    python -m scripts.page_picture     # after `mlflow run .`; needs Chromium
+    python -m scripts.page_picture     # needs Chromium
 
 The page is the real one, served for the moment from the store that MLFLOW_TRACKING_URI names.
 """

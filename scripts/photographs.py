@@ -17,10 +17,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from colorization import color, report
 from colorization.data import sources
+from colorization.paths import ROOT
 from colorization.registry import lookup
 from serve.evaluation import holdout, scoring
 
-TARGET = Path(__file__).parent.parent / "docs" / "photographs.jpg"
+TARGET = ROOT / "docs" / "photographs.jpg"
 COLUMNS = 10
 TILE, GAP = 128, 8
 LEFT, TOP, BOTTOM = 84, 56, 60

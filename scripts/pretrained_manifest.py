@@ -11,8 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from colorization.data import manifest, photograph
-
-ROOT = Path(__file__).parent.parent
+from colorization.registry import pretrained
 
 
 def main():
@@ -25,9 +24,7 @@ def main():
             if file.exists():
                 look = photograph.perceptual_hash(photograph.decode(file.read_bytes()))
                 rows.append(replace(row, split=split, hash=look))
-    target = ROOT / "assets" / "pretrained" / "manifest.csv"
-    target.parent.mkdir(exist_ok=True)
-    manifest.write(target, rows)
+    manifest.write(pretrained.FOLDER / pretrained.MANIFEST, rows)
 
 
 if __name__ == "__main__":

@@ -96,11 +96,11 @@ def test_register_and_pretrained_take_what_is_missing_and_no_more(first, store, 
     said = call("colorization.registry.__main__", "--best", "naive", store=store, cwd=tmp_path)
     assert said.count(SAYS.format("naive")) == 1 and "heavy: []" in said
     assert "mlflow models serve -m models:/bird-colorizer-naive@champion" in said
-    before = {family: lookup.find_champion(family)[0].version for family in lookup.FIRST}
+    before = {family: lookup.find_champion(family)[0].version for family in evaluation.CRITERIA}
     runs = len(mlflow.search_runs(search_all_experiments=True))
     pretrained.provide("naive", lookup.champion_uri("pix2pix"), "models:/another/1")
     assert importing([]) == 0
-    assert {name: lookup.find_champion(name)[0].version for name in lookup.FIRST} == before
+    assert {name: lookup.find_champion(name)[0].version for name in evaluation.CRITERIA} == before
     assert len(mlflow.search_runs(search_all_experiments=True)) == runs
 
 

@@ -1,6 +1,7 @@
 """From a source of pictures to cached, memory-mapped splits with a manifest."""
 
 import contextlib
+import functools
 import hashlib
 import logging
 import os
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 from colorization import process
@@ -18,7 +20,7 @@ from colorization.data import manifest, rows, split_folders, splits
 from colorization.data.cache import build_once, cache_folder, own
 from colorization.data.listing import list_images, relative
 from colorization.data.manifest import Row
-from colorization.data.photograph import IMAGE_SIZE, Photograph, read
+from colorization.data.photograph import IMAGE_SIZE, Photograph, perceptual_hash, read
 from colorization.data.sources import Source
 
 logger = logging.getLogger(__name__)
@@ -42,6 +44,12 @@ class Split:
     images: np.ndarray
     species: tuple[str, ...]
     paths: tuple[str, ...]
+
+    @functools.cached_property
+    def hashes(self) -> dict[str, str]:
+        """`perceptual_hash` by path, for each run of a process that logs the split."""
+        images = map(Image.fromarray, self.images)
+        return dict(zip(self.paths, map(perceptual_hash, images), strict=True))
 
 
 @dataclass(frozen=True)

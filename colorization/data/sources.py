@@ -9,11 +9,11 @@ from urllib.parse import unquote_to_bytes
 from colorization.data import download
 from colorization.data.archive import SUFFIXES, unpack
 from colorization.data.cache import build_once, cache_folder
-from colorization.paths import as_text, printable, user_path
+from colorization.paths import ROOT, as_text, printable, user_path
 
 __all__ = ["Source", "cache_folder", "fetch", "located", "require"]
 
-SAMPLE = Path(__file__).parents[2] / "assets" / "sample.zip"
+SAMPLE = ROOT / "assets" / "sample.zip"
 _FILE = "file://"
 _NAME = 200  # characters; MLflow and Optuna take some 500
 

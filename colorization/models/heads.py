@@ -126,7 +126,7 @@ def build_scorer(generator: keras.Model) -> keras.Model:
 class Uncertainty(layers.Layer):
     """From color scores (N, h, w, 169) to how unsure they are (N, size, size, 1), 0..1.
 
-    A layer: operations of their own could have names that a loaded network has given already.
+    A layer, since plain operations may get names that a loaded network uses already.
     """
 
     def __init__(self, size: int) -> None:

@@ -13,6 +13,8 @@ PRETRAINED = "pretrained_sha256"  # the tag of runs that hold weights that come 
 
 
 class _Model(NamedTuple):
+    """The fields of a `Candidate`, which are its own class since a NamedTuple caches nothing."""
+
     run: Run
     model_uri: str
 

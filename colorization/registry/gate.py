@@ -163,8 +163,8 @@ def _test_pictures(candidate: Candidate, size: int) -> np.ndarray:
     """Return the candidate's test pictures at a size in pixels, uint8 (N, S, S, 3)."""
     if candidate.pretrained:
         raise GateError(
-            "The champion was tested on other pictures than the weights that come with the "
-            "project, whose own are no part of it."
+            "The weights that come with the project cannot be compared with this champion: their "
+            "test pictures do not come with them."
         )
     try:
         splits = prepare.prepare(sources.fetch(candidate.run.data.tags["data_source"]), size)

@@ -23,7 +23,6 @@ from colorization.registry import served
 from colorization.registry.candidate import Candidate
 
 CHAMPION, CHALLENGER = "champion", "challenger"
-FIRST = {"naive": "naive_deep", "pix2pix": "pix2pix"}  # trained for a family's first champion
 
 logger = logging.getLogger(__name__)
 
@@ -140,9 +139,9 @@ def resolve(model: str) -> Candidate:
     Raises:
         GateError: there is no such model, or it is not of this project.
     """
-    family = {champion_uri(name): name for name in FIRST}.get(model, model)
+    family = {champion_uri(name): name for name in evaluation.CRITERIA}.get(model, model)
     try:
-        if family in FIRST:
+        if family in evaluation.CRITERIA:
             return _champion(family)
         if not model.startswith("models:/"):
             return _finished(mlflow.get_run(model))

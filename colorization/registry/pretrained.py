@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from mlflow.data.numpy_dataset import from_numpy
 
 from colorization import charts, evaluation, runs, tracking
 from colorization.errors import InputError
+from colorization.paths import ROOT
 from colorization.registry import lineage, lookup, promotion
 from colorization.registry.candidate import PRETRAINED, Candidate
 from colorization.weights import download
 
-FOLDER = Path(__file__).parents[2] / "assets" / "pretrained"
+FOLDER = ROOT / "assets" / "pretrained"
 INDEX, MANIFEST = "pretrained.json", "manifest.csv"
 NAME = "pretrained"  # what `start_from` calls them
 KINDS = ("onnx", "keras")  # of the files of a family, which are `<family>/generator.<kind>`
@@ -40,29 +42,37 @@ def provide(*models: str) -> None:
     """
     missing = [
         family
-        for family in lookup.FIRST
+        for family in evaluation.CRITERIA
         if {family, lookup.champion_uri(family)} & set(models) and _is_open(family)
     ]
-    if missing:
-        logger.info(
-            "No champion of %s was trained on photographs: registering the weights that come with "
-            "the project",
-            " and ".join(missing),
-        )
-        logging.disable(logging.INFO)  # that sentence is enough
-        damaged = None
-        try:
-            shut = io.StringIO()  # MLflow prints what it logs and registers
-            with contextlib.redirect_stderr(shut), contextlib.redirect_stdout(shut):
-                for family in missing:
-                    try:
-                        promotion.register(find(family))
-                    except InputError as error:
-                        damaged = error
-        finally:
-            logging.disable(logging.NOTSET)
-        if damaged:
-            raise damaged
+    if not missing:
+        return
+    logger.info(
+        "No champion of %s was trained on photographs: registering the weights that come with "
+        "the project",
+        " and ".join(missing),
+    )
+    damaged = None
+    with _quietly():  # that sentence is enough
+        for family in missing:
+            try:
+                promotion.register(find(family))
+            except InputError as error:
+                damaged = error
+    if damaged:
+        raise damaged
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Show no information, neither what is logged nor what MLflow prints of its runs."""
+    logging.disable(logging.INFO)
+    shut = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(shut), contextlib.redirect_stdout(shut):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _is_open(family: str) -> bool:

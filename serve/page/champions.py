@@ -5,7 +5,7 @@ import logging
 import tempfile
 import threading
 import traceback
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import mlflow
 from mlflow.entities import Run
@@ -42,8 +42,7 @@ class Champion(NamedTuple):
 
     def takes(self, param: str) -> bool:
         """Tell whether its pyfunc has this param; older ones have fewer."""
-        schema: Any = self.model.metadata.get_params_schema()
-        return schema is not None and param in [each.name for each in schema.params]
+        return param in served.known_params(self.model)
 
     @property
     def tested(self) -> dict[str, float]:

@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 from PIL import Image, ImageOps
 
-ASSETS = Path(__file__).parents[2] / "assets"
+from colorization.paths import ROOT
+
+ASSETS = ROOT / "assets"
 CREDIT = re.compile(r"^\| `(.+)` \| (.+) \| \[(.+)\]\((.+)\) \|$", re.MULTILINE)
 THUMBNAIL = 256, 256
 
