@@ -10,6 +10,7 @@ from PIL import ImageEnhance, ImageOps
 from colorization import tracking
 from colorization.data import manifest, photograph, prepare, sources
 from colorization.data.manifest import Row
+from colorization.registry import pretrained
 from colorization.registry.lookup import Candidate
 from scripts import pretrained_manifest
 from serve.evaluation import holdout
@@ -67,11 +68,10 @@ def test_the_script_lists_the_pictures_of_a_folder_with_the_originals_sha_256(
     for split, n in (("train", 1), ("test", 2)):
         (tmp_path / split / "Wren").mkdir(parents=True)
         bird("Wren", n).save(tmp_path / split / "Wren" / f"({n}).jpg")
-    monkeypatch.setattr(pretrained_manifest, "ROOT", tmp_path)
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path)
     monkeypatch.setattr("sys.argv", ["", str(tmp_path / "kaggle.csv"), str(tmp_path)])
-    (tmp_path / "assets").mkdir()
     pretrained_manifest.main()
-    (row,) = manifest.read(tmp_path / "assets" / "pretrained" / "manifest.csv")
+    (row,) = manifest.read(tmp_path / "manifest.csv")
     assert (row.path, row.sha256, row.split) == (rows[0].path, "1" * 64, "train")
     content = (tmp_path / "train" / "Wren" / "(1).jpg").read_bytes()
     pair = photograph.read(tmp_path / "train" / "Wren" / "(1).jpg", np.empty((128, 128, 3), "u1"))

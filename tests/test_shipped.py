@@ -157,8 +157,7 @@ def test_a_training_begins_with_those_of_its_family(store, splits):
 
 @pytest.mark.slow
 def test_the_true_mean_color_of_photographs_gains_decibels(store):
-    pretrained.provide("naive")
-    model, gains = served.load(lookup.champion_uri("naive")), []
+    model, gains = served.load(pretrained.find("naive").model_uri), []
 
     def colored(data, **params):
         answer = model.predict(pd.DataFrame({"image": [data]}), params={"size": "model"} | params)
