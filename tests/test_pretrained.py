@@ -364,7 +364,7 @@ def test_what_our_own_runs_log_loads(variant, tmp_path):
 
 def test_a_file_of_keras_2_computes_what_it_did_there(tmp_path):
     """A U-Net of nested Sequentials, saved by tf_keras 2.21, which also gave the numbers."""
-    packed = ROOT / "tests" / "keras2_unet.h5.gz"
+    packed = ROOT / "tests" / "data" / "keras2_unet.h5.gz"
     (tmp_path / "unet.h5").write_bytes(gzip.decompress(packed.read_bytes()))
     network = value_range.require_shapes(safe_keras.load(tmp_path / "unet.h5"), 128, 3)
     ramp = np.linspace(-1, 1, 128, dtype="float32")[:, None]
