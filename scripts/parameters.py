@@ -1,32 +1,35 @@
-"""The tables of parameters in the documentation, made of `colorization/config.py`.
+"""Write `docs/parameters.md`, which is made of `colorization/config.py`.
 
-A hook of MkDocs: `mkdocs.yml` names it, and it fills the page that has the line `MARK`.
+python -m scripts.parameters
 """
 
 from typing import Any
 
 from colorization.config import GROUPS, SCHEDULE, VARIANTS, owners, tunable_fields
 from colorization.fields import expected
+from colorization.paths import ROOT
 
-MARK = "<!-- parameters: filled by scripts/parameters.py -->"
+PAGE = ROOT / "docs" / "parameters.md"
+ABOVE = """# Parameters
+
+*Made of `colorization/config.py` by `python -m scripts.parameters`. Do not edit.*
+
+Defaults are those of most variants; others are named. `data` is on [its own page](data.md),
+`start_from` on [weights](weights.md), `resume` and `checkpoint_every` on
+[stop and resume](resume.md). `register=no` keeps a run out of the registry."""
 HEAD = "| parameter | values | default | what it is |\n|---|---|---|---|"
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Return a page's text with the tables in place of the mark."""
-    return markdown.replace(MARK, tables())
-
-
-def tables() -> str:
-    """Return a Markdown table for each group of parameters."""
+def page() -> str:
+    """Return the page: a table for each group of parameters."""
     group_of = {name: group for group, names in GROUPS.items() for name in names}
     names = list(owners())
-    sections = []
+    sections = [ABOVE]
     for group in GROUPS:
         rows = [_row(name) for name in names if group_of.get(name, SCHEDULE) == group]
         if rows:
-            sections.append("\n".join([f"### {group[0].upper()}{group[1:]}\n", HEAD, *rows]))
-    return "\n\n".join(sections)
+            sections.append("\n".join([f"## {group[0].upper()}{group[1:]}\n", HEAD, *rows]))
+    return "\n\n".join(sections) + "\n"
 
 
 def _row(name: str) -> str:
@@ -54,3 +57,7 @@ def _defaults(values: dict[str, Any]) -> str:
     common = max(variants, key=lambda value: len(variants[value]))
     others = [f"`{each}` in {', '.join(variants[each])}" for each in variants if each != common]
     return "<br>".join([f"`{common}`", *others])
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
