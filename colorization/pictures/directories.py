@@ -7,6 +7,9 @@ import struct
 from collections import defaultdict
 from collections.abc import Iterator
 
+from PIL.ExifTags import IFD
+from PIL.ExifTags import Base as Tag
+
 from .limits import MAX_TAG_NUMBERS, MAX_TAGS_SLACK
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+")  # Pillow's
@@ -15,11 +18,12 @@ _INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 1
 _OTHERS = {5: 8, 10: 8, 11: 4, 12: 8}  # rational and float, and their bytes
 _BYTES = {1: 1, 2: 1, 7: 1}
 _SIZES = {kind: struct.calcsize("=" + code) for kind, code in _INTEGERS.items()} | _OTHERS | _BYTES
-_DIRECTORIES = (330, 34665, 34853, 40965)  # tags that point at another one: sub, Exif, GPS, Interop
-_SUBFILE, _WIDTH, _HEIGHT, _ROWS, _TILE_WIDTH, _TILE_HEIGHT = 254, 256, 257, 278, 322, 323
-_LAYOUT = (_SUBFILE, _WIDTH, _HEIGHT, _ROWS, _TILE_WIDTH, _TILE_HEIGHT)
+_DIRECTORIES = (Tag.SubIFDs, IFD.Exif, IFD.GPSInfo, IFD.Interop)  # point at another directory
+_LAYOUT = (
+    *(Tag.NewSubfileType, Tag.ImageWidth, Tag.ImageLength),
+    *(Tag.RowsPerStrip, Tag.TileWidth, Tag.TileLength),
+)
 _COPY_OR_MASK = 1 | 4  # bits of the tag NewSubfileType
-_STRIPS, _TILES = 273, 324
 _MOST_PLANES = 6  # of a TIFF that Pillow decodes
 
 
@@ -42,7 +46,7 @@ def list_pages(data: bytes) -> list[int]:
     if data[:4] not in TIFF_STARTS:
         return []
     found = [each for each in walk_directories(data, 43 in data[2:4]) if each[0]]
-    pages = [start for start, layout in found if not layout[_SUBFILE] & _COPY_OR_MASK]
+    pages = [start for start, layout in found if not layout[Tag.NewSubfileType] & _COPY_OR_MASK]
     return pages or [start for start, _ in found]
 
 
@@ -83,7 +87,7 @@ def walk_directories(data: bytes, big: bool) -> Iterator[tuple[int, dict[int, in
                 total = _within(total + number * _SIZES.get(kind, 0), data)
                 if number > MAX_TAG_NUMBERS and kind in _SIZES and kind not in _BYTES:
                     raise PictureError(f"has a tag above the limit of {MAX_TAG_NUMBERS} numbers")
-                if tag in (_STRIPS, _TILES):
+                if tag in (Tag.StripOffsets, Tag.TileOffsets):
                     layout[tag] = max(layout[tag], number)
                 elif tag in _DIRECTORIES + _LAYOUT and kind in _INTEGERS:
                     numbers = struct.Struct(f"{order}{number}{_INTEGERS[kind]}")
@@ -118,11 +122,14 @@ def check_layout(layout: dict[int, int], max_pixels: int) -> None:
 
     A strip is never larger than the picture, whose pixels are counted.
     """
-    width, height = layout[_WIDTH], layout[_HEIGHT]
-    tile_width, tile_height = layout[_TILE_WIDTH], layout[_TILE_HEIGHT]
+    width, height = layout[Tag.ImageWidth], layout[Tag.ImageLength]
+    tile_width, tile_height = layout[Tag.TileWidth], layout[Tag.TileLength]
     if tile_width * tile_height > max_pixels:
         raise PixelLimitError(f"a tile of {tile_width} x {tile_height}", max_pixels)
-    strips = -(-height // (layout[_ROWS] or height or 1))
+    strips = -(-height // (layout[Tag.RowsPerStrip] or height or 1))
     tiles = -(-width // (tile_width or width or 1)) * -(-height // (tile_height or height or 1))
-    if layout[_STRIPS] > _MOST_PLANES * strips or layout[_TILES] > _MOST_PLANES * tiles:
+    if (
+        layout[Tag.StripOffsets] > _MOST_PLANES * strips
+        or layout[Tag.TileOffsets] > _MOST_PLANES * tiles
+    ):
         raise PictureError(f"has more strips or tiles than {width} x {height} pixels fill")

@@ -4,9 +4,11 @@ import contextlib
 import io
 import re
 import threading
+from collections.abc import Sequence
 
 import pillow_heif
 from PIL import Image, PngImagePlugin, TiffImagePlugin
+from PIL.ExifTags import Base as Tag
 
 from .directories import TIFF_STARTS, PictureError, list_pages, take_page
 from .inspection import check_size, inspect_picture
@@ -37,9 +39,7 @@ NO_MEMORY = "takes more memory than there is"
 
 # Of PGM and PPM: the kind, width, height and the value of white, which one white space ends.
 _PNM = re.compile(rb"P([56])" + rb"(?:\s|#[^\r\n]*[\r\n])+(\d{1,9})" * 3 + rb"\s")
-_SUBFILE, _BITS, _PHOTOMETRIC, _PLANAR, _SAMPLE_FORMAT = 254, 258, 262, 284, 339
-_SUB_DIRECTORIES, _DNG_VERSION, _RGB, _YCBCR = 330, 50706, 2, 6
-_WHITE_TAGS = {281, 341}  # MaxSampleValue, SMaxSampleValue
+_RGB, _YCBCR = 2, 6  # of PhotometricInterpretation
 
 pillow_heif.register_heif_opener()
 # Pillow's limits are globals: one lock for all copies of this module, of which each model has one.
@@ -115,7 +115,7 @@ def _open_tiff(data: bytes) -> Image.Image:
             with contextlib.suppress(PictureError):
                 image = SampledTiff(io.BytesIO(data))
     tags = image.tag_v2
-    if _DNG_VERSION in tags or (tags.get(_SUBFILE) == 1 and _SUB_DIRECTORIES in tags):
+    if Tag.DNGVersion in tags or (tags.get(Tag.NewSubfileType) == 1 and Tag.SubIFDs in tags):
         raise PictureError("is a kind of TIFF that is not read: a camera's raw picture")
     image.info["pages"] = len(pages)
     return image
@@ -126,7 +126,7 @@ def _open_by_pillow(data: bytes) -> TiffImagePlugin.TiffImageFile | None:
         return None
     try:
         image = TiffImagePlugin.TiffImageFile(io.BytesIO(data))
-        if image.tag_v2.get(_PHOTOMETRIC) != _YCBCR:
+        if image.tag_v2.get(Tag.PhotometricInterpretation) != _YCBCR:
             return image
         TiffImagePlugin.READ_LIBTIFF = True  # its own reader takes YCbCr for RGB
         return TiffImagePlugin.TiffImageFile(io.BytesIO(data))
@@ -139,10 +139,14 @@ def _open_by_pillow(data: bytes) -> TiffImagePlugin.TiffImageFile | None:
 def _needs_scaling(image: TiffImagePlugin.TiffImageFile) -> bool:
     """Return whether Pillow ignores what the tags say, mixes up planes, or keeps no 8 bits."""
     tags = image.tag_v2
-    is_wide = max(tags.get(_BITS, (1,))) > 8
-    is_ignored = tags.get(_PLANAR) == 2 or not _WHITE_TAGS.isdisjoint(tags)
-    is_ignored = is_ignored or tags.get(_PHOTOMETRIC) == _RGB  # of 12 bits in 16
-    return is_deep(image) or 2 in tags.get(_SAMPLE_FORMAT, ()) or (is_wide and is_ignored)
+    is_wide = max(tags.get(Tag.BitsPerSample, (1,))) > 8
+    is_ignored = (
+        tags.get(Tag.PlanarConfiguration) == 2
+        or Tag.MaxSampleValue in tags
+        or Tag.SMaxSampleValue in tags
+        or tags.get(Tag.PhotometricInterpretation) == _RGB  # of 12 bits in 16
+    )
+    return is_deep(image) or 2 in tags.get(Tag.SampleFormat, ()) or (is_wide and is_ignored)
 
 
 def is_deep(image: Image.Image) -> bool:
@@ -155,8 +159,18 @@ def _open_pnm(data: bytes, header: re.Match[bytes]) -> Image.Image:
     kind, width, height, white = map(int, header.groups())
     samples, size = 1 if kind == 5 else 3, 1 if white < 256 else 2
     body = data[header.end() : header.end() + width * height * samples * size]
-    tags = {256: [width], 257: [height], 258: [8 * size] * samples, 259: [1]}
-    tags |= {262: [min(samples, 2)], 273: [8], 277: [samples], 278: [height], 279: [len(body)]}
-    image = SampledTiff(io.BytesIO(write_tiff(">", body, tags | {341: [white]})))
+    tags: dict[int, Sequence[int]] = {
+        Tag.ImageWidth: [width],
+        Tag.ImageLength: [height],
+        Tag.BitsPerSample: [8 * size] * samples,
+        Tag.Compression: [1],
+        Tag.PhotometricInterpretation: [min(samples, 2)],
+        Tag.StripOffsets: [8],
+        Tag.SamplesPerPixel: [samples],
+        Tag.RowsPerStrip: [height],
+        Tag.StripByteCounts: [len(body)],
+        Tag.SMaxSampleValue: [white],
+    }
+    image = SampledTiff(io.BytesIO(write_tiff(">", body, tags)))
     image.format = "PPM"
     return image

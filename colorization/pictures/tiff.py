@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFile, TiffImagePlugin
+from PIL.ExifTags import Base as Tag
 
 from .directories import PictureError
 
@@ -47,18 +48,20 @@ class SampledTiff(ImageFile.ImageFile):
             self.tag_v2._bigtiff, self.tag_v2.next = True, int.from_bytes(self.data[8:16])
         self.fp.seek(self.tag_v2.next)
         self.tag_v2.load(self.fp)
-        self._size = self._tag(256), self._tag(257)
-        self.photometric, self.samples = self._tag(262, 1), self._tag(277, 1)
-        self.bits, self.kind = self._tag(258, 1), _KINDS.get(self._tag(339, 1), "")
+        self._size = self._tag(Tag.ImageWidth), self._tag(Tag.ImageLength)
+        self.photometric = self._tag(Tag.PhotometricInterpretation, 1)
+        self.samples = self._tag(Tag.SamplesPerPixel, 1)
+        self.bits = self._tag(Tag.BitsPerSample, 1)
+        self.kind = _KINDS.get(self._tag(Tag.SampleFormat, 1), "")
         self._check()
         self._mode, self.colors = _COLORS[self.photometric]
-        extra = self._tags(338) or (2,) * (self.samples - self.colors)
+        extra = self._tags(Tag.ExtraSamples) or (2,) * (self.samples - self.colors)
         clear = [i for i, kind in enumerate(extra) if (self._mode, kind) in _CLEAR]
         self.alpha = self.colors + clear[0] if clear else None
         if clear:
             self._mode = _CLEAR[self._mode, extra[clear[0]]]
-        if 34675 in self.tag_v2:
-            self.info["icc_profile"] = self.tag_v2[34675]
+        if Tag.InterColorProfile in self.tag_v2:
+            self.info["icc_profile"] = self.tag_v2[Tag.InterColorProfile]
 
     def _tags(self, tag: int) -> tuple:
         value = self.tag_v2.get(tag, ())
@@ -76,18 +79,18 @@ class SampledTiff(ImageFile.ImageFile):
         spare = self.samples - _COLORS.get(self.photometric, ("", 0))[1]
         predictors = (1, 2, 3) if self.kind == "f" else (1, 2) if is_word else (1,)
         read = {
-            ("Compression", 259): self._tag(259, 1) in _PACKED,
-            ("PhotometricInterpretation", 262): self.photometric in _COLORS,
-            ("SamplesPerPixel", 277): 0 <= spare <= 2,
-            ("SampleFormat", 339): self.kind and len({*self._tags(339)}) < 2,
-            ("BitsPerSample", 258): len({*self._tags(258)}) < 2
+            Tag.Compression: self._tag(Tag.Compression, 1) in _PACKED,
+            Tag.PhotometricInterpretation: self.photometric in _COLORS,
+            Tag.SamplesPerPixel: 0 <= spare <= 2,
+            Tag.SampleFormat: self.kind and len({*self._tags(Tag.SampleFormat)}) < 2,
+            Tag.BitsPerSample: len({*self._tags(Tag.BitsPerSample)}) < 2
             and (is_word or (self.kind == "u" and 1 <= self.bits <= 16)),
-            ("Predictor", 317): self._tag(317, 1) in predictors,
+            Tag.Predictor: self._tag(Tag.Predictor, 1) in predictors,
         }
-        for (name, tag), is_read in read.items():
+        for tag, is_read in read.items():
             if not is_read:
                 values = " ".join(map(str, self._tags(tag)[:8]))
-                raise PictureError(f"is a kind of TIFF that is not read: {name} {values}")
+                raise PictureError(f"is a kind of TIFF that is not read: {tag.name} {values}")
 
     def load(self) -> Any:
         """Decode the picture, unless it is decoded."""
@@ -103,8 +106,8 @@ class SampledTiff(ImageFile.ImageFile):
 
     def _find_range(self) -> tuple[float, float]:
         """Return the samples that stand for black and white; of min-is-white, the reverse."""
-        low = min(self._tags(340) or self._tags(280) or (0,))
-        high = max(self._tags(341) or self._tags(281) or (0,))
+        low = min(self._tags(Tag.SMinSampleValue) or self._tags(Tag.MinSampleValue) or (0,))
+        high = max(self._tags(Tag.SMaxSampleValue) or self._tags(Tag.MaxSampleValue) or (0,))
         if self.photometric in (_PALETTE, 8):  # an index, a color space of its own
             return 0, 2**self.bits - 1
         if high > low and math.isfinite(high - low):
@@ -124,7 +127,7 @@ class SampledTiff(ImageFile.ImageFile):
         """Scale samples (H, W, samples) to the levels of the mode, uint8 (H, W, bands)."""
         color, alpha = values[..., : self.colors], values[..., self.alpha or 0, None]
         if self.photometric == _PALETTE:
-            table = np.array(self._tags(320), np.uint16).reshape(3, -1).T // 257
+            table = np.array(self._tags(Tag.ColorMap), np.uint16).reshape(3, -1).T // 257
             levels = table[color[..., 0].astype(int).clip(0, len(table) - 1)]
         elif self.mode == "LAB":
             levels = color * (255 / high)
@@ -171,12 +174,16 @@ class SampledTiff(ImageFile.ImageFile):
     def _lay_out(self) -> tuple[int, int, int, Any, Any]:
         """Return planes, rows and columns of a strip or tile, where each begins, and its size."""
         width, height = self.size
-        planes = self.samples if self._tag(284, 1) == 2 else 1
-        if 324 in self.tag_v2:
-            return planes, self._tag(323), self._tag(322), self._tags(324), self._tags(325)
-        rows, offsets, sizes = min(self._tag(278, height), height), self._tags(273), self._tags(279)
+        planes = self.samples if self._tag(Tag.PlanarConfiguration, 1) == 2 else 1
+        if Tag.TileOffsets in self.tag_v2:
+            rows, columns = self._tag(Tag.TileLength), self._tag(Tag.TileWidth)
+            offsets, sizes = self._tags(Tag.TileOffsets), self._tags(Tag.TileByteCounts)
+            return planes, rows, columns, offsets, sizes
+        rows = min(self._tag(Tag.RowsPerStrip, height), height)
+        offsets, sizes = self._tags(Tag.StripOffsets), self._tags(Tag.StripByteCounts)
         row_bytes = -(-width * (self.samples // planes) * self.bits // 8)
-        if self._tag(259, 1) == 1 and rows == height:  # not packed: it can be read in parts
+        is_packed = self._tag(Tag.Compression, 1) != 1
+        if rows == height and not is_packed:  # it can be read in parts
             rows = min(height, max(1, _BLOCK_BYTES // row_bytes))
             tops = range(0, height, rows)
             offsets = tuple(offset + top * row_bytes for offset in offsets for top in tops)
@@ -188,18 +195,36 @@ class SampledTiff(ImageFile.ImageFile):
     ) -> np.ndarray:
         """Let libtiff unpack strips or tiles, as gray of 8 bits of this width and height."""
         ends = np.cumsum([8, *map(len, strips)]).tolist()
-        tags: dict[int, Sequence[int]] = {256: size[:1], 257: size[1:], 258: [8], 262: [1]}
-        tags |= {259: [self._tag(259, 1)], 266: [self._tag(266, 1)], 277: [1]}
-        if 324 in self.tag_v2:
-            tags |= {322: block[:1], 323: block[1:], 324: ends[:-1], 325: [*map(len, strips)]}
+        tags: dict[int, Sequence[int]] = {
+            Tag.ImageWidth: size[:1],
+            Tag.ImageLength: size[1:],
+            Tag.BitsPerSample: [8],
+            Tag.PhotometricInterpretation: [1],
+        }
+        tags |= {
+            Tag.Compression: [self._tag(Tag.Compression, 1)],
+            Tag.FillOrder: [self._tag(Tag.FillOrder, 1)],
+            Tag.SamplesPerPixel: [1],
+        }
+        if Tag.TileOffsets in self.tag_v2:
+            tags |= {
+                Tag.TileWidth: block[:1],
+                Tag.TileLength: block[1:],
+                Tag.TileOffsets: ends[:-1],
+                Tag.TileByteCounts: [*map(len, strips)],
+            }
         else:
-            tags |= {273: ends[:-1], 278: block[1:], 279: [*map(len, strips)]}
+            tags |= {
+                Tag.StripOffsets: ends[:-1],
+                Tag.RowsPerStrip: block[1:],
+                Tag.StripByteCounts: [*map(len, strips)],
+            }
         tiff = write_tiff("<", b"".join(strips), tags)
         return np.asarray(TiffImagePlugin.TiffImageFile(io.BytesIO(tiff)))
 
     def _read(self, raw: np.ndarray, columns: int, planes: int) -> np.ndarray:
         """Read the bytes of rows, (H, tiles, bytes), as float32 (H, W, samples of a plane)."""
-        each, predictor = self.samples // planes, self._tag(317, 1)
+        each, predictor = self.samples // planes, self._tag(Tag.Predictor, 1)
         order, size = self.tag_v2._endian, self.bits // 8
         shape = (len(raw), raw.shape[1] * columns, each)
         if self.bits not in _WORDS[self.kind]:
