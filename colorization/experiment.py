@@ -115,18 +115,18 @@ def train_and_log(
             training_log.log_checkpoint,
             int(flags["checkpoint_every"]),
         )
-        with contextlib.nullcontext() if parent_run_id else _resumable(config, opened):
+        with contextlib.nullcontext() if parent_run_id else _noting_how_to_resume(config, opened):
             callbacks = [epoch_log.EpochLog(config, splits.val)]
             prefix = (name or config.label) if parent_run_id else ""  # one of several
             result = train.train(config, splits, callbacks, start.arrays, saved, prefix)
             model = log_colorizer(config, result.colorizer, splits, origin)
             training_log.log_training(config, result)
             training_log.delete_checkpoint(opened)
-    return finished(config.label, opened, model)
+    return log_outcome(config.label, opened, model)
 
 
 @contextlib.contextmanager
-def _resumable(config: Config, run: Run) -> Iterator[None]:
+def _noting_how_to_resume(config: Config, run: Run) -> Iterator[None]:
     """Add the command that goes on to the exception that stops a training.
 
     That is a signal, a tracking server that is away, or a full disk.
@@ -150,10 +150,10 @@ def find_or_train(
     An earlier training that was stopped goes on where its checkpoint is. The options and errors
     are those of `train_and_log`.
     """
-    finished = lookup.find_finished(config, splits.digest)
-    if finished:
-        logger.info("%s: was trained already, run %s", config.label, finished.run.info.run_id)
-        return finished
+    earlier = lookup.find_finished(config, splits.digest)
+    if earlier:
+        logger.info("%s: was trained already, run %s", config.label, earlier.run.info.run_id)
+        return earlier
     stopped = _find_stopped(config, splits.digest)
     options["parent_run_id"] = parent.info.run_id
     if stopped:
@@ -220,7 +220,7 @@ def log_colorizer(
     return model
 
 
-def finished(label: str, run: Run, model: ModelInfo) -> lookup.Candidate:
+def log_outcome(label: str, run: Run, model: ModelInfo) -> lookup.Candidate:
     """Log the test's outcome once the run has ended; return the run and its model."""
     candidate = lookup.Candidate(mlflow.get_run(run.info.run_id), model.model_uri)
     metrics = candidate.tested

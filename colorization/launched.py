@@ -14,11 +14,11 @@ PLACE = "checkpoint"  # the tag that says on which machine it is, and where; of 
 ENDED_AS = "ended_as"  # the tag of a run that a person ended: its status, and when (ms)
 
 
-def set_right() -> None:
-    """Set the status of runs that `mlflow run` calls FAILED or leaves RUNNING.
+def correct_statuses() -> None:
+    """Correct the status of runs that `mlflow run` has set to FAILED or left RUNNING.
 
-    It calls FAILED what a person has ended, also if it was ended before, and leaves RUNNING what it
-    cannot start, for want of Conda for instance.
+    It sets a run to FAILED that a person has stopped, even if we have ended it before. It leaves a
+    run RUNNING that it cannot start, for want of Conda for instance.
     """
     client = mlflow.MlflowClient()
     experiments = [each.experiment_id for each in client.search_experiments()]

@@ -8,7 +8,7 @@ from colorization.config import HEADS, VARIANTS, Config, with_size
 # Of whole trainings with their scores, at 128 pixels on two cores of an AMD EPYC, by architecture.
 PICTURES_PER_SECOND = {"autoencoder": 55, "unet": 52, "pretrained_unet": 26}
 OTHER_SECONDS = 15  # to compile, export, test and log
-RESTS_ON = "as two cores of an AMD EPYC take it, a GPU less"
+ESTIMATE_OF = "estimated for two cores of an AMD EPYC; a GPU should be faster"
 
 
 def compared(names: str, epochs: int | str, size: int | str = Config.size) -> list[Config]:
@@ -59,7 +59,7 @@ def described(configs: Sequence[Config], pictures: int) -> str:
     return (
         f"{counted(len(configs), 'training')} of {counted(configs[0].epochs, 'epoch')} on "
         f"{counted(pictures, 'picture')}: {names}; "
-        f"about {took}, {RESTS_ON}; what is trained already is not trained again"
+        f"about {took}, {ESTIMATE_OF}; what is trained already is not trained again"
     )
 
 

@@ -14,7 +14,9 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from colorization.address import redacted, silence_links
@@ -22,7 +24,7 @@ from colorization.errors import Failure
 from colorization.paths import ROOT, find_launcher, printable
 
 EXPERIMENT = "bird-colorization"  # of runs, unless the environment or the caller names another
-_asked: list[Callable[[], NoReturn]] = []  # what a signal has called to stop this process
+_stop_requests: list[Callable[[], NoReturn]] = []  # what a signal has called to stop this process
 REFUSED = 2  # the exit status of what could not be done
 
 logger = logging.getLogger(__name__)
@@ -97,10 +99,10 @@ def entry_point(
     """Make a `main` of a function: `main(argv=None)` returns the process's exit status.
 
     The function is called with the parsed arguments, and returns an exit status or None for 0.
-    A Failure, ValueError, OSError, FloatingPointError or MlflowException becomes one line of the
-    log, without secrets, and status 2. Ctrl-C gives status 130, SIGTERM 143; `runs.open_run` ends
-    the run that is open, and that of `mlflow run` is named and ended here. The last line says
-    what goes on from there.
+    A Failure, ValueError, OSError, FloatingPointError or MlflowException becomes a line of the log
+    without secrets, and status 2; one of a library has its traceback, too. Ctrl-C gives status
+    130, SIGTERM 143: `runs.open_run` ends the run that is open, and the run of `mlflow run` is
+    named and ended here. The last line of the log has the command that resumes.
 
     Args:
         parse: function of the command line, see `Parser`.
@@ -144,7 +146,7 @@ def _say_goodbye(stop: BaseException, stopped: str) -> None:
 def refuse(error: object, *addresses: str) -> str:
     """Log an error without the secrets of addresses, and with a traceback if it is a library's.
 
-    Returns the error so.
+    Returns the message that was logged.
 
     Args:
         error: an exception, or a sentence.
@@ -152,12 +154,22 @@ def refuse(error: object, *addresses: str) -> str:
     """
     mlflow = sys.modules.get("mlflow")
     known = [*addresses, mlflow.get_tracking_uri()] if mlflow else addresses
-    # Our own errors end with what was received; others need a traceback to be understood.
-    ours = isinstance(error, Failure) or "Received" in str(error)
-    foreign = isinstance(error, ValueError) and not ours
     message = redacted(error, *known)
-    logger.error("error: %s", message, exc_info=foreign)
+    needs_traceback = isinstance(error, ValueError) and not _is_ours(error)
+    logger.error("error: %s", message, exc_info=needs_traceback)
     return message
+
+
+def _is_ours(error: ValueError) -> bool:
+    """Tell whether this project's code has raised an error, so that its sentence is enough.
+
+    Keras also says what it received, and `int("x")` is raised in our code, but not by it.
+    """
+    if isinstance(error, Failure):
+        return True
+    raised_in = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    here = bool(raised_in) and Path(raised_in[-1]).is_relative_to(ROOT)
+    return here and "Received" in str(error)
 
 
 def _is_for_the_user(error: Exception) -> bool:
@@ -166,7 +178,7 @@ def _is_for_the_user(error: Exception) -> bool:
     return isinstance(error, (*kinds, mlflow.MlflowException) if mlflow else kinds)
 
 
-def log() -> None:
+def set_up_log() -> None:
     """Write this project's log to stderr, and warnings of other libraries."""
     handler = logging.StreamHandler()
     handler.setFormatter(_Formatter("%(message)s"))
@@ -190,14 +202,14 @@ def start() -> None:
 
     Call it before TensorFlow and MLflow are imported.
     """
-    log()
+    set_up_log()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     if not {"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"} & set(os.environ):
         os.environ.setdefault("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
     _hear_signals()
-    stop_with_it()
+    stop_with_mlflow_run()
 
 
 def _hear_signals() -> None:
@@ -209,7 +221,7 @@ def _hear_signals() -> None:
     def once(stop: Callable[[], NoReturn]) -> Callable[..., None]:
         def handle(*_: object) -> None:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            _asked.append(stop)
+            _stop_requests.append(stop)
             stop()
 
         return handle
@@ -221,8 +233,8 @@ def _hear_signals() -> None:
 
 def stop_if_asked() -> None:
     """Stop if a signal has asked for it before: what its handler raised was lost in an import."""
-    if _asked:
-        _asked[0]()
+    if _stop_requests:
+        _stop_requests[0]()
 
 
 def hold_signals() -> Callable[[], None]:
@@ -270,7 +282,7 @@ def name_run(name: str, status: str = "") -> None:
         subprocess.run(command, env=environment, stderr=subprocess.DEVNULL, check=False)
 
 
-def stop_with_it() -> None:
+def stop_with_mlflow_run() -> None:
     """End with `mlflow run`: if only that is killed, this process would go on training."""
     launcher = find_launcher()
     if launcher:

@@ -103,8 +103,8 @@ def _find_last(variant: str, splits: Splits) -> Stopped:
         except InputError as error:
             logger.warning("%s", error)
     raise InputError(
-        f"No training of {variant} on `{splits.name}` was stopped that can go on. Expected one, "
-        f"with its data=, or a run's id. Received: resume={LAST!r}"
+        f"No stopped training of {variant} on `{splits.name}` can be resumed. Expected one, with "
+        f"its data=, or a run's id. Received: resume={LAST!r}"
     )
 
 

@@ -64,7 +64,7 @@ def open_run(
     Raises:
         InputError: a process of this machine is at work on `resumed`.
     """
-    with _store():
+    with _locked_store():
         release_signals = hold_signals()  # inside `start_run` one would leave a run without an end
         try:
             opened, lock = _start(name, parent_run_id, resumed, not tool)
@@ -111,7 +111,7 @@ def open_launched(name: str) -> Iterator[Callable[[str, str], object]]:
 
 
 @contextlib.contextmanager
-def open_beside(name: str) -> Iterator[mlflow.ActiveRun]:
+def open_separate_run(name: str) -> Iterator[mlflow.ActiveRun]:
     """Open a run of its own for what a command needs first, beside that of `mlflow run`."""
     run_id = os.environ.pop("MLFLOW_RUN_ID", None)
     try:
@@ -145,8 +145,8 @@ def _start(
     run_id = resumed.info.run_id
     if is_at_work(mlflow.get_run(run_id)):
         raise InputError(
-            "A process is at work on this run, or was a minute ago. Expected one that was stopped: "
-            f"try again in {SILENT_SECONDS} seconds. Received: resume={run_id!r}"
+            "A process is at work on this run, or was within the last two minutes. Expected one "
+            f"that was stopped: try again in {SILENT_SECONDS} seconds. Received: resume={run_id!r}"
         )
     lock = _lock(run_id)
     opened = mlflow.start_run(run_id, nested=bool(parent_run_id), log_system_metrics=True)
@@ -211,7 +211,7 @@ def last_sign(run: Run) -> int:
 
 
 @contextlib.contextmanager
-def _store() -> Iterator[None]:
+def _locked_store() -> Iterator[None]:
     """Hold the store against other processes of this machine; end what others left RUNNING."""
     folders = runs_folder()
     with FileLock(folders / LOCK):  # two at once cannot create one SQLite store
@@ -220,7 +220,7 @@ def _store() -> Iterator[None]:
             with contextlib.suppress(MlflowException):  # it is of another store
                 if not _is_locked(folder):
                     _end_stale(folder)
-        launched.set_right()
+        launched.correct_statuses()
         yield
 
 
@@ -239,7 +239,7 @@ def _end_stale(folder: Path) -> None:
 
 def end_stale_runs() -> None:
     """End as KILLED what processes of this machine left RUNNING when they were killed."""
-    with _store():
+    with _locked_store():
         pass
 
 
@@ -253,7 +253,7 @@ def find(run_id: str) -> Run | None:
         return None
 
 
-def is_active(run_id: str) -> bool:
+def exists(run_id: str) -> bool:
     """Tell whether there is a run of this id that was not deleted."""
     run = find(run_id)
     return run is not None and run.info.lifecycle_stage == "active"

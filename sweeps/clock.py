@@ -39,7 +39,7 @@ class Clock(NamedTuple):
             text += f"{plan.counted(self.final_epochs, 'epoch')} each"
         if done := self._ended(study):
             text += f"; {done} of them {'is' if done == 1 else 'are'} done"
-        return f"{text}; about {self.left(study, spec)}, {plan.RESTS_ON}"
+        return f"{text}; about {self.left(study, spec)}, {plan.ESTIMATE_OF}"
 
     def left(self, study: optuna.Study, spec: Spec) -> str:
         """Return the time that is left for all of it; the processes of the study share trials."""

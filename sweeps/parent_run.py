@@ -42,7 +42,7 @@ def open_parent(study: optuna.Study, spec: Spec, splits: Splits, flags: dict) ->
     as params.
     """
     name, run_id = study.study_name, study.user_attrs.get("run_id")
-    if run_id and not runs.is_active(run_id):
+    if run_id and not runs.exists(run_id):
         logger.warning("the study's run %s was deleted: it goes on in a new one", run_id)
         run_id = None
     if run_id:

@@ -134,7 +134,7 @@ def _end(study: optuna.Study, trial: optuna.Trial, outcome: Outcome) -> None:
     if study.trials[trial.number].state.is_finished():
         logger.warning("trial %d: another process took this one for dead", trial.number)
         run_id = trial.user_attrs.get("run_id")
-        if run_id and runs.is_active(run_id):
+        if run_id and runs.exists(run_id):
             mlflow.MlflowClient().set_terminated(run_id, "KILLED")
     elif outcome:
         study.tell(trial, **outcome)

@@ -73,7 +73,7 @@ def own_signals():
     yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
-    process._asked.clear()
+    process._stop_requests.clear()
 
 
 @pytest.fixture(scope="session")

@@ -76,7 +76,7 @@ def test_colors_that_are_far_from_the_real_ones_are_refused():
     network = network_of("L 0..1", "ab/128", last="tanh")
     kernel, bias = network.get_layer("planes").get_weights()
     network.get_layer("planes").set_weights([-9 * kernel, -9 * bias])
-    with pytest.raises(ValueError, match="does not color pictures.*levels of difference"):
+    with pytest.raises(ValueError, match="does not color pictures.* of a and b at best"):
         value_range.probe(network, pictures())
 
 

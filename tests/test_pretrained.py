@@ -598,7 +598,7 @@ def test_our_own_networks_hold_their_levels(head):
 def test_a_network_that_does_not_follow_its_input_is_refused(splits):
     gray = keras.Input((128, 128, 1))
     even = keras.Model(gray, layers.Rescaling(0.0, offset=0.5)(layers.Concatenate()([gray] * 3)))
-    with pytest.raises(ValueError, match="does not color pictures.*levels of difference"):
+    with pytest.raises(ValueError, match="does not color pictures.*levels of luma at best"):
         value_range.probe(even, splits.val.images)
 
 

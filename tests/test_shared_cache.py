@@ -21,7 +21,7 @@ from PIL import Image
 from colorization import process
 from colorization.data import cache, prepare, sources
 Image.init()
-process.log()
+process.set_up_log()
 if os.geteuid() == 0:
     os.setgid(65534), os.setuid(65534)
 for folder in sys.argv[1:]:

@@ -7,6 +7,7 @@ import os
 import string
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -29,9 +30,7 @@ UPRIGHT = {  # EXIF orientation -> what undoes it
     8: Image.Transpose.ROTATE_90,
 }
 EXIF_ORIENTATION = 0x0112
-_WEB_SAFE = bytes.maketrans(b"-_", b"+/")  # what stands for which in addresses
-# Of a percent-encoded data URL, as far as base64 needs them.
-_PERCENT_CODES = {b"%2B": b"+", b"%2b": b"+", b"%2F": b"/", b"%2f": b"/", b"%3D": b"", b"%3d": b""}
+_WEB_SAFE = bytes.maketrans(b"-_", b"+/")  # base64's letters for URLs to the standard ones
 
 
 class Picture(NamedTuple):
@@ -129,9 +128,7 @@ def _decode_base64(text: bytes) -> bytes:
     """Decode base64 of either alphabet (RFC 4648), with or without padding, blanks and `data:`."""
     text = text.lstrip()
     if text[:5].lower() == b"data:":
-        text = text.partition(b",")[2]
-        for code, letter in _PERCENT_CODES.items():
-            text = text.replace(code, letter)
+        text = unquote_to_bytes(text.partition(b",")[2])
     text = text.translate(_WEB_SAFE, string.whitespace.encode()).rstrip(b"=")
     try:
         return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)

@@ -21,15 +21,16 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--force", choices=("yes", "no"), default="no", help="promote anyway")
     arguments = parser.parse_args(argv)
     if bool(arguments.run_id) == bool(arguments.best):
-        parser.error("Expected one of --run_id and --best, not both and not none.")
+        parser.error("Expected exactly one of --run_id and --best.")
     return arguments
 
 
 @process.entry_point(parse)
 def main(arguments: argparse.Namespace) -> None:
     """Register the run that the command line names."""
+    # These import MLflow, for which a wrong usage should not wait.
     from colorization import runs
-    from colorization.registry import lookup, pretrained, promotion  # no error waits for MLflow
+    from colorization.registry import lookup, pretrained, promotion
 
     run_id, best = arguments.run_id, arguments.best
     pretrained.provide(best)

@@ -96,9 +96,10 @@ def require_enough_pictures(champion: Candidate, candidate: Candidate) -> None:
 def require_better_than(champion: Candidate, candidate: Candidate) -> None:
     """Raise a `GateError` unless the candidate beats the champion on the candidate's test pictures.
 
-    Logged scores are compared if both were tested on the same pictures by today's criterion;
-    otherwise, and where its run is gone, the champion is tested again, or both are at the larger
-    size if theirs differ. Paintings never beat photographs, and a collapsed champion gives way.
+    Logged scores are compared if both were tested on the same pictures by today's criterion.
+    Otherwise, and where its run is gone, the champion is tested again; if their sizes differ, both
+    are tested at the larger one. Paintings never beat photographs, and a collapsed champion gives
+    way.
     """
     if candidate.painted and champion.kind not in ("painted", ""):
         raise GateError(

@@ -94,7 +94,7 @@ def find(family: str) -> Candidate:
     for run in runs.search(query):
         if lookup.has_model(run):
             return lookup.candidate_of(run)
-    with runs.open_beside(f"{known['variant']} {NAME}") as opened:
+    with runs.open_separate_run(f"{known['variant']} {NAME}") as opened:
         _log(family, known, files)
     return lookup.find(opened.info.run_id)
 

@@ -23,7 +23,7 @@ from colorization.registry.lookup import (
     model_name,
 )
 
-FAMILIES = {
+DESCRIPTIONS = {
     "naive": "Colors gray photographs of garden birds accurately: a network that was trained to be "
     "near each pixel's color. Chosen by CIEDE2000, the mean color difference.",
     "pix2pix": "Colors gray photographs of garden birds vividly: the generator of a GAN. Chosen by "
@@ -31,8 +31,8 @@ FAMILIES = {
 }
 ROLES = (
     " `champion` is the version in service, `challenger` the latest that did not become it. The "
-    "gate asks for varied colors, for more than plain gray, mean chroma and shuffled chroma and, "
-    "as a rule, for more than the champion before. The tag `gate` says `passed`, or what spoke "
+    "gate asks for varied colors, and for better scores than plain gray, mean chroma, shuffled "
+    "chroma and, as a rule, the champion before. The tag `gate` says `passed`, or what spoke "
     "against a version; the tag `forced`, that a person promoted it all the same."
 )
 FORCED = "forced, although the gate refused it"
@@ -122,7 +122,7 @@ def _failed(requirement: Callable[..., None], *candidates: Candidate) -> list[st
 
 
 def _broken(champion: Candidate) -> str:
-    """Return why a champion gives way to any model, which is that it colors nothing; "" if not."""
+    """Return why the champion can no longer be used; "" if it works."""
     try:
         served.load(champion.model_uri)
     except GateError as error:
@@ -151,7 +151,7 @@ def _create(candidate: Candidate, failed: str, force: bool, broken: str = "") ->
             client.set_model_version_tag(name, version.version, key, value)
     else:
         version = mlflow.register_model(candidate.model_uri, name, tags=tags)
-    client.update_registered_model(name, FAMILIES[candidate.family] + ROLES)
+    client.update_registered_model(name, DESCRIPTIONS[candidate.family] + ROLES)
     verdict = f"{FORCED}: {failed}" if "forced" in tags else failed or "passed."
     story = _story(candidate, version, f"{verdict} {broken}")
     client.update_model_version(name, version.version, story)

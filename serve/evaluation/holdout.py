@@ -1,7 +1,6 @@
 """The holdout of a source: those of its pictures that no training of a model has used."""
 
 import itertools
-import os
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from colorization import evaluation
+from colorization import evaluation, process
 from colorization.data import manifest, photograph, splits
 from colorization.data.listing import list_images, relative
 from colorization.data.manifest import Row
@@ -119,14 +118,14 @@ def _without_seen(
         label: of the model.
     """
     hashed = [row for row in seen.values() if row.hash]
-    looks = np.frombuffer(bytes.fromhex("".join(row.hash for row in hashed)), np.uint64)
-    looks = looks.reshape(-1, 1, 2)
+    seen_hashes = np.frombuffer(bytes.fromhex("".join(row.hash for row in hashed)), np.uint64)
+    seen_hashes = seen_hashes.reshape(-1, 1, 2)
     left = []
     for row, pair in zip(rows, hashes, strict=True):
         if row.split == SCORED and (same := seen.get(row.sha256)):
             reason = f"in the {same.split} split of {label}" if same.split else same.reason
             row = replace(row, split="", reason=reason)
-        elif row.split == SCORED and len(near := splits.near_duplicates(pair, looks)):
+        elif row.split == SCORED and len(near := splits.near_duplicates(pair, seen_hashes)):
             reason = f"near-duplicate of one in the {hashed[near[0]].split} split of {label}"
             row = replace(row, split="", reason=reason)
         left.append(row)
@@ -153,7 +152,7 @@ def _read_all(folder: Path, size: int) -> tuple[np.ndarray, list[Row], np.ndarra
             f"any depth. Received: folder={str(folder)!r}"
         )
     images = np.zeros((len(paths), size, size, 3), np.uint8)
-    pool = ThreadPoolExecutor(os.cpu_count(), "photograph")
+    pool = ThreadPoolExecutor(process.usable_cores(), "photograph")
     try:
         found = pool.map(_read, paths, [folder] * len(paths), images)
         read = list(tqdm(found, "Reading pictures", len(paths), unit="", mininterval=0.5))

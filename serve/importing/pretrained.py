@@ -82,5 +82,5 @@ def log(
         mlflow.set_tag("test_pictures_unseen", UNKNOWN_HOLDOUT)
         mlflow.log_metric("probe_luma_error", luma_error)
         model = experiment.log_colorizer(config, colorizer, splits, config.origin)
-    candidate = experiment.finished(config.label, opened, model)
+    candidate = experiment.log_outcome(config.label, opened, model)
     promotion.finish(*candidate, register=True)

@@ -101,24 +101,27 @@ def probe(network: keras.Model, images: np.ndarray) -> ValueRange:
             colors are farther off than gray; or the network needs the statistics of a batch.
     """
     images, find = images[:PROBED], _find_a_b if network.output_shape[-1] == 2 else _find_rgb
+    unit = "of a and b" if find is _find_a_b else "levels of luma"
     found, error, limit = find(network, images, lambda batch: _run(network, batch))
     if any(isinstance(each, layers.BatchNormalization) for each in network._flatten_layers()):
         weights = network.get_weights()  # a call in training moves the statistics
         _, helped, _ = find(network, images, lambda batch: _run_training(network, batch))
         network.set_weights(weights)
-        if helped < min(limit, error / FREE_RATIO) and not error * FREE_RATIO < limit:
+        works_as_stored = error * FREE_RATIO < limit
+        works_with_batch = helped < min(limit, error / FREE_RATIO)
+        if works_with_batch and not works_as_stored:
             raise InputError(
                 "The network only works with batch statistics (`training=True`): those that its "
                 "BatchNormalization layers have stored do not fit. Expected one that colors with "
                 "`training=False`, since a picture's colors must not depend on others: train it on "
                 "with a smaller momentum, or use InstanceNormalization instead. Received: "
-                f"{error:.0f} levels of difference, with batch statistics {helped:.0f}"
+                f"a difference of {error:.0f} {unit}, with batch statistics {helped:.0f}"
             )
     if not error < limit:
         raise InputError(
             "The network does not color pictures. Expected RGB whose brightness follows its "
             "input's, in and out being 0..1, -1..1 or 0..255, or a and b of Lab from lightness. "
-            f"Received: {error:.0f} levels of difference at best; below {limit:.0f} is expected"
+            f"Received: a difference of {error:.0f} {unit} at best; below {limit:.0f} is expected"
         )
     return found
 
