@@ -302,8 +302,8 @@ def test_the_command_line_registers_and_prints_how_to_serve(photographs, active_
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "Expected one of --run_id and --best"),
-        (["--run_id", "a", "--best", "naive"], "Expected one of --run_id and --best"),
+        ([], "Expected exactly one of --run_id and --best"),
+        (["--run_id", "a", "--best", "naive"], "Expected exactly one of --run_id and --best"),
         (["--run_id", "0123456789abcdef"], "No such run"),
         (["--best", "gan"], "Expected naive or pix2pix. Received: best='gan'"),
     ],
