@@ -123,7 +123,8 @@ def empty_store(tmp_path_factory):
     from mlflow import MlflowClient
 
     file = tmp_path_factory.mktemp("store") / "mlflow.db"
-    MlflowClient(f"sqlite:///{file}").search_experiments()
+    with contextlib.chdir(file.parent):  # below which its artifacts lie
+        MlflowClient(f"sqlite:///{file}").search_experiments()
     return file
 
 

@@ -24,23 +24,6 @@ SCORES = ("psnr", "ssim", "delta_e", "colorfulness", "chroma_distance", "color_e
 
 
 @pytest.fixture(scope="session")
-def empty_store(tmp_path_factory):
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
-
-
-@pytest.fixture
-def store(empty_store, tmp_path, monkeypatch):
-    """A store of the test's own: a copy, since to create one takes seconds."""
-    uri = f"sqlite:///{shutil.copy(empty_store, tmp_path)}"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    mlflow.set_tracking_uri(uri)
-    yield uri
-    mlflow.set_tracking_uri(None)
-
-
-@pytest.fixture(scope="session")
 def birds(tmp_path_factory):
     """A folder of three painted birds; gives it and the SHA-256 of each file."""
     folder = tmp_path_factory.mktemp("three") / "birds"
@@ -192,7 +175,9 @@ def scored_of(birds, **models):
     return {row.path.removesuffix(".png") for row in rows if row.split == "scored"}
 
 
-def test_a_picture_that_one_of_the_models_was_trained_on_is_not_scored(birds, store, tmp_path):
+def test_a_picture_that_one_of_the_models_was_trained_on_is_not_scored(
+    birds, active_store, tmp_path
+):
     _, sha256 = birds
     one = log_training({sha256["Robin"]: "train", sha256["Wren"]: "test"}, tmp_path)
     two = log_training({sha256["Bluetit"]: "val"}, tmp_path)
@@ -201,7 +186,7 @@ def test_a_picture_that_one_of_the_models_was_trained_on_is_not_scored(birds, st
     assert scored_of(birds, one=one, two=two) == {"Wren"}
 
 
-def test_near_duplicates_that_training_left_out_are_left_out_too(birds, store, tmp_path):
+def test_near_duplicates_that_training_left_out_are_left_out_too(birds, active_store, tmp_path):
     folder, sha256 = birds
     path = tmp_path / "manifest.csv"
     candidate = log_training({}, tmp_path)
@@ -212,7 +197,7 @@ def test_near_duplicates_that_training_left_out_are_left_out_too(birds, store, t
     assert [row.path for row in rows if row.reason == splits.STRADDLES] == ["Wren.png"]
 
 
-def test_training_goes_back_to_the_run_that_the_weights_came_from(birds, store, tmp_path):
+def test_training_goes_back_to_the_run_that_the_weights_came_from(birds, active_store, tmp_path):
     _, sha256 = birds
     first = log_training({sha256["Robin"]: "train"}, tmp_path)
     # What was tested on there must not be scored here if it was trained on before.
@@ -229,7 +214,7 @@ def test_training_goes_back_to_the_run_that_the_weights_came_from(birds, store, 
     assert scored_of(birds, imported=imported) == {"Bluetit"}
 
 
-def test_where_the_weights_come_from_elsewhere_the_report_says_so(birds, store, tmp_path):
+def test_where_the_weights_come_from_elsewhere_the_report_says_so(birds, active_store, tmp_path):
     folder, sha256 = birds
     foreign = log_training({sha256["Robin"]: "train"}, tmp_path, trained=False, source="a.keras")
     pictures = holdout.collect(sources.fetch(str(folder)), {"foreign": foreign})
@@ -239,7 +224,9 @@ def test_where_the_weights_come_from_elsewhere_the_report_says_so(birds, store, 
     assert "not known" not in holdout.collect(sources.fetch(str(folder)), {"it": known}).summary()
 
 
-def test_mean_chroma_is_the_training_set_s_only_where_all_of_it_is_there(birds, store, tmp_path):
+def test_mean_chroma_is_the_training_set_s_only_where_all_of_it_is_there(
+    birds, active_store, tmp_path
+):
     folder, sha256 = birds
     source = sources.fetch(str(folder))
     whole = holdout.collect(source, {"a": log_training({sha256["Robin"]: "train"}, tmp_path)})
@@ -268,14 +255,14 @@ def test_a_single_picture_is_enough(gray, tmp_path):
     )
 
 
-def test_if_nothing_is_left_the_error_says_why(birds, store, tmp_path):
+def test_if_nothing_is_left_the_error_says_why(birds, active_store, tmp_path):
     folder, sha256 = birds
     everything = log_training(dict.fromkeys(sha256.values(), "train"), tmp_path)
     with pytest.raises(ValueError, match="give others.*3 left out: in the train split of all"):
         holdout.collect(sources.fetch(str(folder)), {"all": everything})
 
 
-def test_labels_tell_models_of_one_variant_apart(store, tmp_path):
+def test_labels_tell_models_of_one_variant_apart(active_store, tmp_path):
     heads = {"a": "chroma", "b": "chroma", "c": "rgb"}
     known = {name: log_training({}, tmp_path, head=head) for name, head in heads.items()}
     known = {name: each._replace(model_uri=f"models:/{name}") for name, each in known.items()}
@@ -285,7 +272,7 @@ def test_labels_tell_models_of_one_variant_apart(store, tmp_path):
     assert scoring.label([a, b, c]) == dict(zip([*apart, "pix2pix_rgb"], (a, b, c), strict=True))
 
 
-def test_labels_name_a_head_that_is_not_the_variant_s_own(store, tmp_path):
+def test_labels_name_a_head_that_is_not_the_variant_s_own(active_store, tmp_path):
     own, other = (
         log_training({}, tmp_path, variant="naive_efficientnet", head=head)
         for head in ("histogram", "chroma")
@@ -307,7 +294,7 @@ def test_a_model_without_a_name_is_refused(capsys):
         ("0123456789abcdef", "sample", "Received: model='0123456789abcdef'"),
     ],
 )
-def test_a_bad_model_is_a_sentence(model, data, message, store, caplog):
+def test_a_bad_model_is_a_sentence(model, data, message, active_store, caplog):
     with caplog.at_level(logging.ERROR, "serve"):
         assert command.main(["--model", model, "--data", data]) == 2
     (line,) = caplog.messages
