@@ -1,0 +1,38 @@
+"""A Dask cluster that exists: reached within a bounded time, or a sentence says what is missing."""
+
+from distributed import Client
+
+from colorization.errors import InputError
+
+WAIT_SECONDS = 30  # for the scheduler, and for a worker
+CURE = "Expected `python -m dask worker` started in the project's folder and environment"
+
+
+def connect(address: str) -> Client:
+    """Connect to a scheduler.
+
+    Raises:
+        InputError: nobody answers there.
+    """
+    try:
+        return Client(address, timeout=WAIT_SECONDS, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            "The cluster cannot be reached. Expected the address of a Dask scheduler, as "
+            f"tcp://host:8786. Received: cluster={address!r}"
+        ) from error
+
+
+def require_workers(client: Client) -> None:
+    """Wait for a worker of the cluster.
+
+    Raises:
+        InputError: there is none within `WAIT_SECONDS`.
+    """
+    try:
+        client.wait_for_workers(1, WAIT_SECONDS)
+    except OSError as error:  # TimeoutError among them
+        raise InputError(
+            f"The cluster has no workers. {CURE}; the same command goes on from here. Received: "
+            f"none within {WAIT_SECONDS} seconds"
+        ) from error
