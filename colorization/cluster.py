@@ -1,6 +1,7 @@
 """A Dask cluster that exists: reached within a bounded time, or a sentence says what is missing."""
 
 from distributed import Client
+from distributed.comm import get_address_host_port
 
 from colorization.errors import InputError
 
@@ -15,6 +16,7 @@ def connect(address: str) -> Client:
         InputError: nobody answers there.
     """
     try:
+        get_address_host_port(address)  # a client of what is no address takes a minute to fail
         return Client(address, timeout=WAIT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:
         raise InputError(
