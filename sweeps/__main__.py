@@ -26,6 +26,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--timeout", default="", help="seconds for trials and final trainings (default: no limit)")
     add("--study", default="", help="its name (default: family, objective and data)")
     add("--storage", default="sqlite:///sweeps.db", help="or postgresql://user@host/database")
+    add("--cluster", default="", help="address of a Dask scheduler, as tcp://host:8786")
+    add("--workers", default="", help="on the cluster (default: one on each Dask worker)")
     add("--objective", choices=("", *OBJECTIVES), default="", help="on validation pictures")
     add("--fix", default="", help="what is not searched, such as variant=naive_deep,filters=32")
     add("--data", default="sample", help=DATA)
@@ -38,7 +40,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 @process.entry_point(parse, stopped="stopped; started again, the study goes on")
 def main(arguments: argparse.Namespace) -> None:
-    """Be one process of the sweep that the command line describes."""
+    """Be one process of the sweep that the command line describes, or start some on a cluster."""
     warnings.filterwarnings("ignore", ".*(experimental|Heartbeat of storage)")  # of Optuna
     from colorization import evaluation
     from colorization.data import prepare, sources
@@ -47,12 +49,17 @@ def main(arguments: argparse.Namespace) -> None:
 
     _whole("trials", arguments.trials, 1)
     _whole("timeout", arguments.timeout or "0", 0)
+    _whole("workers", arguments.workers or "1", 1)
     final_epochs = _whole("final_epochs", arguments.final_epochs or "0", 0)
     fix = parse_fix(arguments.family, arguments.fix)
     arguments.objective = arguments.objective or evaluation.CRITERIA[arguments.family].metric
     spec = Spec(arguments.family, arguments.objective, fix, arguments.epochs, arguments.seed)
     config, *_ = spec.presets().values()  # checks and converts epochs and seed
     dataclasses.replace(spec, epochs=final_epochs or 1).presets()
+    if arguments.cluster or arguments.workers:
+        from sweeps import cluster
+
+        cluster.require(arguments.cluster, arguments.storage)
     pictures = sources.fetch(arguments.data)
     storage = Storage(arguments.storage, on_stale_trial)
     splits = prepare.prepare(pictures, config.size)

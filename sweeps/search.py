@@ -20,6 +20,7 @@ from optuna.trial import TrialState
 from colorization import runs
 from colorization.address import redacted
 from colorization.data.prepare import Splits
+from colorization.data.sources import located
 from colorization.registry import promotion
 from sweeps import parent_run
 from sweeps import study as studies
@@ -55,7 +56,9 @@ def run(arguments: argparse.Namespace, spec: Spec, splits: Splits, storage: Stor
             deadline = time.monotonic() + float(arguments.timeout or "inf")
             clock = Clock(int(arguments.trials), epochs, len(splits.train.images), deadline)
             logger.info("%s", clock.plan(study, spec))
-            if not search(study, spec, turn, objective, clock):
+            if arguments.cluster:
+                _watch(arguments, study, spec, clock)
+            elif not search(study, spec, turn, objective, clock):
                 logger.info("the time is over; other processes go on, the last of them concludes")
                 return
             # Held through a training; the second process finds everything done.
@@ -67,6 +70,28 @@ def run(arguments: argparse.Namespace, spec: Spec, splits: Splits, storage: Stor
                     promotion.finish(*winner, arguments.register == "yes")
     except OUTAGES as error:
         raise OSError(f"{error} Mend that, and start again: the study goes on.") from error
+
+
+def _watch(arguments: argparse.Namespace, study: optuna.Study, spec: Spec, clock: Clock) -> None:
+    """Have the study's work done on a cluster, and log each trial that ends there."""
+    from sweeps import cluster  # Dask, which a single process need not import
+
+    def ended() -> set[int]:
+        trials = study.get_trials(deepcopy=False)
+        return {trial.number for trial in trials if trial.state.is_finished()}
+
+    known = ended()
+
+    def look() -> None:
+        with contextlib.suppress(StorageInternalError):  # its workers wait for it, or end
+            for number in sorted(ended() - known):
+                worker = study.trials[number].user_attrs.get("worker")
+                logger.info("%s: %s", worker, progress(study, spec, number, clock))
+                known.add(number)
+
+    own = {"study": study.study_name, "data": located(arguments.data)}
+    flags = {name: value for name, value in vars(arguments).items() if name not in cluster.OWN}
+    cluster.run(arguments.cluster, int(arguments.workers or clock.trials), flags | own, look)
 
 
 def search(study: optuna.Study, spec: Spec, turn: Turn, objective: Objective, clock: Clock) -> bool:

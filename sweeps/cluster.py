@@ -1,0 +1,152 @@
+"""Workers of a study on a Dask cluster, each the process that a person would start there by hand.
+
+A Dask worker is started in this project's folder and environment, and imports this module.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from distributed import Client, Future, get_worker
+
+from colorization.address import redacted, shown
+from colorization.cluster import CURE, connect, require_workers
+from colorization.errors import Failure
+from colorization.paths import ROOT
+
+LOOK_SECONDS = 1  # between looks at the cluster, and at what a worker does
+RETRIES = 2  # of a worker that was killed or refused to work
+OWN = ("cluster", "workers")  # flags that a worker is not started with
+HANDED_ON = ("MLFLOW_TRACKING_URI", "PGPASSWORD")  # to the workers, from the environment here
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(repr=False)  # Dask logs how it looks like when it fails, and an address may have secrets
+class Task:
+    """What a worker of the study is started with: flags of `python -m sweeps`, and variables."""
+
+    flags: list[str]
+    environment: dict[str, str]
+
+
+def require(address: str, storage: str) -> None:
+    """Raise a ValueError unless workers on a cluster can be started, and can share a study."""
+    if not address:
+        raise ValueError(
+            "`workers` are started on a cluster. Expected cluster=tcp://host:8786 as well, the "
+            "address of a Dask scheduler. Received: cluster=''"
+        )
+    for name, place, server in (
+        ("storage", storage, "storage=postgresql://user@host/database"),
+        ("MLFLOW_TRACKING_URI", os.environ.get("MLFLOW_TRACKING_URI", ""), "http://host:5000"),
+    ):
+        if urlsplit(place).scheme in ("", "file", "sqlite"):
+            raise ValueError(
+                "The workers of a cluster share what they find on a server, and do not see a file "
+                f"of this machine. Expected {server}. Received: {name}={shown(place)!r}"
+            )
+    with connect(address) as client:
+        require_workers(client)
+
+
+def run(address: str, most: int, flags: Mapping[str, object], look: Callable[[], None]) -> None:
+    """Keep workers of a study at work until it has ended, at most one on each Dask worker.
+
+    In place of a Dask worker that has gone, another one gets its part. The workers end if this
+    process does.
+
+    Args:
+        address: of the scheduler.
+        most: workers at a time.
+        flags: of `python -m sweeps`, by name.
+        look: called every `LOOK_SECONDS`.
+
+    Raises:
+        Failure: none of them came to the end of the study.
+    """
+    words = [f"--{name}={value}" for name, value in flags.items()]
+    task = Task(words, {name: os.environ[name] for name in HANDED_ON if name in os.environ})
+    tasks: dict[str, Future] = {}
+    with connect(address) as client:
+        while _keep(client, task, tasks, most):
+            look()
+            time.sleep(LOOK_SECONDS)
+        look()
+        if not any(future.status == "finished" for future in tasks.values()):
+            place, future = tasks.popitem()
+            raise Failure(
+                f"No worker came to the end of the study. {CURE}, and a storage and a tracking "
+                f"server that answer there. Received: {place}: {redacted(future.exception())}"
+            )
+
+
+def _keep(client: Client, task: Task, tasks: dict[str, Future], most: int) -> bool:
+    """Start workers where there are too few; return whether any is at work.
+
+    Args:
+        client: of the cluster.
+        task: of each worker.
+        tasks: those that were started, by the address of the Dask worker; changed here.
+        most: workers at a time.
+    """
+    at_work = {place for place, future in tasks.items() if not future.done()}
+    if tasks and not at_work:
+        return False
+    require_workers(client)
+    present = client.nthreads()
+    for place in at_work.difference(present):
+        logger.warning("%s: this worker has gone", place)
+        tasks.pop(place).cancel()
+    for place in [each for each in present if each not in tasks][: max(0, most - len(tasks))]:
+        logger.info("%s: a worker of the study starts here", place)
+        tasks[place] = client.submit(work, task, workers=[place], retries=RETRIES, pure=False)
+    return True
+
+
+def work(task: Task) -> None:
+    """Be a worker of the study, on a Dask worker, until it has ended or nobody waits for it.
+
+    Raises:
+        Failure: it has ended otherwise; the message has the last line of its log.
+    """
+    dask_worker = get_worker()
+    own = dask_worker.state.tasks[dask_worker.get_current_task()]
+    command = [sys.executable, "-m", "sweeps.cluster", *task.flags]
+    with tempfile.TemporaryFile("w+") as log:
+        with subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=os.environ | task.environment,
+            stdin=subprocess.PIPE,  # closed when it is to stop, also by the end of this process
+            stdout=log,
+            stderr=log,
+        ) as process:
+            while process.poll() is None and own.state == "executing":  # not cancelled
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(LOOK_SECONDS)
+        log.seek(0)
+        *_, last = [f"exit status {process.returncode}", *filter(str.strip, log)]
+    if process.returncode:
+        raise Failure(f"{last.strip()} (exit status {process.returncode})")
+
+
+def _stop_with_stdin() -> None:
+    os.read(sys.stdin.fileno(), 1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    threading.Thread(target=_stop_with_stdin, daemon=True).start()
+    from sweeps.__main__ import main
+
+    sys.exit(main())
