@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 from distributed import Client, Future, get_worker
@@ -31,7 +32,7 @@ HANDED_ON = ("MLFLOW_TRACKING_URI", "PGPASSWORD")  # to the workers, from the en
 logger = logging.getLogger(__name__)
 
 
-@dataclass(repr=False)  # Dask logs how it looks like when it fails, and an address may have secrets
+@dataclass(repr=False)  # which Dask logs of a task that fails; addresses may have secrets
 class Task:
     """What a worker of the study is started with: flags of `python -m sweeps`, and variables."""
 
@@ -60,14 +61,11 @@ def require(address: str, storage: str) -> None:
 
 
 def run(address: str, most: int, flags: Mapping[str, object], look: Callable[[], None]) -> None:
-    """Keep workers of a study at work until it has ended, at most one on each Dask worker.
-
-    In place of a Dask worker that has gone, another one gets its part. The workers end if this
-    process does.
+    """Keep workers of a study at work until it has ended; they end if this process does.
 
     Args:
         address: of the scheduler.
-        most: workers at a time.
+        most: workers at a time, one on a Dask worker; that of one that has gone starts elsewhere.
         flags: of `python -m sweeps`, by name.
         look: called every `LOOK_SECONDS`.
 
@@ -93,11 +91,7 @@ def run(address: str, most: int, flags: Mapping[str, object], look: Callable[[],
 def _keep(client: Client, task: Task, tasks: dict[str, Future], most: int) -> bool:
     """Start workers where there are too few; return whether any is at work.
 
-    Args:
-        client: of the cluster.
-        task: of each worker.
-        tasks: those that were started, by the address of the Dask worker; changed here.
-        most: workers at a time.
+    `tasks` has those that were started, by the address of the Dask worker, and is changed here.
     """
     at_work = {place for place, future in tasks.items() if not future.done()}
     if tasks and not at_work:
@@ -123,14 +117,10 @@ def work(task: Task) -> None:
     own = dask_worker.state.tasks[dask_worker.get_current_task()]
     command = [sys.executable, "-m", "sweeps.cluster", *task.flags]
     with tempfile.TemporaryFile("w+") as log:
-        with subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=os.environ | task.environment,
-            stdin=subprocess.PIPE,  # closed when it is to stop, also by the end of this process
-            stdout=log,
-            stderr=log,
-        ) as process:
+        files: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": log, "stderr": log}
+        environment = os.environ | task.environment
+        # The pipe is closed when it is to stop, also by the end of this process.
+        with subprocess.Popen(command, cwd=ROOT, env=environment, **files) as process:
             while process.poll() is None and own.state == "executing":  # not cancelled
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(LOOK_SECONDS)

@@ -80,7 +80,8 @@ def test_the_workers_end_when_their_client_is_stopped(scheduler, tmp_path):
     started = []
 
     def stop_once_it_works():
-        started.extend(each for each in psutil.process_iter() if address in str(each.cmdline()))
+        known = psutil.process_iter(["cmdline"])
+        started.extend(each for each in known if address in str(each.info["cmdline"]))
         if started:
             raise KeyboardInterrupt
 
