@@ -19,8 +19,8 @@ postgres, store, sweep = test_sweeps.postgres, test_sweeps.store, test_sweeps.sw
 
 
 @pytest.fixture(scope="module")
-def scheduler(tmp_path_factory, cache):
-    """The address of a scheduler with two workers, which know no store."""
+def dask(tmp_path_factory, cache):
+    """A scheduler's address, with two workers, which know no store; and the log of all three."""
     place = tmp_path_factory.mktemp("dask")
     environment = os.environ | {"COLORIZATION_CACHE": str(cache)}
     started = []
@@ -39,7 +39,7 @@ def scheduler(tmp_path_factory, cache):
         for _ in range(2):
             own = ("--no-nanny", "--nthreads", 2, "--local-directory", place)
             start("worker", "--scheduler-file", file, *own)
-        yield json.loads(file.read_text())["address"]
+        yield json.loads(file.read_text())["address"], place / "log"
     finally:
         for process in started:
             process.kill()
@@ -52,10 +52,10 @@ def process_of(trial):
 
 @pytest.mark.slow
 def test_a_study_goes_on_when_a_worker_of_the_cluster_is_killed(
-    scheduler, sweep, tracking_server, postgres
+    dask, sweep, tracking_server, postgres
 ):
     flags = {"study": "spread", "storage": postgres.url, "trials": 3, "epochs": LONG}
-    flags |= {"cluster": scheduler, "workers": 2}
+    flags |= {"cluster": dask[0], "workers": 2}
     client = sweep(tracking_server, **flags)
     victim = mid_trial([client] * 2, postgres.url, "spread", LONG)
     process = process_of(victim)
@@ -75,7 +75,7 @@ def test_a_study_goes_on_when_a_worker_of_the_cluster_is_killed(
 
 
 @pytest.mark.slow
-def test_the_workers_end_when_their_client_is_stopped(scheduler, tmp_path):
+def test_the_workers_end_when_their_client_is_stopped(dask, tmp_path):
     address = f"sqlite:///{tmp_path}/sweeps.db"
     started = []
 
@@ -87,15 +87,18 @@ def test_the_workers_end_when_their_client_is_stopped(scheduler, tmp_path):
 
     with Storage(address, None).lock("tables"):  # for which the worker waits
         with pytest.raises(KeyboardInterrupt):
-            cluster.run(scheduler, 1, {"storage": address}, stop_once_it_works)
+            cluster.run(dask[0], 1, {"storage": address}, stop_once_it_works)
         _, alive = psutil.wait_procs(started, 60)
     assert not alive
 
 
 @pytest.mark.slow
-def test_the_last_words_of_workers_that_cannot_work_are_heard(scheduler):
+def test_the_last_words_of_workers_that_cannot_work_are_heard_and_no_secret_is_logged(dask):
+    address, log = dask
+    flags = {"data": "nothing", "storage": "postgresql://me:s3cret@127.0.0.1:1/birds"}
     with pytest.raises(Failure, match="No worker came to the end.*no such data.*data='nothing'"):
-        cluster.run(scheduler, 1, {"data": "nothing"}, lambda: None)
+        cluster.run(address, 1, flags, lambda: None)
+    assert "no such data" in log.read_text() and "s3cret" not in log.read_text()
 
 
 @pytest.mark.parametrize(
