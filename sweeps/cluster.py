@@ -13,7 +13,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -32,14 +31,6 @@ HANDED_ON = ("MLFLOW_TRACKING_URI", "PGPASSWORD")  # to the workers, from the en
 logger = logging.getLogger(__name__)
 
 
-@dataclass(repr=False)  # which Dask logs of a task that fails; addresses may have secrets
-class Task:
-    """What a worker of the study is started with: flags of `python -m sweeps`, and variables."""
-
-    flags: list[str]
-    environment: dict[str, str]
-
-
 def require(address: str, storage: str) -> None:
     """Raise a ValueError unless workers on a cluster can be started, and can share a study."""
     if not address:
@@ -48,13 +39,13 @@ def require(address: str, storage: str) -> None:
             "address of a Dask scheduler. Received: cluster=''"
         )
     for name, place, server in (
-        ("storage", storage, "storage=postgresql://user@host/database"),
+        ("storage", storage, "postgresql://user@host/database"),
         ("MLFLOW_TRACKING_URI", os.environ.get("MLFLOW_TRACKING_URI", ""), "http://host:5000"),
     ):
         if urlsplit(place).scheme in ("", "file", "sqlite"):
             raise ValueError(
                 "The workers of a cluster share what they find on a server, and do not see a file "
-                f"of this machine. Expected {server}. Received: {name}={shown(place)!r}"
+                f"of this machine. Expected {name}={server}. Received: {name}={shown(place)!r}"
             )
     with connect(address) as client:
         require_workers(client)
@@ -73,10 +64,10 @@ def run(address: str, most: int, flags: Mapping[str, object], look: Callable[[],
         Failure: none of them came to the end of the study.
     """
     words = [f"--{name}={value}" for name, value in flags.items()]
-    task = Task(words, {name: os.environ[name] for name in HANDED_ON if name in os.environ})
+    variables = {name: os.environ[name] for name in HANDED_ON if name in os.environ}
     tasks: dict[str, Future] = {}
     with connect(address) as client:
-        while _keep(client, task, tasks, most):
+        while _keep(client, tasks, most, words, variables):
             look()
             time.sleep(LOOK_SECONDS)
         look()
@@ -88,10 +79,11 @@ def run(address: str, most: int, flags: Mapping[str, object], look: Callable[[],
             )
 
 
-def _keep(client: Client, task: Task, tasks: dict[str, Future], most: int) -> bool:
+def _keep(client: Client, tasks: dict[str, Future], most: int, *arguments: object) -> bool:
     """Start workers where there are too few; return whether any is at work.
 
-    `tasks` has those that were started, by the address of the Dask worker, and is changed here.
+    `tasks` has those that were started, by the address of the Dask worker, and is changed here;
+    the `arguments` are those of `work`.
     """
     at_work = {place for place, future in tasks.items() if not future.done()}
     if tasks and not at_work:
@@ -103,22 +95,27 @@ def _keep(client: Client, task: Task, tasks: dict[str, Future], most: int) -> bo
         tasks.pop(place).cancel()
     for place in [each for each in present if each not in tasks][: max(0, most - len(tasks))]:
         logger.info("%s: a worker of the study starts here", place)
-        tasks[place] = client.submit(work, task, workers=[place], retries=RETRIES, pure=False)
+        where = {"workers": [place], "retries": RETRIES, "pure": False}
+        tasks[place] = client.submit(work, *arguments, **where)
     return True
 
 
-def work(task: Task) -> None:
+def work(flags: list[str], variables: dict[str, str]) -> None:
     """Be a worker of the study, on a Dask worker, until it has ended or nobody waits for it.
+
+    Args:
+        flags: of `python -m sweeps`.
+        variables: of the environment, besides those of the Dask worker.
 
     Raises:
         Failure: it has ended otherwise; the message has the last line of its log.
     """
     dask_worker = get_worker()
     own = dask_worker.state.tasks[dask_worker.get_current_task()]
-    command = [sys.executable, "-m", "sweeps.cluster", *task.flags]
+    command = [sys.executable, "-m", "sweeps.cluster", *flags]
     with tempfile.TemporaryFile("w+") as log:
         files: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": log, "stderr": log}
-        environment = os.environ | task.environment
+        environment = os.environ | variables
         # The pipe is closed when it is to stop, also by the end of this process.
         with subprocess.Popen(command, cwd=ROOT, env=environment, **files) as process:
             while process.poll() is None and own.state == "executing":  # not cancelled
