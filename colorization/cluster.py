@@ -1,5 +1,7 @@
 """A Dask cluster that exists: reached within a bounded time, or a sentence says what is missing."""
 
+import logging
+
 from distributed import Client
 from distributed.comm import get_address_host_port
 
@@ -15,6 +17,8 @@ def connect(address: str) -> Client:
     Raises:
         InputError: nobody answers there.
     """
+    for name in ("distributed", "distributed.client"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what is wrong is said here
     try:
         get_address_host_port(address)  # a client of what is no address takes a minute to fail
         return Client(address, timeout=WAIT_SECONDS, set_as_default=False)

@@ -73,9 +73,10 @@ def run(address: str, most: int, flags: Mapping[str, object], look: Callable[[],
         look()
         if not any(future.status == "finished" for future in tasks.values()):
             place, future = tasks.popitem()
+            reason = redacted(future.exception() or future.status)  # cancelled with the scheduler
             raise Failure(
                 f"No worker came to the end of the study. {CURE}, and a storage and a tracking "
-                f"server that answer there. Received: {place}: {redacted(future.exception())}"
+                f"server that answer there. Received: {place}: {reason}"
             )
 
 
