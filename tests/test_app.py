@@ -614,4 +614,4 @@ def test_a_port_in_use_is_a_sentence(caplog):
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = busy.getsockname()[1]
         assert main(["--port", str(port)]) == 2
-    assert f"Expected a free port. Received: port={port}" in caplog.text
+    assert f"and a free port. Received: host='127.0.0.1', port={port}" in caplog.text

@@ -1,11 +1,13 @@
-"""Serve the web page on loopback: `python -m serve.page --port 7860`.
+"""Serve the web page: `python -m serve.page --port 7860`.
 
 `mlflow run . -e app` calls it.
 """
 
 import argparse
+import ipaddress
 import logging
 import os
+import re
 import socket
 import sys
 import tempfile
@@ -25,24 +27,59 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=7860)
     parser.add_argument(
         "--host",
+        default="127.0.0.1",
+        help="address of this machine to listen on, such as 0.0.0.0, for all; by default, only "
+        "this machine reaches the page",
+    )
+    parser.add_argument(
+        "--root_path",
         default="",
-        help="another name of the page beside localhost, such as that of a proxy in front of it",
+        help="where the page lies on the website of a proxy that removes it: /birds",
+    )
+    parser.add_argument(
+        "--password_file",
+        type=Path,
+        help="a line name:password for each who may see the page; only the owner may read the file",
+    )
+    parser.add_argument(
+        "--public",
+        choices=("yes", "no"),
+        default="no",
+        help="yes: whoever reaches the page may use it, by any name of it",
     )
     arguments = parser.parse_args(argv)
     if not 0 < arguments.port < 65536:
         parser.error(f"Expected a port from 1 to 65535. Received: port={arguments.port}")
+    if not re.fullmatch(r"(/[\w.~-]+)*/?", arguments.root_path, re.ASCII):
+        parser.error(f"Expected a path such as /birds. Received: root_path={arguments.root_path!r}")
+    if not (arguments.password_file or arguments.public == "yes" or is_loopback(arguments.host)):
+        parser.error(
+            "Others can reach this address. Expected password_file=FILE, of lines name:password, "
+            "or public=yes, for a page without a password. Behind a proxy on this machine, leave "
+            f"host out. Received: host={arguments.host!r}"
+        )
     return arguments
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine reaches an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 @process.entry_point(parse)
 def main(arguments: argparse.Namespace) -> None:
     """Serve the page until Ctrl-C or SIGTERM."""
-    port = arguments.port
+    host, port = arguments.host, arguments.port
     try:
-        listening = socket.create_server(("127.0.0.1", port))
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.create_server((host, port), family=family)
     except OSError as error:
         raise InputError(
-            f"Expected a free port. Received: port={port} ({error.strerror})"
+            "Expected an address of this machine and a free port. "
+            f"Received: host={host!r}, port={port} ({error.strerror})"
         ) from error
     # These import MLflow and Gradio, for which no error should wait.
     import uvicorn
@@ -52,8 +89,9 @@ def main(arguments: argparse.Namespace) -> None:
     from colorization.registry import pretrained
     from serve.page.app import Page, mount
     from serve.page.champions import FAMILIES
-    from serve.page.guard import LOOPBACK
+    from serve.page.password import read_users
 
+    users = read_users(arguments.password_file) if arguments.password_file else []
     # By default MLflow retries for minutes when the registry is down: visitors do not wait.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
@@ -63,9 +101,10 @@ def main(arguments: argparse.Namespace) -> None:
         process.refuse(error)
     with runs.open_launched("page") as tag, listening, tempfile.TemporaryDirectory() as folder:
         with suppress(KeyboardInterrupt, SystemExit):  # the usual end of a page
-            hosts = [*LOOPBACK, *filter(None, [arguments.host])]
-            app = mount(Page(Path(folder).resolve()), hosts)
-            logger.info("The page is at http://127.0.0.1:%d", port)
+            page = Page(Path(folder).resolve())
+            app = mount(page, arguments.root_path.rstrip("/"), users, arguments.public == "yes")
+            shown = f"[{host}]" if ":" in host else host
+            logger.info("The page is at http://%s:%d", shown, port)
             config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
             uvicorn.Server(config).run([listening])
         tag(launched.ENDED_AS, launched.ended_as("FINISHED"))

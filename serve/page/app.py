@@ -20,6 +20,7 @@ from starlette.formparsers import MultiPartException
 from colorization.limits import MAX_UPLOAD_BYTES
 from serve.page.events import HERE, Page, forget
 from serve.page.guard import LOOPBACK, Guard
+from serve.page.password import Password
 from serve.pyfunc import MAX_SATURATION
 
 COLORS = {  # Gradio's own grays are too pale for small print
@@ -146,19 +147,26 @@ def build(page: Page) -> gr.Blocks:
     return blocks
 
 
-def mount(page: Page, hosts: Sequence[str] = LOOPBACK) -> FastAPI:
+def mount(
+    page: Page, root_path: str = "", users: Sequence[bytes] = (), public: bool = False
+) -> FastAPI:
     """Return the web application.
 
     Args:
         page: holds the events and the folders.
-        hosts: accepted names in the Host header. With any other name, a website could point its
-            own name at this address (DNS rebinding) and read the answers.
+        root_path: where the page lies on the website of a proxy, which removes it: `/birds`.
+        users: see `password.read_users`; without any, the page has no password.
+        public: a page without a password is for whoever reaches it. Any other page answers
+            under the names of loopback only: a website could point its own name at this address
+            (DNS rebinding) and read the answers. A browser sends it no password.
     """
+    names = ["*"] if users or public else LOOPBACK
     app = FastAPI(
         openapi_url=None,  # no /docs either
         middleware=[
-            Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False),
+            Middleware(TrustedHostMiddleware, allowed_hosts=names, www_redirect=False),
             Middleware(CORSMiddleware),  # allows no other website; Gradio's own would
+            *([Middleware(Password, users=users)] if users else []),
             Middleware(Guard, uploads=page.uploads),
         ],
     )
@@ -176,6 +184,7 @@ def mount(page: Page, hosts: Sequence[str] = LOOPBACK) -> FastAPI:
         app,
         blocks,
         path="/",
+        root_path=root_path,
         max_file_size=MAX_UPLOAD_BYTES,
         show_error=False,
         theme=theme.set(**COLORS),
