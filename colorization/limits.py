@@ -19,6 +19,8 @@ MAX_EVENT_BYTES = MIB
 """Most bytes of one event of the page, such as a move of a slider."""
 MAX_PICTURES_AT_ONCE = 20
 """Most pictures of one upload that the page colors."""
+MAX_WAITING = 50
+"""Most events of visitors that wait for the page."""
 
 # Files, archives and the download of pictures.
 # A picture of 64 megapixels and 16 bits, not compressed, with transparency: 512 million bytes.

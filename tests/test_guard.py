@@ -112,7 +112,7 @@ def test_a_path_that_was_not_uploaded_is_refused_and_no_byte_of_it_is_read(serve
 def test_what_the_page_does_not_use_is_closed(server):
     url, _ = server
     closed = [
-        *("/docs", "/redoc", "/openapi.json", "/config", "/gradio_api/info", "/gradio_api/app_id"),
+        *("/docs", "/redoc", "/openapi.json", "/config", "/gradio_api/info"),
         *("/gradio_api/deep_link?session_hash=attacker", "/gradio_api/openapi.json"),
         *("/gradio_api/proxy=http://127.0.0.1:1", "/gradio_api/runs", "/monitoring"),
         *("/gradio_api/file=/etc/passwd", "/gradio_api/file/etc/passwd", "/gradio_api/token"),

@@ -17,7 +17,7 @@ from fastapi.staticfiles import StaticFiles
 from gradio import route_utils
 from starlette.formparsers import MultiPartException
 
-from colorization.limits import MAX_UPLOAD_BYTES
+from colorization.limits import MAX_UPLOAD_BYTES, MAX_WAITING
 from serve.page.events import HERE, Page, forget
 from serve.page.guard import LOOPBACK, Guard
 from serve.page.password import Password
@@ -52,6 +52,25 @@ document.addEventListener("dragover", (event) => {
   event.preventDefault();
   mark(true);
 });"""
+# Gradio shows the HTML of a proxy's refusal, or what is wrong with it as JSON: here are words.
+WORDS = """const words = {
+  401: "The page asks for its password anew: reload it.",
+  413: "The pictures are larger than this website takes: choose fewer or smaller ones.",
+};
+const send = window.fetch;
+window.fetch = async (...request) => {
+  const answer = await send(...request);
+  const type = answer.headers.get("content-type") ?? "";
+  if (answer.ok || request[1]?.method !== "POST" || type.startsWith("application/json"))
+    return answer;
+  const said = type.startsWith("text/plain") ? await answer.text() : words[answer.status];
+  const detail = said ?? "The page does not answer just now: try again in a minute.";
+  const json = async () => {
+    if (answer.url.includes("/upload")) throw Error(detail);
+    return {detail};
+  };
+  return {ok: true, status: answer.status, json};
+};"""
 # Sends the data attributes of the button that was pressed.
 PICK = """element.addEventListener("click", (event) => {
   const button = event.target.closest("button");
@@ -85,7 +104,7 @@ def build(page: Page) -> gr.Blocks:
     html = page.html
     plain = functools.partial(gr.HTML, apply_default_css=False)
     with gr.Blocks(title="Garden birds in color", analytics_enabled=False) as blocks:
-        plain(html.header(), js_on_load=ANYWHERE)
+        plain(html.header(), js_on_load=ANYWHERE + WORDS)
         with gr.Row(elem_classes="inputs"):
             drop = gr.File(
                 show_label=False,
@@ -173,7 +192,7 @@ def mount(
     app.mount("/pictures", StaticFiles(directory=page.pictures))
     os.environ["GRADIO_TEMP_DIR"] = str(page.uploads)
     route_utils.GradioMultiPartParser = FilesOnly  # type: ignore[misc]
-    blocks = build(page)
+    blocks = build(page).queue(max_size=MAX_WAITING)
     theme = gr.themes.Default(
         primary_hue="orange",
         neutral_hue="stone",

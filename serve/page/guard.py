@@ -23,6 +23,7 @@ OPEN = {  # method -> paths that the page requests; a slash at the end: all belo
     "GET": (
         *("/", "/theme.css", "/favicon.ico", "/assets/", "/static/", "/pictures/"),
         *("/gradio_api/heartbeat/", "/gradio_api/queue/data", "/gradio_api/upload_progress"),
+        "/gradio_api/app_id",  # tells a page that lost its server to load anew
     ),
     "POST": (EVENT, UPLOAD),
 }
