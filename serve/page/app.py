@@ -52,7 +52,8 @@ document.addEventListener("dragover", (event) => {
   event.preventDefault();
   mark(true);
 });"""
-# Gradio shows the HTML of a proxy's refusal, or what is wrong with it as JSON: here are words.
+# Gradio would show a proxy's HTML, or that it is no JSON: here are words. If the server is gone,
+# which a proxy says with a status, Gradio waits for it, and loads the page anew.
 WORDS = """const words = {
   401: "The page asks for its password anew: reload it.",
   413: "The pictures are larger than this website takes: choose fewer or smaller ones.",
@@ -63,8 +64,8 @@ window.fetch = async (...request) => {
   const type = answer.headers.get("content-type") ?? "";
   if (answer.ok || request[1]?.method !== "POST" || type.startsWith("application/json"))
     return answer;
-  const said = type.startsWith("text/plain") ? await answer.text() : words[answer.status];
-  const detail = said ?? "The page does not answer just now: try again in a minute.";
+  const detail = type.startsWith("text/plain") ? await answer.text() : words[answer.status];
+  if (!detail) throw Error("The page does not answer just now: try again in a minute.");
   const json = async () => {
     if (answer.url.includes("/upload")) throw Error(detail);
     return {detail};

@@ -33,16 +33,17 @@ class Password:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it."""
-        given = Headers(scope=scope).get("authorization") if scope["type"] == "http" else None
-        if scope["type"] == "lifespan" or (given and self._knows(given)):
+        if scope["type"] != "http":  # the guard behind closes websockets
             await self.app(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008})
-        else:
-            if given:
-                await asyncio.sleep(1)  # slows those down who guess
-            what = "The name or the password is wrong." if given else "The page has a password."
-            await PlainTextResponse(what, 401, HEADERS | ASK)(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("authorization")
+        if given and self._knows(given):
+            await self.app(scope, receive, send)
+            return
+        if given:
+            await asyncio.sleep(1)  # slows those down who guess
+        what = "The name or the password is wrong." if given else "The page has a password."
+        await PlainTextResponse(what, 401, HEADERS | ASK)(scope, receive, send)
 
     def _knows(self, given: str) -> bool:
         scheme, _, text = given.partition(" ")
