@@ -34,7 +34,7 @@ EXAMPLE = "assets/photographs/dandelions.jpg"
 NOT_RUN = re.compile(r"^# not run by our tests", re.MULTILINE)
 # Run by `.ci/run`, or with other arguments by tests of servers; `git`, `rm` and `uv` are not ours.
 OTHERS = ("git clone ", "python3 -m venv ", "pip install mlflow", "export MLFLOW_TRACKING_URI=")
-OTHERS += ("mlflow ui", "mlflow models serve -m models:/bird-colorizer-", "rm -rf ~/", "uv cache ")
+OTHERS += ("mlflow ui", "mlflow models ", "rm -rf ~/", "uv cache ")
 
 
 def blocks(*kinds):
