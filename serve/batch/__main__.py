@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import ImageFile
 from tqdm import tqdm
 
 from colorization import process
-from colorization.paths import user_path
-from serve.batch import names, output
+from serve.batch import bucket, names, output
 
 if TYPE_CHECKING:
+    from serve.batch.bucket import Place
     from serve.batch.folder import Job, Outcome, Settings
 
 logger = logging.getLogger("serve.batch")
@@ -37,9 +34,12 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="models:/..., the id of a training run, or naive or pix2pix: the family's champion",
     )
     parser.add_argument(
-        "--input", required=True, help="folder of pictures, of any depth, or a picture"
+        "--input", required=True, help="folder of pictures, of any depth, or a picture; or a URL"
     )
-    parser.add_argument("--output", required=True, help="folder for the colored ones")
+    parser.add_argument("--output", required=True, help="folder for the colored ones, or a URL")
+    parser.add_argument(
+        "--cluster", default="", help="address of a Dask scheduler, as tcp://host:8786"
+    )
     parser.add_argument(
         "--which",
         choices=("gray", "all"),
@@ -98,13 +98,12 @@ def main(arguments: argparse.Namespace) -> int:
     Returns:
         0: all pictures are there; 1: some could not be colored.
     """
-    source, folder = map(user_path, (arguments.input, arguments.output))
-    output.resolve(source, folder)
+    source, folder = output.resolve(*map(bucket.locate, (arguments.input, arguments.output)))
     # These import MLflow, for which a missing folder should not wait.
     from colorization import runs
-    from colorization.data.listing import count_others, walk
+    from colorization.data.listing import count_others
     from colorization.registry import lookup, pretrained
-    from serve.batch.folder import LEFT_OUT, Settings, plan
+    from serve.batch.folder import LEFT_OUT, Settings, find, plan
     from serve.pyfunc import read_options
 
     numbers = ("saturation", "quality", "warmth", "tint")
@@ -113,20 +112,19 @@ def main(arguments: argparse.Namespace) -> int:
     params["output"] = "uncertainty" if arguments.uncertainty == "yes" else "colors"
     read_options(params)
     jobs, outcomes = plan(source, folder, arguments.format)
-    ImageFile.LOAD_TRUNCATED_IMAGES = arguments.broken == "yes"
     pretrained.provide(arguments.model)
     model_uri = lookup.resolve(arguments.model).model_uri
     output.delete_leftovers(folder)
     colors_all = arguments.which == "all" or arguments.uncertainty == "yes"
-    settings = Settings(params, colors_all, arguments.overwrite == "yes")
-    jobs, done = _missing(jobs, settings)
+    settings = Settings(params, colors_all, arguments.overwrite == "yes", arguments.broken == "yes")
+    jobs, done = _missing(jobs, folder, settings)
     outcomes += done
-    name = f"colorize {source.resolve().name}"
+    name = f"colorize {source.name}"
     with runs.open_launched(name) as tag:
-        outcomes += _run(jobs, model_uri, settings)
+        outcomes += _run(jobs, model_uri, settings, arguments.cluster)
         tag("mlflow.runName", f"{name}: {_colored(outcomes)}")
     _report(outcomes, folder, "heat maps" if arguments.uncertainty == "yes" else "colored")
-    if others := count_others(walk(source, follow=False)):
+    if others := count_others(filter(None, find(source))):
         logger.info("skipped: %s", others)
     return 1 if any(each.what == LEFT_OUT for each in outcomes) else 0
 
@@ -137,7 +135,7 @@ def _colored(outcomes: list[Outcome]) -> str:
     return f"{sum(each.what == COLORED for each in outcomes)} of {len(outcomes)}"
 
 
-def _report(outcomes: list[Outcome], folder: Path, made: str) -> None:
+def _report(outcomes: list[Outcome], folder: Place, made: str) -> None:
     """Log what became of the pictures, most of which were `made`."""
     from serve.batch.folder import COPIED, LEFT_OUT
 
@@ -152,7 +150,7 @@ def _report(outcomes: list[Outcome], folder: Path, made: str) -> None:
     logger.info("%s: %s %s%s", folder, _colored(outcomes), made, ending)
 
 
-def _missing(jobs: list[Job], settings: Settings) -> tuple[list[Job], list[Outcome]]:
+def _missing(jobs: list[Job], folder: Place, settings: Settings) -> tuple[list[Job], list[Outcome]]:
     """Return the jobs that are not done, and the outcomes of the others."""
     from serve.batch.folder import COLORED, COPIED, Outcome
 
@@ -160,9 +158,10 @@ def _missing(jobs: list[Job], settings: Settings) -> tuple[list[Job], list[Outco
         return jobs, []
     missing: list[Job] = []
     done: list[Outcome] = []
+    present = output.Present(folder)
     for job in jobs:
-        is_copied = job.is_copied()
-        if os.path.lexists(job.target) or (is_copied and not settings.colors_all):
+        is_copied = present.has_copy(job.files.copy, job.source, job.size)
+        if present.has(job.target) or (is_copied and not settings.colors_all):
             done.append(Outcome(job.source, COPIED if is_copied else COLORED))
         else:
             missing.append(job)
@@ -174,16 +173,25 @@ def _missing(jobs: list[Job], settings: Settings) -> tuple[list[Job], list[Outco
     return missing, done
 
 
-def _run(jobs: list[Job], model_uri: str, settings: Settings) -> list[Outcome]:
-    """Color under a progress bar; return what became of the pictures."""
+def _run(jobs: list[Job], model_uri: str, settings: Settings, address: str) -> list[Outcome]:
+    """Color under a progress bar, here or on a cluster; return what became of the pictures."""
     if not jobs:
         return []
-    from colorization.registry import served
-    from serve.batch.folder import color
+    if address:
+        import mlflow
 
-    model = served.load(model_uri)
-    served.require(model, settings.params)
-    return list(tqdm(color(model, jobs, settings), "Coloring", len(jobs), unit="", mininterval=0.5))
+        from serve.batch import cluster
+
+        task = cluster.Task(mlflow.get_tracking_uri(), model_uri, settings)
+        outcomes = cluster.color(address, task, jobs)
+    else:
+        from colorization.registry import served
+        from serve.batch.folder import color
+
+        model = served.load(model_uri)
+        served.require(model, settings.params)
+        outcomes = color(model, jobs, settings)
+    return list(tqdm(outcomes, "Coloring", len(jobs), unit="", mininterval=0.5))
 
 
 if __name__ == "__main__":

@@ -1,18 +1,17 @@
 """The pictures of a folder, colored on all cores, or copied where they are in color."""
 
-import filecmp
+import errno
 import itertools
-import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PyFuncModel
+from PIL import ImageFile
 
 from colorization.data.listing import SUFFIXES, walk
 from colorization.data.photograph import is_in_color
@@ -27,7 +26,8 @@ from colorization.pictures import (
     turn_upright,
 )
 from colorization.registry import served
-from serve.batch import encoding, metadata, names, output
+from serve.batch import bucket, encoding, metadata, names, output
+from serve.batch.bucket import Place, Remote
 
 BATCH = 8  # pictures for the model at once: saves a fifth of the time of small ones
 BATCH_BYTES = 1_000_000  # so that large ones go alone
@@ -37,13 +37,14 @@ UNREADABLE = (OSError, MemoryError, MlflowException, PictureError)
 
 
 class Job(NamedTuple):
-    """A picture, and the files that it may become."""
+    """A picture, the files that it may become, and its bytes: 0 if it is gone."""
 
-    source: Path
+    source: Place
     files: names.Names
+    size: int
 
     @property
-    def target(self) -> Path:
+    def target(self) -> Place:
         """File of the colored picture, if it has one page."""
         return self.files.colored
 
@@ -52,20 +53,13 @@ class Job(NamedTuple):
         """Format of the colored picture: jpeg, png, webp or tiff."""
         return names.FORMATS.get(self.target.suffix.lower(), "png")
 
-    @property
-    def size(self) -> int:
-        """Bytes of the picture; 0 if it is gone: reading it will raise."""
-        try:
-            return self.source.stat().st_size
-        except OSError:
-            return 0
-
-    def is_copied(self) -> bool:
-        """Return whether a copy of the picture is there."""
-        try:
-            return filecmp.cmp(self.source, self.files.copy)
-        except OSError:
-            return False
+    def read(self) -> bytes:
+        """Return the picture's file, or raise an OSError."""
+        if isinstance(self.source, Path):
+            return read_regular(self.source, MAX_PICTURE_BYTES)
+        if self.size > MAX_PICTURE_BYTES:
+            raise OSError(errno.EFBIG, f"larger than {MAX_PICTURE_BYTES} bytes")
+        return bucket.read(self.source)
 
 
 class Settings(NamedTuple):
@@ -75,22 +69,24 @@ class Settings(NamedTuple):
         params: of the pyfunc, without `format`; `quality` is also that of other formats.
         colors_all: color pictures are colored as well, not copied.
         overwrites: pages that are there are colored again.
+        mends: what there is of truncated pictures is colored.
     """
 
     params: dict[str, Any]
     colors_all: bool
     overwrites: bool
+    mends: bool = False
 
 
 class Outcome(NamedTuple):
     """What became of a picture: `COLORED`, `COPIED` or `LEFT_OUT`, and what to say of it."""
 
-    source: Path
+    source: Place
     what: str
     note: str = ""
 
 
-def plan(source: Path, target: Path, format: str = names.KEEP) -> tuple[list[Job], list[Outcome]]:
+def plan(source: Place, target: Place, format: str = names.KEEP) -> tuple[list[Job], list[Outcome]]:
     """Assign files below `target` to every picture below `source`.
 
     Args:
@@ -105,28 +101,42 @@ def plan(source: Path, target: Path, format: str = names.KEEP) -> tuple[list[Job
         InputError: there are no pictures, the folders would mix, or are nested too deeply.
     """
     source, target = output.resolve(source, target)
-    if source.is_dir():
-        found = sorted(source / name for name in walk(source, follow=False))
-    else:
-        found, source = [source], source.parent
-    pictures = [path for path in found if _is_picture(path, source, target)]
+    found = {source / name: size for name, size in find(source).items()}
+    if [*found] == [source]:
+        source = source.parent
+    pictures = sorted(path for path in found if _is_picture(path, source, target))
     if not pictures:
         raise InputError(
             f"Nothing to color. Expected pictures ({' '.join(sorted(SUFFIXES))}) at any depth. "
             f"Received: input={source}"
         )
     chosen = names.choose([path.relative_to(source) for path in pictures], format)
-    jobs = [
-        Job(path, names.Names(*(target / name for name in files)))
-        for path, files in zip(pictures, chosen, strict=True)
-    ]
+    jobs = []
+    for path, files in zip(pictures, chosen, strict=True):
+        below = {name: target / name for name in files}  # mostly one, held once
+        jobs.append(Job(path, names.Names(*map(below.__getitem__, files)), found[path]))
     outside = {job for job in jobs if not output.stays(job.target, target)}
     reason = "would be written outside the output: a link"
     left_out = [Outcome(job.source, LEFT_OUT, reason) for job in outside]
     return [job for job in jobs if job not in outside], left_out
 
 
-def _is_picture(path: Path, source: Path, target: Path) -> bool:
+def find(source: Place) -> dict[str, int]:
+    """Return the files below a folder with their sizes; a file has an empty name below itself."""
+    if isinstance(source, Remote):
+        return bucket.find(source)
+    found = walk(source, follow=False) if source.is_dir() else [""]
+    return {name: _size(source / name) for name in found}
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # it is gone, and reading it will raise
+        return 0
+
+
+def _is_picture(path: Place, source: Place, target: Place) -> bool:
     if path.suffix.lower() not in SUFFIXES or target in path.parents:
         return False
     return not any(part.startswith(".") for part in path.relative_to(source).parts)
@@ -146,44 +156,32 @@ def color(model: PyFuncModel, jobs: Sequence[Job], settings: Settings) -> Iterat
     Raises:
         InputError: the output cannot be written.
     """
-    batches = _batches(jobs)
+    batches = group(jobs)
     threads = min(os.cpu_count() or 1, MAX_THREADS)
     pool = ThreadPoolExecutor(threads, "color")
 
     def submit(count: int) -> set[Future[list[Outcome]]]:
-        return {pool.submit(_work, model, b, settings) for b in itertools.islice(batches, count)}
+        taken = itertools.islice(batches, count)
+        return {pool.submit(color_batch, model, each, settings) for each in taken}
 
-    with _silent("colorizer"):
-        try:
-            running = submit(threads)
-            while running:
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                running |= submit(len(done))
-                for each in done:
-                    yield from each.result()
-        finally:
-            pool.shutdown(cancel_futures=True)  # Ctrl-C waits for the pictures in work
-
-
-@contextmanager
-def _silent(name: str) -> Iterator[None]:
-    """Silence the warnings of the model, which speak of rows: the outcomes speak of files."""
-    talking = logging.getLogger(name)
-    level = talking.level
-    talking.setLevel(logging.ERROR)
     try:
-        yield
+        running = submit(threads)
+        while running:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            running |= submit(len(done))
+            for each in done:
+                yield from each.result()
     finally:
-        talking.setLevel(level)
+        pool.shutdown(cancel_futures=True)  # Ctrl-C waits for the pictures in work
 
 
-def _batches(jobs: Sequence[Job]) -> Iterator[list[Job]]:
+def group(jobs: Sequence[Job]) -> Iterator[list[Job]]:
     """Group jobs of one format: many small pictures, or a large one alone."""
     by_format = sorted(jobs, key=lambda job: job.format)
-    for _, group in itertools.groupby(by_format, lambda job: job.format):
+    for _, alike in itertools.groupby(by_format, lambda job: job.format):
         batch: list[Job] = []
         total = 0
-        for job in group:
+        for job in alike:
             size = job.size
             if batch and (len(batch) == BATCH or total + size > BATCH_BYTES):
                 yield batch
@@ -193,13 +191,14 @@ def _batches(jobs: Sequence[Job]) -> Iterator[list[Job]]:
         yield batch
 
 
-def _work(model: PyFuncModel, batch: list[Job], settings: Settings) -> list[Outcome]:
-    """Color or copy a batch; if one picture fails, each alone."""
+def color_batch(model: PyFuncModel, batch: list[Job], settings: Settings) -> list[Outcome]:
+    """Color or copy a batch of `group`; if one picture fails, each alone."""
+    ImageFile.LOAD_TRUNCATED_IMAGES = settings.mends
     outcomes: list[Outcome] = []
     single: list[tuple[Job, bytes]] = []
     try:
         for job in batch:
-            content = read_regular(job.source, MAX_PICTURE_BYTES)
+            content = job.read()
             pages = list_pages(content)
             if not settings.colors_all and all(map(is_in_color, _split(content, pages))):
                 output.write(job.files.copy, content, job.source)
@@ -211,7 +210,7 @@ def _work(model: PyFuncModel, batch: list[Job], settings: Settings) -> list[Outc
         return outcomes + _color_single(model, single, settings)
     except UNREADABLE as error:
         if len(batch) > 1:
-            return [outcome for job in batch for outcome in _work(model, [job], settings)]
+            return [outcome for job in batch for outcome in color_batch(model, [job], settings)]
         return [Outcome(batch[0].source, LEFT_OUT, _reason(error))]
 
 
@@ -250,7 +249,7 @@ def _color_pages(
     quality, failed = settings.params["quality"], []
     for number, page in enumerate(pages, 1):
         target = job.files.page(number)
-        if os.path.lexists(target) and not settings.overwrites:
+        if not settings.overwrites and output.is_there(target):
             continue
         try:
             if not settings.colors_all and is_in_color(page):

@@ -3,8 +3,9 @@
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable
-from pathlib import Path
 from typing import NamedTuple
+
+from serve.batch.bucket import Place
 
 SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif"}  # by format
 FORMATS = {suffix: format for format, suffix in SUFFIXES.items()} | {
@@ -25,16 +26,16 @@ class Names(NamedTuple):
         paged: the same with several pages, each of which gets its number.
     """
 
-    copy: Path
-    colored: Path
-    paged: Path
+    copy: Place
+    colored: Place
+    paged: Place
 
-    def page(self, number: int) -> Path:
+    def page(self, number: int) -> Place:
         """Return the file of a page, from 1."""
         return self.paged.with_name(f"{self.paged.stem}-{number}{self.paged.suffix}")
 
 
-def choose(pictures: Iterable[Path], format: str) -> list[Names]:
+def choose(pictures: Iterable[Place], format: str) -> list[Names]:
     """Choose names so that no two pictures share one, whatever is copied, colored or has pages.
 
     A picture whose name is taken keeps its suffix within it: `a.gif` becomes `a.gif.png`.
@@ -56,14 +57,14 @@ def choose(pictures: Iterable[Path], format: str) -> list[Names]:
     return names
 
 
-def _rename(path: Path, format: str) -> Path:
+def _rename(path: Place, format: str) -> Place:
     suffix = path.suffix.lower()
     if format == KEEP:
         format = FORMATS.get(suffix, "png").replace("tiff", "png")
     return path if FORMATS.get(suffix) == format else path.with_suffix(SUFFIXES[format])
 
 
-def _lengthen(path: Path, suffix: str, taken: Collection[Path]) -> Path:
+def _lengthen(path: Place, suffix: str, taken: Collection[Place]) -> Place:
     name = path.with_name(path.name + suffix)
     while name in taken:
         name = name.with_name(name.name + suffix)

@@ -1,0 +1,162 @@
+"""The pictures of a folder, colored by the workers of a Dask cluster as by the cores of a machine.
+
+A worker is started in this project's folder and environment: it imports this module, and loads the
+model from the tracking server.
+"""
+
+import functools
+import hashlib
+import itertools
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import NamedTuple
+
+import mlflow
+from distributed import Client, Future, KilledWorker
+from mlflow.pyfunc import PyFuncModel
+
+from colorization.errors import InputError
+from colorization.paths import ROOT
+from colorization.registry import served
+from serve.batch import folder, output
+from serve.batch.folder import LEFT_OUT, Job, Outcome, Settings
+
+WAIT_SECONDS = 30  # for the scheduler, and for a worker
+IN_FLIGHT = 256  # batches that the scheduler holds: enough for as many threads, a megabyte
+PACKAGES = ("mlflow", "numpy", "onnxruntime", "pillow", "pillow-heif")  # that decide what comes out
+THERE = {True: "there", False: "not there"}
+CURE = (
+    "Expected `dask worker` started in this folder and its environment, on machines that see the "
+    "same files"
+)
+
+_loading = threading.Lock()
+
+
+class Task(NamedTuple):
+    """What all batches have in common."""
+
+    tracking_uri: str
+    model_uri: str
+    settings: Settings
+
+
+def color(address: str, task: Task, jobs: Sequence[Job]) -> Iterator[Outcome]:
+    """Color or copy pictures on a cluster; a file is written whole or not at all.
+
+    A batch whose worker dies is given to another one. If as many workers die of it as the scheduler
+    allows, its pictures are tried one by one, and the one that they die of is left out.
+
+    Args:
+        address: of the scheduler.
+        task: of all batches.
+        jobs: one or more; of their batches, `IN_FLIGHT` are on the cluster at a time.
+
+    Yields:
+        An outcome for each job, in the order of completion.
+
+    Raises:
+        InputError: the cluster cannot be reached or has no workers, or one of them cannot do it;
+            the output cannot be written.
+    """
+    with _connect(address) as client:
+        _require_workers(client)
+        _require_equal(client, jobs[0])
+        batches = folder.group(jobs)
+        running: dict[Future, list[Job]] = {}
+        done: SimpleQueue[Future] = SimpleQueue()
+
+        def submit(some: Iterator[list[Job]]) -> None:
+            for batch in some:
+                future = client.submit(color_batch, task, batch, pure=False)
+                running[future] = batch
+                future.add_done_callback(done.put)
+
+        submit(itertools.islice(batches, IN_FLIGHT))
+        while running:
+            try:
+                future = done.get(timeout=WAIT_SECONDS)
+            except Empty:
+                _require_workers(client)
+                continue
+            batch = running.pop(future)
+            try:
+                outcomes = future.result()
+            except KilledWorker:
+                if len(batch) > 1:
+                    submit([job] for job in batch)
+                    outcomes = []
+                else:
+                    outcomes = [Outcome(batch[0].source, LEFT_OUT, "its workers died")]
+            known = {job.source: job.source for job in batch}  # not a copy of each path
+            yield from (each._replace(source=known[each.source]) for each in outcomes)
+            submit(itertools.islice(batches, max(IN_FLIGHT - len(running), 0)))
+
+
+def color_batch(task: Task, batch: list[Job]) -> list[Outcome]:
+    """Color or copy a batch, on a worker."""
+    with _loading:
+        model = _load(task.tracking_uri, task.model_uri)
+    served.require(model, task.settings.params)
+    return folder.color_batch(model, batch, task.settings)
+
+
+@functools.lru_cache(1)
+def _load(tracking_uri: str, model_uri: str) -> PyFuncModel:
+    logging.getLogger("colorizer").setLevel(logging.ERROR)  # the outcomes say it
+    mlflow.set_tracking_uri(tracking_uri)
+    return served.load(model_uri)
+
+
+def _connect(address: str) -> Client:
+    try:
+        return Client(address, timeout=WAIT_SECONDS, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            "The cluster cannot be reached. Expected the address of a Dask scheduler, as "
+            f"tcp://host:8786. Received: cluster={address!r}"
+        ) from error
+
+
+def _require_workers(client: Client) -> None:
+    try:
+        client.wait_for_workers(1, WAIT_SECONDS)
+    except OSError as error:  # TimeoutError among them
+        raise InputError(
+            f"The cluster has no workers. {CURE}; the same command goes on from here. Received: "
+            f"none within {WAIT_SECONDS} seconds"
+        ) from error
+
+
+def _require_equal(client: Client, job: Job) -> None:
+    """Raise an InputError unless all workers have our code and packages, and see the files."""
+    if isinstance(job.target, Path):
+        job.target.parent.mkdir(parents=True, exist_ok=True)
+    ours = describe(job)
+    for worker, theirs in client.run(describe, job, on_error="return").items():
+        if isinstance(theirs, Exception):
+            received = repr(theirs)
+        else:
+            received = ", ".join(
+                f"{name}: {theirs.get(name)}, here {text}"
+                for name, text in ours.items()
+                if theirs.get(name) != text
+            )
+        if received:
+            raise InputError(
+                f"A worker cannot do what this machine does. {CURE}. Received: {worker}: {received}"
+            )
+
+
+def describe(job: Job) -> dict[str, str]:
+    """Return what a worker must have in common with the others: packages, code, files."""
+    code = hashlib.sha256()
+    for file in sorted([*ROOT.glob("colorization/**/*.py"), *ROOT.glob("serve/**/*.py")]):
+        code.update(file.read_bytes())
+    versions = {name: version(name) for name in PACKAGES} | {"code": code.hexdigest()[:8]}
+    places = (job.source, job.target.parent)
+    return versions | {str(place): THERE[output.is_there(place)] for place in places}
