@@ -30,9 +30,10 @@ IN_FLIGHT = 256  # batches that the scheduler holds: enough for as many threads,
 PACKAGES = ("mlflow", "numpy", "onnxruntime", "pillow", "pillow-heif")  # that decide what comes out
 THERE = {True: "there", False: "not there"}
 CURE = (
-    "Expected `dask worker` started in this folder and its environment, on machines that see the "
-    "same files"
+    "Expected `python -m dask worker` started in the project's folder and environment, on machines "
+    "that see the same files"
 )
+DIED = "the workers that had its batch died, perhaps of too little memory"
 
 _loading = threading.Lock()
 
@@ -48,8 +49,8 @@ class Task(NamedTuple):
 def color(address: str, task: Task, jobs: Sequence[Job]) -> Iterator[Outcome]:
     """Color or copy pictures on a cluster; a file is written whole or not at all.
 
-    A batch whose worker dies is given to another one. If as many workers die of it as the scheduler
-    allows, its pictures are tried one by one, and the one that they die of is left out.
+    A batch whose worker dies is given to another one, as often as the scheduler allows; then its
+    pictures are left out.
 
     Args:
         address: of the scheduler.
@@ -70,13 +71,13 @@ def color(address: str, task: Task, jobs: Sequence[Job]) -> Iterator[Outcome]:
         running: dict[Future, list[Job]] = {}
         done: SimpleQueue[Future] = SimpleQueue()
 
-        def submit(some: Iterator[list[Job]]) -> None:
-            for batch in some:
+        def submit(count: int) -> None:
+            for batch in itertools.islice(batches, count):
                 future = client.submit(color_batch, task, batch, pure=False)
                 running[future] = batch
                 future.add_done_callback(done.put)
 
-        submit(itertools.islice(batches, IN_FLIGHT))
+        submit(IN_FLIGHT)
         while running:
             try:
                 future = done.get(timeout=WAIT_SECONDS)
@@ -84,17 +85,13 @@ def color(address: str, task: Task, jobs: Sequence[Job]) -> Iterator[Outcome]:
                 _require_workers(client)
                 continue
             batch = running.pop(future)
+            submit(1)
             try:
                 outcomes = future.result()
             except KilledWorker:
-                if len(batch) > 1:
-                    submit([job] for job in batch)
-                    outcomes = []
-                else:
-                    outcomes = [Outcome(batch[0].source, LEFT_OUT, "its workers died")]
+                outcomes = [Outcome(job.source, LEFT_OUT, DIED) for job in batch]
             known = {job.source: job.source for job in batch}  # not a copy of each path
             yield from (each._replace(source=known[each.source]) for each in outcomes)
-            submit(itertools.islice(batches, max(IN_FLIGHT - len(running), 0)))
 
 
 def color_batch(task: Task, batch: list[Job]) -> list[Outcome]:
@@ -139,7 +136,7 @@ def _require_equal(client: Client, job: Job) -> None:
     ours = describe(job)
     for worker, theirs in client.run(describe, job, on_error="return").items():
         if isinstance(theirs, Exception):
-            received = repr(theirs)
+            received = str(theirs)
         else:
             received = ", ".join(
                 f"{name}: {theirs.get(name)}, here {text}"
