@@ -86,12 +86,19 @@ def color(address: str, task: Task, jobs: Sequence[Job]) -> Iterator[Outcome]:
                 continue
             batch = running.pop(future)
             submit(1)
-            try:
-                outcomes = future.result()
-            except KilledWorker:
-                outcomes = [Outcome(job.source, LEFT_OUT, DIED) for job in batch]
             known = {job.source: job.source for job in batch}  # not a copy of each path
-            yield from (each._replace(source=known[each.source]) for each in outcomes)
+            for outcome in _outcomes(client, future, batch):
+                yield outcome._replace(source=known[outcome.source])
+
+
+def _outcomes(client: Client, future: Future, batch: list[Job]) -> list[Outcome]:
+    while True:
+        try:
+            return future.result(WAIT_SECONDS)
+        except KilledWorker:
+            return [Outcome(job.source, LEFT_OUT, DIED) for job in batch]
+        except TimeoutError:  # its worker died with them: another one does it again
+            _require_workers(client)
 
 
 def color_batch(task: Task, batch: list[Job]) -> list[Outcome]:
