@@ -1,7 +1,7 @@
 """All that the documentation says of speed, as one Markdown table: `python -m benchmarks`.
 
 About three quarters of an hour on two cores. `benchmarks.serving`, `benchmarks.sweep`,
-`benchmarks.quality` and `benchmarks.shapes` have tables of their own.
+`benchmarks.cluster`, `benchmarks.quality` and `benchmarks.shapes` have tables of their own.
 """
 
 import argparse

@@ -215,6 +215,10 @@ def test_what_workers_died_of_is_left_out_and_tried_by_the_same_command(
     strict.add_worker()
     assert color(many, target, *flags)[0] == 0
     assert files(target) == files(many)
+    shutil.rmtree(target)
+    with after_some(target, strict.others[0].kill):
+        status, said = color(many, target, *flags)
+    assert status == 2 and "The scheduler is gone. Expected" in said
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import mlflow
 from distributed import Client, Future, KilledWorker
+from distributed.client import FutureCancelledError
 from mlflow.pyfunc import PyFuncModel
 
 from colorization.errors import InputError
@@ -64,6 +65,8 @@ def color(address: str, task: Task, jobs: Sequence[Job]) -> Iterator[Outcome]:
         InputError: the cluster cannot be reached or has no workers, or one of them cannot do it;
             the output cannot be written.
     """
+    for name in ("distributed", "distributed.client"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what is wrong is said here
     with _connect(address) as client:
         _require_workers(client)
         _require_equal(client, jobs[0])
@@ -99,6 +102,11 @@ def _outcomes(client: Client, future: Future, batch: list[Job]) -> list[Outcome]
             return [Outcome(job.source, LEFT_OUT, DIED) for job in batch]
         except TimeoutError:  # its worker died with them: another one does it again
             _require_workers(client)
+        except FutureCancelledError as error:
+            raise InputError(
+                "The scheduler is gone. Expected one that stays: start it and its workers again; "
+                f"the same command goes on from here. Received: {error.reason}"
+            ) from error
 
 
 def color_batch(task: Task, batch: list[Job]) -> list[Outcome]:
