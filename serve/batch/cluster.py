@@ -18,6 +18,7 @@ from typing import NamedTuple
 import mlflow
 from distributed import Client, Future, KilledWorker
 from distributed.client import FutureCancelledError
+from distributed.comm import CommClosedError
 from mlflow.pyfunc import PyFuncModel
 
 from colorization.errors import InputError
@@ -65,36 +66,48 @@ def color(address: str, task: Task, jobs: Sequence[Job]) -> Iterator[Outcome]:
         InputError: the cluster cannot be reached or has no workers, or one of them cannot do it;
             the output cannot be written.
     """
-    for name in ("distributed", "distributed.client"):
+    for name in ("distributed", "distributed.client", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what is wrong is said here
     with _connect(address) as client:
-        _require_workers(client)
-        _require_equal(client, jobs[0])
-        batches = folder.group(jobs)
-        running: dict[Future, list[Job]] = {}
-        done: SimpleQueue[Future] = SimpleQueue()
+        try:
+            _require_workers(client)
+            _require_equal(client, jobs[0])
+            yield from _spread(client, task, jobs)
+        except (CommClosedError, FutureCancelledError) as error:
+            raise InputError(
+                "The scheduler is gone. Expected one that stays: start it and its workers again; "
+                f"the same command goes on from here. Received: {error}"
+            ) from error
 
-        def submit(count: int) -> None:
-            for batch in itertools.islice(batches, count):
-                future = client.submit(color_batch, task, batch, pure=False)
-                running[future] = batch
-                future.add_done_callback(done.put)
 
-        submit(IN_FLIGHT)
-        while running:
-            try:
-                future = done.get(timeout=WAIT_SECONDS)
-            except Empty:
-                _require_workers(client)
-                continue
-            batch = running.pop(future)
-            submit(1)
-            known = {job.source: job.source for job in batch}  # not a copy of each path
-            for outcome in _outcomes(client, future, batch):
-                yield outcome._replace(source=known[outcome.source])
+def _spread(client: Client, task: Task, jobs: Sequence[Job]) -> Iterator[Outcome]:
+    """Hold `IN_FLIGHT` batches on the cluster until all are done."""
+    batches = folder.group(jobs)
+    running: dict[Future, list[Job]] = {}
+    done: SimpleQueue[Future] = SimpleQueue()
+
+    def submit(count: int) -> None:
+        for batch in itertools.islice(batches, count):
+            future = client.submit(color_batch, task, batch, pure=False)
+            running[future] = batch
+            future.add_done_callback(done.put)
+
+    submit(IN_FLIGHT)
+    while running:
+        try:
+            future = done.get(timeout=WAIT_SECONDS)
+        except Empty:
+            _require_workers(client)
+            continue
+        batch = running.pop(future)
+        submit(1)
+        known = {job.source: job.source for job in batch}  # not a copy of each path
+        for outcome in _outcomes(client, future, batch):
+            yield outcome._replace(source=known[outcome.source])
 
 
 def _outcomes(client: Client, future: Future, batch: list[Job]) -> list[Outcome]:
+    """Return what became of a batch that is done, or of one that has to be done again."""
     while True:
         try:
             return future.result(WAIT_SECONDS)
@@ -102,11 +115,6 @@ def _outcomes(client: Client, future: Future, batch: list[Job]) -> list[Outcome]
             return [Outcome(job.source, LEFT_OUT, DIED) for job in batch]
         except TimeoutError:  # its worker died with them: another one does it again
             _require_workers(client)
-        except FutureCancelledError as error:
-            raise InputError(
-                "The scheduler is gone. Expected one that stays: start it and its workers again; "
-                f"the same command goes on from here. Received: {error.reason}"
-            ) from error
 
 
 def color_batch(task: Task, batch: list[Job]) -> list[Outcome]:
@@ -137,7 +145,7 @@ def _connect(address: str) -> Client:
 def _require_workers(client: Client) -> None:
     try:
         client.wait_for_workers(1, WAIT_SECONDS)
-    except OSError as error:  # TimeoutError among them
+    except TimeoutError as error:
         raise InputError(
             f"The cluster has no workers. {CURE}; the same command goes on from here. Received: "
             f"none within {WAIT_SECONDS} seconds"
