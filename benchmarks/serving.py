@@ -75,7 +75,7 @@ def bare_script(session, jpeg: bytes, colored: bytes):
     def run():
         image = Image.open(io.BytesIO(jpeg)).convert("RGB")
         gray = np.asarray(image.convert("L").resize((side, side)), np.float32)
-        (rgb,) = session.run(None, {feed.name: gray[None, :, :, None].repeat(channels, -1)})
+        rgb = session.run(None, {feed.name: gray[None, :, :, None].repeat(channels, -1)})[0]
         Image.fromarray(rgb[0].astype(np.uint8)).resize(image.size)
         result.save(io.BytesIO(), "PNG", **pyfunc.WRITABLE["png"])  # the same bytes as predict
 
