@@ -75,9 +75,16 @@ class Server:
             self._process.wait(60)
 
     def resident(self) -> int:
-        """Return the bytes of memory that all its processes hold."""
+        """Return the bytes of memory of its largest process: the one that holds the model."""
+        return max(each.memory_info().rss for each in self._processes())
+
+    def processor_seconds(self) -> float:
+        """Return the seconds that its processes have computed so far."""
+        return sum(sum(each.cpu_times()[:2]) for each in self._processes())
+
+    def _processes(self) -> list[psutil.Process]:
         first = psutil.Process(self._process.pid)
-        return sum(each.memory_info().rss for each in (first, *first.children(recursive=True)))
+        return [first, *first.children(recursive=True)]
 
 
 def serve_model(model: str, folder: Path, workers: int = 1, answers: str = "/ping") -> Server:

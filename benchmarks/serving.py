@@ -1,78 +1,107 @@
-"""How fast the colorizer serves, beside its peers: `python -m benchmarks.serving`.
+"""What serving costs: `python -m benchmarks.serving`.
 
-Everything is measured in one run and side by side, as ratios, because the machine is never
-quiet; prints a Markdown table. About three minutes on two cores.
+One picture through `mlflow models serve`, beside the least that colors it: decode, forward, encode.
+All is taken in turns and given as ratios, because the machine is never quiet. Prints a Markdown
+table, of the networks that come with the project and of an untrained `pix2pix` as it is by default.
+Five minutes a network on two cores. The clients, in this process, take their share of these.
 """
 
 import argparse
-import base64
-import dataclasses
-import http.client
 import io
 import itertools
-import json
+import multiprocessing
 import os
-import signal
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import mlflow
 import numpy as np
 import pandas as pd
-import psutil
 from PIL import Image
 
+from benchmarks.clients import ModelClient, as_body
+from benchmarks.machine import describe_machine
 from benchmarks.picture import paint_jpeg
+from benchmarks.servers import Server, serve_model
 from benchmarks.table import Row, median_ratio, print_table, side_by_side
 from colorization import tracking
-from colorization.pictures import DEFAULT_MAX_PIXELS
+from colorization.registry.pretrained import FOLDER
 from serve import pyfunc
 
-ROUNDS = 100
+ROUNDS = 100  # of single requests
+TURNS, TURN_SECONDS = 3, 8.0  # of many clients
 CLIENTS = 16
-
-
-def build_network(filters: int):
-    """The default pix2pix generator, untrained: the cost of a colorizer, without its skill."""
-    from colorization.config import VARIANTS
-    from colorization.models import build
-
-    config = dataclasses.replace(VARIANTS["pix2pix"], filters=filters)
-    network = build.build_plain(config, 128)
-    network(np.zeros((1, 128, 128, 3), "float32"))
-    return network
+CORES = len(os.sched_getaffinity(0))
+# A pyfunc that has its answer ready: what it takes is MLflow's and HTTP's.
+EMPTY = """
+import mlflow, pandas as pd
+class Empty(mlflow.pyfunc.PythonModel):
+    def load_context(self, context):
+        with open(context.artifacts["answer"], "rb") as file:
+            self.answer = pd.DataFrame({"image": [file.read()]})
+    def predict(self, context, model_input, params=None):
+        return self.answer
+mlflow.models.set_model(Empty())
+"""
 
 
 def save_pyfunc(network, folder: Path, trained_on: str = "") -> str:
-    """Save a Keras network as the served model; returns its path."""
+    """Save a Keras network as the served model; return its path."""
     network.export(folder / "generator.onnx", format="onnx", verbose=False)
+    return save_onnx(folder / "generator.onnx", folder / "model", trained_on)
+
+
+def save_onnx(file: Path, folder: Path, trained_on: str = "") -> str:
+    """Save an ONNX network as the served model, in a folder that is made; return its path."""
     mlflow.pyfunc.save_model(
-        folder / "model",
+        folder,
         **tracking.MODEL_CODE,
         model_config={"trained_on": trained_on},
-        artifacts={"generator": str(folder / "generator.onnx")},
+        artifacts={"generator": str(file)},
         signature=tracking.SIGNATURE,
         pip_requirements=[f"{name}=={version(name)}" for name in tracking.REQUIREMENTS],
     )
-    return str(folder / "model")
+    return str(folder)
 
 
-def bare_script(session, jpeg: bytes, colored: bytes):
-    """The least that colors a picture: decode, forward, stretch, encode."""
+def save_untrained(folder: Path) -> str:
+    """Save the default generator of pix2pix: the cost of a colorizer, without its skill."""
+    from colorization.config import VARIANTS
+    from colorization.models import build
+
+    network = build.build_plain(VARIANTS["pix2pix"], 128)
+    network(np.zeros((1, 128, 128, 3), "float32"))
+    return save_pyfunc(network, folder)
+
+
+def save_empty(folder: Path, answer: bytes) -> str:
+    """Save the pyfunc that always gives the same answer; return its path."""
+    (folder / "empty.py").write_text(EMPTY)
+    (folder / "answer").write_bytes(answer)
+    mlflow.pyfunc.save_model(
+        folder / "empty",
+        python_model=str(folder / "empty.py"),
+        artifacts={"answer": str(folder / "answer")},
+        signature=tracking.SIGNATURE,
+        pip_requirements=[],
+    )
+    return str(folder / "empty")
+
+
+def bare_script(network: str, jpeg: bytes, colored: bytes) -> Callable[[], None]:
+    """Return the least that colors a picture: decode, forward, stretch, encode."""
+    session = pyfunc.open_session(network)
     feed = session.get_inputs()[0]
     _, side, _, channels = feed.shape
     result = Image.open(io.BytesIO(colored)).convert("RGB")
 
-    def run():
+    def run() -> None:
         image = Image.open(io.BytesIO(jpeg)).convert("RGB")
         gray = np.asarray(image.convert("L").resize((side, side)), np.float32)
         rgb = session.run(None, {feed.name: gray[None, :, :, None].repeat(channels, -1)})[0]
@@ -82,241 +111,209 @@ def bare_script(session, jpeg: bytes, colored: bytes):
     return run
 
 
-class KerasSession:
-    """`keras.Model.predict` in the place of the ONNX Runtime session."""
-
-    def __init__(self, network, session):
-        self._network, self._session = network, session
-
-    def get_inputs(self):
-        """What the ONNX network takes: the two are the same network."""
-        return self._session.get_inputs()
-
-    def run(self, _, feed):
-        """Answer as `InferenceSession.run` does."""
-        return [self._network.predict(next(iter(feed.values())), verbose=0)]
+def open_bare(*arguments) -> None:
+    """Make the bare script ready in this process, for `run_bare`."""
+    global bare
+    bare = bare_script(*arguments)
 
 
-def compare_in_process(model, network, jpeg: bytes) -> list[Row]:
-    """Rows of `predict` beside the bare script and beside Keras."""
-    rows = pd.DataFrame({"image": [jpeg]})
-    inside = model.unwrap_python_model()
-    calls = [
-        lambda: model.predict(rows),
-        bare_script(inside._session, jpeg, model.predict(rows)["image"][0]),
-    ]
-    if network is not None:
-        beside = pyfunc.Colorizer()
-        beside._session = KerasSession(network, inside._session)
-        beside._max_pixels = DEFAULT_MAX_PIXELS
-        calls.append(lambda: beside.predict(None, rows))
-    ours, bare, *keras = side_by_side(*calls, rounds=ROUNDS)
-    table = [
-        Row(
-            "`predict` on one JPEG / bare decode + forward + encode",
-            f"{median_ratio(ours, bare):.2f} ({statistics.median(ours) * 1e3:.1f} ms)",
-            "<= 1.2",
-        )
-    ]
-    for peer in keras:
-        ratio = f"{median_ratio(peer, ours):.1f} ({statistics.median(peer) * 1e3:.0f} ms)"
-        table.append(Row("`keras.Model.predict` in the same pyfunc / ours", ratio, ">= 3"))
-    return table
+def run_bare(seconds: float) -> tuple[int, float]:
+    """Run the bare script for so long; return how often, and the processor's seconds."""
+    deadline, count, spent = time.perf_counter() + seconds, 0, time.process_time()
+    while time.perf_counter() < deadline:
+        bare()
+        count += 1
+    return count, time.process_time() - spent
 
 
-def forward_only(session):
-    """The network alone, on one picture."""
-    feed = session.get_inputs()[0]
-    gray = np.zeros((1, *feed.shape[1:]), np.float32)
-    return lambda: session.run(None, {feed.name: gray})
+def ask(server: Server, body: bytes) -> Callable[[], None]:
+    """Return a function that sends a request over a kept connection."""
+    client = ModelClient(server.url)
+
+    def post() -> None:
+        status, answer = client.post(body)
+        if status != 200:
+            raise RuntimeError(f"Expected a colored picture. Received: {status} {answer[:200]!r}")
+
+    return post
 
 
-def calls_per_second(call, threads: int, seconds: float = 5.0) -> float:
-    """The throughput of a call from so many threads."""
-    deadline = time.perf_counter() + seconds
+def flood(server: Server, body: bytes, requests: float = 1e9, seconds: float = 1e9) -> int:
+    """Send so many requests, or for so long, by many clients; return the number of answers."""
+    deadline, tickets = time.perf_counter() + seconds, itertools.count()
 
-    def work(_):
-        count = 0
-        while time.perf_counter() < deadline:
-            call()
+    def work(_) -> int:
+        post, count = ask(server, body), 0
+        while next(tickets) < requests and time.perf_counter() < deadline:
+            post()
             count += 1
         return count
 
-    with ThreadPoolExecutor(threads) as pool:
-        return sum(pool.map(work, range(threads))) / seconds
-
-
-def save_empty(folder: Path) -> str:
-    """Save a pyfunc that answers with what it gets: what is left is MLflow; returns its path."""
-    source = folder / "empty.py"
-    source.write_text(
-        "import mlflow\n"
-        "class Empty(mlflow.pyfunc.PythonModel):\n"
-        "    def predict(self, context, model_input, params=None):\n"
-        "        return model_input\n"
-        "mlflow.models.set_model(Empty())\n"
-    )
-    mlflow.pyfunc.save_model(
-        folder / "empty",
-        python_model=str(source),
-        signature=tracking.SIGNATURE,
-        pip_requirements=[],
-    )
-    return str(folder / "empty")
-
-
-@contextmanager
-def serving(model: str):
-    """Run `mlflow models serve`; yields its process and port at once, before it answers."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model, "-p", str(port)]
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    process = subprocess.Popen(
-        [*command, "--env-manager", "local"],
-        env=os.environ | {"PATH": path},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        yield process, port
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait()
-
-
-def post(connection: http.client.HTTPConnection, body: bytes) -> bool:
-    """Send one request over a kept connection; return whether it was answered with a 200."""
-    try:
-        connection.request("POST", "/invocations", body, {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        return bool(response.read()) and response.status == 200
-    except (OSError, http.client.HTTPException):
-        connection.close()
-        return False
-
-
-def flood(port: int, body: bytes, requests: int) -> tuple[float, int]:
-    """Send requests from many clients; returns answers per second and the number of errors."""
-    tickets = itertools.count()
-
-    def work(_):
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        return [post(connection, body) for _ in iter(lambda: next(tickets) < requests, False)]
-
-    start = time.perf_counter()
     with ThreadPoolExecutor(CLIENTS) as pool:
-        answers = list(itertools.chain.from_iterable(pool.map(work, range(CLIENTS))))
-    return len(answers) / (time.perf_counter() - start), answers.count(False)
+        return sum(pool.map(work, range(CLIENTS)))
 
 
-def seconds_to_first_answer(port: int, body: bytes) -> float:
-    """Wait for the first colored picture of a server that was just started."""
-    start = time.perf_counter()
-    while time.perf_counter() < start + 120:
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=1).close()
-        except OSError:
-            time.sleep(0.02)
-            continue
-        if post(http.client.HTTPConnection("127.0.0.1", port), body):
-            return time.perf_counter() - start
+def first_answer(model: str, folder: Path, body: bytes) -> float:
+    """Return the seconds from the start of a server to its first answer."""
+    with serve_model(model, folder, answers="") as server:
+        start = time.perf_counter()
+        while time.perf_counter() < start + 120:
+            try:
+                ask(server, body)()
+                return time.perf_counter() - start
+            except OSError:
+                time.sleep(0.02)
     raise TimeoutError("mlflow models serve gave no answer within 120 seconds")
 
 
-def resident(process: subprocess.Popen) -> int:
-    """Bytes of the largest process of the server: the one that holds the model."""
-    family = psutil.Process(process.pid).children(recursive=True)
-    return max(member.memory_info().rss for member in family)
+class Compared(NamedTuple):
+    """A model, one that has its answer ready, and what the bare script takes, see there."""
+
+    name: str
+    model: str
+    empty: str
+    bare: tuple[str, bytes, bytes]
+
+    @property
+    def body(self) -> bytes:
+        """The request."""
+        return as_body(self.bare[1])
 
 
-def compare_over_http(model, path: str, jpeg: bytes, requests: int) -> list[Row]:
-    """Rows of the real server: latency, throughput, memory, start."""
-    text = base64.b64encode(jpeg).decode()
-    body = json.dumps({"dataframe_split": {"columns": ["image"], "data": [[text]]}}).encode()
-    rows = pd.DataFrame({"image": [jpeg]})
-    session = model.unwrap_python_model()._session
-    forward = forward_only(session)
-    bare = bare_script(session, jpeg, model.predict(rows)["image"][0])
-    with tempfile.TemporaryDirectory() as folder, serving(save_empty(Path(folder))) as (_, port):
-        empty_start = seconds_to_first_answer(port, body)
-        empty_served, _ = flood(port, body, 400)
-    with serving(path) as (process, port):
-        start = seconds_to_first_answer(port, body)
-        connection = http.client.HTTPConnection("127.0.0.1", port)
-        over_http, inside = side_by_side(
-            lambda: post(connection, body), lambda: model.predict(rows), rounds=ROUNDS
+def compare(name: str, model: str, folder: Path) -> Compared:
+    """Load a model and let it color the picture, so that all others can give the same answer."""
+    jpeg = paint_jpeg()
+    colored = mlflow.pyfunc.load_model(model).predict(pd.DataFrame({"image": [jpeg]}))["image"][0]
+    network = f"{model}/artifacts/generator.onnx"
+    return Compared(name, model, save_empty(folder, colored), (network, jpeg, colored))
+
+
+def measure_one(compared: Compared, folder: Path, requests: int) -> Iterator[Row]:
+    """Yield the rows of one client, and of the memory that requests leave behind."""
+    name, model, empty, bare = compared
+    loaded, rows = mlflow.pyfunc.load_model(model), pd.DataFrame({"image": [bare[1]]})
+    with (
+        serve_model(model, folder / "ours") as server,
+        serve_model(empty, folder / "other") as other,
+    ):
+        over_http, nothing, predict, least = side_by_side(
+            ask(server, compared.body),
+            ask(other, compared.body),
+            lambda: loaded.predict(rows),
+            bare_script(*bare),
+            rounds=ROUNDS,
         )
-        cost = statistics.median(one - other for one, other in zip(over_http, inside, strict=True))
-        flood(port, body, 200)
-        early = resident(process)
-        alone = calls_per_second(forward, os.cpu_count())
-        served, errors = flood(port, body, requests - 200)
-        alone = (alone + calls_per_second(forward, os.cpu_count())) / 2
-        bare_served = calls_per_second(bare, os.cpu_count())
-        late = resident(process)
-    p50 = statistics.median(over_http) * 1e3
-    clients = f"HTTP, {CLIENTS} clients"
-    return [
-        Row(
-            "HTTP, one client: p50 - `predict`",
-            f"{cost * 1e3:.1f} ms (p50 {p50:.1f} ms)",
-            "<= 10 ms",
-        ),
-        Row(
-            f"{clients}: answers / forwards of the network alone",
-            f"{served / alone:.2f} ({served:.0f}/s, {alone:.0f}/s)",
-            ">= 0.85",
-        ),
-        Row(
-            f"{clients}: answers / bare decode + forward + encode, without a server",
-            f"{served / bare_served:.2f} ({bare_served:.0f}/s)",
-            "",
-        ),
-        Row(
-            f"{clients}: answers / those of an empty pyfunc, which decodes no picture",
-            f"{served / empty_served:.2f} ({empty_served:.0f}/s)",
-            "",
-        ),
-        Row(f"{clients}: errors", str(errors), "0"),
-        Row(
-            f"RSS after {requests} requests / after 200",
-            f"{late / early:.2f} ({late / 1e6:.0f} MB)",
-            "<= 1.10",
-        ),
-        Row("start of the process to the first answer", f"{start:.1f} s", "<= 5 s"),
-        Row("the same / that of an empty pyfunc", f"{start / empty_start:.2f}", ""),
-    ]
+        yield Row(
+            f"{name}: `predict` on one JPEG / bare decode + forward + encode",
+            f"{median_ratio(predict, least):.2f} ({in_ms(predict)} / {in_ms(least)})",
+            "<= 1.2",
+        )
+        above = [one - another for one, another in zip(over_http, least, strict=True)]
+        yield Row(
+            f"{name}: over HTTP above bare; over HTTP, the answer being ready",
+            f"{in_ms(above)} (p50 {in_ms(over_http)}); {in_ms(nothing)}",
+        )
+        flood(server, compared.body, requests=500)
+        early = server.resident()
+        flood(server, compared.body, requests=requests - 500)
+        late = server.resident()
+    yield Row(
+        f"{name}: memory after {requests:,} requests / after 500",
+        f"{late / early:.3f} ({late / 1e6:.0f} MB)",
+        "<= 1.05",
+    )
+
+
+def in_ms(seconds: list[float]) -> str:
+    """Return the median in words."""
+    return f"{statistics.median(seconds) * 1e3:.1f} ms"
+
+
+class Turn(NamedTuple):
+    """Pictures per second, and the processor's seconds that each took, without the clients'."""
+
+    rate: float
+    cost: float
+
+
+def turn_bare(pool: ProcessPoolExecutor, seconds: float) -> Turn:
+    """Run the bare script in all processes of a pool, for so long."""
+    counts, spent = zip(*pool.map(run_bare, [seconds] * CORES), strict=True)
+    return Turn(sum(counts) / seconds, sum(spent) / sum(counts))
+
+
+def turn_served(server: Server, body: bytes, seconds: float) -> Turn:
+    """Ask a server for so long, by many clients."""
+    start, spent = time.perf_counter(), server.processor_seconds()
+    count = flood(server, body, seconds=seconds)
+    spent = server.processor_seconds() - spent
+    return Turn(count / (time.perf_counter() - start), spent / count)
+
+
+def measure_many(compared: Compared, folder: Path) -> Iterator[Row]:
+    """Yield the rows of many clients, beside as many processes without a server."""
+    turns: list[tuple[Turn, Turn, Turn]] = []
+    spawn = multiprocessing.get_context("spawn")
+    with (
+        serve_model(compared.model, folder / "workers", CORES) as server,
+        serve_model(compared.empty, folder / "other-workers", CORES) as other,
+        ProcessPoolExecutor(CORES, spawn, open_bare, compared.bare) as pool,
+    ):
+        for seconds in (1.0, *[TURN_SECONDS] * TURNS):
+            served, ready = (turn_served(each, compared.body, seconds) for each in (server, other))
+            turns.append((turn_bare(pool, seconds), served, ready))
+    rates, costs = ([[turn[i][j] for turn in turns[1:]] for i in range(3)] for j in range(2))
+    name = f"{compared.name}: {CLIENTS} clients, {CORES} workers"
+    yield Row(
+        f"{name}: answers / bare in {CORES} processes",
+        f"{median_ratio(rates[1], rates[0]):.2f} "
+        f"({statistics.median(rates[1]):.0f}/s, {statistics.median(rates[0]):.0f}/s)",
+        ">= 0.9",
+    )
+    yield Row(
+        f"{name}: the same by processor time; that of an answer that is ready",
+        f"{median_ratio(costs[0], costs[1]):.2f} ({in_ms(costs[1])}, {in_ms(costs[0])}); "
+        f"{in_ms(costs[2])}",
+    )
+
+
+def measure_all(name: str, model: str, folder: Path, requests: int) -> Iterator[Row]:
+    """Yield all rows of a model; `folder` is empty."""
+    compared = compare(name, model, folder)
+    yield from measure_one(compared, folder, requests)
+    yield from measure_many(compared, folder)
+    start, ready = (
+        first_answer(each, folder / f"start-{number}", compared.body)
+        for number, each in enumerate((compared.model, compared.empty))
+    )
+    yield Row(
+        f"{name}: start to the first answer; to one that is ready", f"{start:.1f} s; {ready:.1f} s"
+    )
+
+
+def measure(model: str, requests: int) -> Iterator[Row]:
+    """Yield the rows of one model, or of all."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        models = {Path(model).name: model}
+        if not model:
+            models = {
+                f"shipped {family}": save_onnx(FOLDER / family / "generator.onnx", folder / family)
+                for family in ("naive", "pix2pix")
+            }
+            models["untrained pix2pix"] = save_untrained(folder)
+        for name, path in models.items():
+            yield from measure_all(name, path, Path(tempfile.mkdtemp(dir=folder)), requests)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__)
-    parser.add_argument("--model", help="URI or path of a served model; default: a fresh pix2pix")
-    parser.add_argument("--keras", help="the same network as a .keras file, to compare with")
-    parser.add_argument("--filters", type=int, default=16, help="of the fresh network")
-    parser.add_argument("--requests", type=int, default=2000)
+    parser.add_argument("--model", default="", help="path of a served model; default: all three")
+    parser.add_argument("--requests", type=int, default=10_000, help="until memory is compared")
     options = parser.parse_args(arguments)
-    jpeg = paint_jpeg()
-    with tempfile.TemporaryDirectory() as folder:
-        path, network = options.model, None
-        if path is None:
-            network = build_network(options.filters)
-            print(
-                f"A fresh pix2pix generator of {network.count_params() / 1e6:.1f}M parameters,",
-                end=" ",
-            )
-            path = save_pyfunc(network, Path(folder))
-        elif options.keras:
-            import keras
-
-            network = keras.saving.load_model(options.keras, compile=False)
-        print(f"a JPEG of {len(jpeg) / 1000:.0f} KB, {os.cpu_count()} cores.\n")
-        model = mlflow.pyfunc.load_model(path)
-        table = compare_in_process(model, network, jpeg)
-        print_table(table + compare_over_http(model, path, jpeg, options.requests))
+    print(f"{describe_machine()}; a JPEG of {len(paint_jpeg()) / 1000:.0f} KB\n")
+    print_table(measure(options.model, options.requests))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from serve.page.__main__ import listen
-from serve.page.champions import give_memory_back
+from serve.page.events import give_memory_back
 
 PIECE = 100_000  # bytes; glibc gives larger ones back by itself
 
@@ -26,14 +26,14 @@ def test_an_answer_does_not_wait_for_the_acknowledgment_of_its_head():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="of glibc")
-def test_the_memory_of_a_champion_that_another_thread_has_loaded_is_given_back():
+def test_memory_that_another_thread_has_freed_is_given_back():
     last = []
 
-    def load_and_forget():
+    def use_and_forget():
         pieces = [b"x" * PIECE for _ in range(1000)]
         last.append(pieces.pop())  # so that the memory below it is not at the heap's end
 
-    thread = threading.Thread(target=load_and_forget)
+    thread = threading.Thread(target=use_and_forget)
     thread.start()
     thread.join()
     kept = psutil.Process().memory_info().rss

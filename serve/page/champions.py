@@ -1,7 +1,6 @@
 """The models in service: the registry's champions, looked up anew for every request."""
 
 import contextlib
-import ctypes
 import logging
 import tempfile
 import threading
@@ -121,15 +120,4 @@ class Champions:
             uri = f"models:/{version.name}/{version.version}"
             with tempfile.TemporaryDirectory() as folder:  # not needed once the model is loaded
                 self._loaded[family] = key, served.load(uri, folder)
-            give_memory_back()
         return self._loaded[family][1]
-
-
-def give_memory_back() -> None:
-    """Return the memory of freed objects to the system.
-
-    glibc keeps it for each thread apart, and each champion is loaded by another thread: without
-    this, a page would grow by a model's size with most of its replacements, up to some hundred MB.
-    """
-    with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
-        ctypes.CDLL(None).malloc_trim(0)
