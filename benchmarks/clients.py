@@ -1,6 +1,7 @@
 """Clients of a model's server and of the page, which look at every answer."""
 
 import base64
+import functools
 import http.client
 import io
 import json
@@ -15,7 +16,7 @@ from benchmarks.picture import paint_jpeg
 from serve.page.guard import EVENT, UPLOAD
 
 SIZES = (96, 72), (320, 320), (480, 640), (1280, 960), (1600, 500)
-FORMATS = "jpeg", "png", "webp", "tiff", "gif", "avif"
+FORMATS = "jpeg", "png", "webp", "tiff", "avif"
 PICTURES_A_VISIT = 10
 COLORED, REFUSED, NO_REGISTRY = "colored", "refused", "no registry"
 
@@ -28,6 +29,7 @@ class Sent(NamedTuple):
     size: tuple[int, int] | None = None
 
 
+@functools.cache
 def paint_pictures() -> list[Sent]:
     """Return a picture of each size in each format."""
     painted = Image.open(io.BytesIO(paint_jpeg(960)))
@@ -40,6 +42,7 @@ def paint_pictures() -> list[Sent]:
     return pictures
 
 
+@functools.cache
 def break_pictures() -> list[Sent]:
     """Return one of each kind of what is to be refused."""
     large = io.BytesIO()
