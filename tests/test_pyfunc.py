@@ -16,7 +16,7 @@ from keras import layers
 from mlflow.exceptions import MlflowException
 from PIL import Image, ImageCms, ImageOps
 
-from benchmarks.serving import save_pyfunc
+from benchmarks.saved import save_pyfunc
 from colorization import pictures
 from colorization.pictures.formats import FORMATS
 from serve import pyfunc

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from mlflow.pyfunc import PythonModelContext
 
-from benchmarks.serving import save_pyfunc
+from benchmarks.saved import save_pyfunc
 from colorization.registry import lineage
 from serve.evaluation.verdict import verdict
 from serve.page.events import name_apart

@@ -21,7 +21,7 @@ import pytest
 from keras import layers
 from PIL import Image
 
-from benchmarks.serving import save_pyfunc
+from benchmarks.saved import save_pyfunc
 
 JSON = "application/json"
 PARQUET = "application/vnd.apache.parquet"
