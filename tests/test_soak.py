@@ -21,26 +21,27 @@ from benchmarks.clients import (
 from benchmarks.soak import Answer, Result
 from colorization.pictures import DEFAULT_MAX_PIXELS
 
-GOOD = [Answer(at, 0.1, COLORED) for at in range(100)]
-FLAT = [(at, 100_000_000) for at in range(100)]
+SECONDS = 1000
+GOOD = [Answer(at, 0.1, COLORED) for at in range(0, SECONDS, 10)]
+FLAT = [(at, 100_000_000) for at in range(SECONDS)]
 
 
 def missed(answers=(), memory=FLAT):
-    rows = soak.report("page", Result([*GOOD, *answers], memory), seconds=100)
+    rows = soak.report("page", Result([*GOOD, *answers], memory), SECONDS)
     return [row.what.partition(": ")[2] for row in rows if soak.MISSED in row.wanted]
 
 
 def test_colored_and_refused_pictures_and_a_registry_that_is_away_are_as_they_should_be():
-    assert missed([Answer(5, 0.1, REFUSED), Answer(71, 0.1, NO_REGISTRY)]) == []
+    assert missed([Answer(5, 0.1, REFUSED), Answer(710, 0.1, NO_REGISTRY)]) == []
 
 
 @pytest.mark.parametrize(
     "answer",
     [
         Answer(5, 0.1, "500 to bird.png"),
-        Answer(71, 0.1, "ConnectionResetError"),
-        Answer(20, 0.1, NO_REGISTRY),
-        Answer(96, 0.1, NO_REGISTRY),
+        Answer(710, 0.1, "ConnectionResetError"),
+        Answer(200, 0.1, NO_REGISTRY),
+        Answer(960, 0.1, NO_REGISTRY),
     ],
 )
 def test_any_other_answer_is_missed(answer):
@@ -48,12 +49,12 @@ def test_any_other_answer_is_missed(answer):
 
 
 def test_memory_that_grows_by_more_than_a_twentieth_is_missed():
-    assert missed(memory=[(at, 100_000_000 + at * 20_000) for at in range(100)]) == []
-    assert len(missed(memory=[(at, 100_000_000 + at * 200_000) for at in range(100)])) == 1
+    assert missed(memory=[(at, 100_000_000 + at * 5_000) for at in range(SECONDS)]) == []
+    assert len(missed(memory=[(at, 100_000_000 + at * 20_000) for at in range(SECONDS)])) == 1
 
 
 def test_a_server_that_colors_nothing_more_once_it_is_disturbed_is_missed():
-    rows = soak.report("page", Result(GOOD[:50], FLAT), seconds=100)
+    rows = soak.report("page", Result(GOOD[:50], FLAT), SECONDS)
     (row,) = [row for row in rows if soak.MISSED in row.wanted]
     assert "page, disturbed" in row.what
 
