@@ -17,7 +17,7 @@ def connect(address: str) -> Client:
     Raises:
         InputError: nobody answers there.
     """
-    for name in ("distributed", "distributed.client"):
+    for name in ("distributed", "distributed.client", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what is wrong is said here
     try:
         get_address_host_port(address)  # a client of what is no address takes a minute to fail

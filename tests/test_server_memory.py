@@ -22,7 +22,7 @@ def test_an_answer_does_not_wait_for_the_acknowledgment_of_its_head():
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with (
-        listen(port) as listening,
+        listen("127.0.0.1", port) as listening,
         socket.create_connection(("127.0.0.1", port)),
         listening.accept()[0] as accepted,
     ):

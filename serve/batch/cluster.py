@@ -21,20 +21,16 @@ from distributed.client import FutureCancelledError
 from distributed.comm import CommClosedError
 from mlflow.pyfunc import PyFuncModel
 
+from colorization.cluster import CURE, WAIT_SECONDS, connect, require_workers
 from colorization.errors import InputError
 from colorization.paths import ROOT
 from colorization.registry import served
 from serve.batch import folder, output
 from serve.batch.folder import LEFT_OUT, Job, Outcome, Settings
 
-WAIT_SECONDS = 30  # for the scheduler, and for a worker
 IN_FLIGHT = 256  # batches that the scheduler holds: enough for as many threads, a megabyte
 PACKAGES = ("mlflow", "numpy", "onnxruntime", "pillow", "pillow-heif")  # that decide what comes out
 THERE = {True: "there", False: "not there"}
-CURE = (
-    "Expected `python -m dask worker` started in the project's folder and environment, on machines "
-    "that see the same files"
-)
 DIED = "the workers that had its batch died, perhaps of too little memory"
 
 _loading = threading.Lock()
@@ -66,11 +62,9 @@ def color(address: str, task: Task, jobs: Sequence[Job]) -> Iterator[Outcome]:
         InputError: the cluster cannot be reached or has no workers, or one of them cannot do it;
             the output cannot be written.
     """
-    for name in ("distributed", "distributed.client", "asyncio"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # what is wrong is said here
-    with _connect(address) as client:
+    with connect(address) as client:
         try:
-            _require_workers(client)
+            require_workers(client)
             _require_equal(client, jobs[0])
             yield from _spread(client, task, jobs)
         except (CommClosedError, FutureCancelledError) as error:
@@ -97,7 +91,7 @@ def _spread(client: Client, task: Task, jobs: Sequence[Job]) -> Iterator[Outcome
         try:
             future = done.get(timeout=WAIT_SECONDS)
         except Empty:
-            _require_workers(client)
+            require_workers(client)
             continue
         batch = running.pop(future)
         submit(1)
@@ -114,7 +108,7 @@ def _outcomes(client: Client, future: Future, batch: list[Job]) -> list[Outcome]
         except KilledWorker:
             return [Outcome(job.source, LEFT_OUT, DIED) for job in batch]
         except TimeoutError:  # its worker died with them: another one does it again
-            _require_workers(client)
+            require_workers(client)
 
 
 def color_batch(task: Task, batch: list[Job]) -> list[Outcome]:
@@ -130,26 +124,6 @@ def _load(tracking_uri: str, model_uri: str) -> PyFuncModel:
     logging.getLogger("colorizer").setLevel(logging.ERROR)  # the outcomes say it
     mlflow.set_tracking_uri(tracking_uri)
     return served.load(model_uri)
-
-
-def _connect(address: str) -> Client:
-    try:
-        return Client(address, timeout=WAIT_SECONDS, set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            "The cluster cannot be reached. Expected the address of a Dask scheduler, as "
-            f"tcp://host:8786. Received: cluster={address!r}"
-        ) from error
-
-
-def _require_workers(client: Client) -> None:
-    try:
-        client.wait_for_workers(1, WAIT_SECONDS)
-    except TimeoutError as error:
-        raise InputError(
-            f"The cluster has no workers. {CURE}; the same command goes on from here. Received: "
-            f"none within {WAIT_SECONDS} seconds"
-        ) from error
 
 
 def _require_equal(client: Client, job: Job) -> None:
@@ -168,7 +142,8 @@ def _require_equal(client: Client, job: Job) -> None:
             )
         if received:
             raise InputError(
-                f"A worker cannot do what this machine does. {CURE}. Received: {worker}: {received}"
+                f"A worker cannot do what this machine does. {CURE}, on machines that see the same "
+                f"files. Received: {worker}: {received}"
             )
 
 
