@@ -20,11 +20,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from click.testing import CliRunner
-from mlflow.cli import cli
 from PIL import Image
 
 from colorization import tracking
+from tests import warm
 from tests.conftest import ROOT
 
 FOLDER = ROOT / "deploy"
@@ -243,13 +242,17 @@ def test_the_services_color_a_picture_and_show_the_page_through_nginx(deployment
 
 @pytest.mark.slow
 def test_the_dockerfile_of_a_champion_installs_what_it_needs_and_no_tensorflow(
-    deployment, tmp_path, monkeypatch
+    deployment, tmp_path
 ):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{deployment.ports['8081']}")
+    address = f"http://127.0.0.1:{deployment.ports['8081']}"
     page = (ROOT / "docs" / "serving.md").read_text()
     (command,) = re.findall(r"^mlflow (models generate-dockerfile .*)", page, re.MULTILINE)
-    done = CliRunner().invoke(cli, shlex.split(command))
-    assert done.exit_code == 0, done.output
+    done = warm.run(
+        [sys.executable, "-m", "mlflow", *shlex.split(command)],
+        env=os.environ | {"MLFLOW_TRACKING_URI": address},
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
     image = tmp_path / "image"
     dockerfile = (image / "Dockerfile").read_text()
     python = sys.version_info
