@@ -35,7 +35,8 @@ from tests import warm
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parent.parent
-SLOW_FIXTURES = {"tracking_server", "trained", "colorization"}  # start a server or a training
+# What starts a server, a training or another process that imports TensorFlow or MLflow.
+SLOW_FIXTURES = {"tracking_server", "trained", "colorization", "sweep"}
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
@@ -74,6 +75,20 @@ def own_signals():
     for number, handler in handlers.items():
         signal.signal(number, handler)
     process._stop_requests.clear()
+
+
+@pytest.fixture
+def call(caplog, capsys):
+    """A function that calls an entry point here; gives its status, and what it said."""
+
+    def call(main, *arguments):
+        try:
+            status = main([str(each) for each in arguments])
+        except SystemExit as stop:
+            status = stop.code
+        return status, caplog.text + capsys.readouterr().err
+
+    return call
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import mlflow
 import pytest
 
 from colorization import figures
-from colorization.__main__ import parse
+from colorization.__main__ import main, parse
 from colorization.config import VARIANTS
 from colorization.plan import compared
 from colorization.registry import lookup
@@ -34,10 +34,9 @@ def test_all_that_learn_from_nothing_are_compared_with_both_heads():
         (["--epochs", "0"], "Received: epochs='0'"),
     ],
 )
-def test_a_bad_choice_is_a_sentence_and_leaves_no_run(arguments, message, colorization, tmp_path):
-    process = colorization("compare", *arguments, store="", cwd=tmp_path)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 2
+def test_a_bad_choice_is_a_sentence_and_leaves_no_run(arguments, message, call, tmp_path):
+    status, output = call(main, "compare", *arguments)
+    assert status == 2
     assert message in output and "Traceback" not in output
     assert not (tmp_path / "mlflow.db").exists()
 

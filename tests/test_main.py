@@ -11,7 +11,9 @@ import time
 import mlflow
 import psutil
 import pytest
+from PIL import Image
 
+from colorization.__main__ import main
 from tests import warm
 from tests.conftest import ROOT
 
@@ -61,25 +63,19 @@ def test_help_names_every_parameter_with_its_range_and_needs_no_package():
         (["pix3pix"], "invalid choice: 'pix3pix'"),
     ],
 )
-def test_a_bad_argument_is_a_sentence_and_leaves_no_run(
-    arguments, message, colorization, store, tmp_path
-):
-    process = colorization(*arguments, store=store, cwd=tmp_path)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 2
+def test_a_bad_argument_is_a_sentence_and_leaves_no_run(arguments, message, call, tmp_path):
+    status, output = call(main, *arguments)
+    assert status == 2
     assert message in output
     assert "Traceback" not in output
     assert not (tmp_path / "mlflow.db").exists()
 
 
-def test_too_few_pictures_are_refused_before_any_training(colorization, store, tmp_path):
-    from PIL import Image
-
+def test_too_few_pictures_are_refused_before_any_training(call, tmp_path):
     (tmp_path / "few" / "Robin").mkdir(parents=True)
     Image.new("RGB", (200, 200), "orange").save(tmp_path / "few" / "Robin" / "1.png")
-    process = colorization("naive_basic", "--data", "few", store=store, cwd=tmp_path)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 2
+    status, output = call(main, "naive_basic", "--data", "few")
+    assert status == 2
     assert "at least 10" in output
     assert "Traceback" not in output
 
@@ -199,7 +195,7 @@ def test_a_refusal_under_mlflow_run_ends_the_run_failed(mlflow_run, ready_store)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGKILL])  # for Ctrl-C see `test_sweeps`
 def test_stopping_mlflow_run_stops_the_training_and_ends_its_run(
     stop, mlflow_run, ready_store, paintings
 ):

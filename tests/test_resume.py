@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from colorization import resumption, runs
-from colorization.__main__ import parse
+from colorization.__main__ import main, parse
 from colorization.config import VARIANTS, from_arguments
 from colorization.errors import InputError
 from colorization.training import checkpoint
@@ -336,8 +336,7 @@ def test_a_stopped_training_prints_the_command_that_goes_on_on_another_machine_a
     assert run_id in launched.data.tags["mlflow.note.content"]
 
 
-def test_a_bad_number_of_epochs_is_a_sentence(colorization, tmp_path):
-    process = colorization("naive_basic", "--checkpoint_every", "-1", store="", cwd=tmp_path)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 2
+def test_a_bad_number_of_epochs_is_a_sentence(call):
+    status, output = call(main, "naive_basic", "--checkpoint_every", "-1")
+    assert status == 2
     assert "Expected a whole number from 0. Received: checkpoint_every='-1'" in output
