@@ -16,10 +16,11 @@ import pytest
 from colorization import color
 from colorization.__main__ import main
 from colorization.config import VARIANTS
-from colorization.models import build, efficientnet
+from colorization.models import build, efficientnet, pretrained_unet
 from colorization.models.pretrained_unet import MOBILENET_FEATURES
 from tests import warm
 from tests.conftest import ROOT
+from tests.networks import tiny_encoder
 
 RGB = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), "uint8")
 
@@ -28,6 +29,12 @@ def small(variant="pix2pix_efficientnet", **changes):
     return dataclasses.replace(
         VARIANTS[variant], **{"filters": 4, "encoder_weights": "none", **changes}
     )
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """An encoder that is built in no time, where it does not matter which one it is."""
+    monkeypatch.setitem(pretrained_unet.ENCODERS, "efficientnet", tiny_encoder)
 
 
 NAIVE_EFFICIENTNET = ("naive_efficientnet", "efficientnet")
@@ -151,6 +158,7 @@ def test_of_an_encoder_frozen_as_a_whole_nothing_moves_and_behind_it_all(
     assert "summary" in moved
 
 
+@pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize(
     ("head", "layer", "width"),
     [("histogram", "color_scores", 8), ("chroma", "chroma", 8), ("rgb", "rgb", 32)],
@@ -160,6 +168,7 @@ def test_chroma_comes_at_a_quarter_of_the_size_and_rgb_at_all_of_it(head, layer,
     assert colorizer.get_layer(layer).output.shape[1:3] == (width, width)
 
 
+@pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize(("head", "layer_count"), [("histogram", 4), ("chroma", 4), ("rgb", 5)])
 def test_the_discriminator_sees_chroma_of_a_quarter_of_the_size_at_half_of_it(head, layer_count):
     discriminator = build.build(small("pix2pix_efficientnet", head=head), 32).trainer.discriminator
@@ -167,6 +176,7 @@ def test_the_discriminator_sees_chroma_of_a_quarter_of_the_size_at_half_of_it(he
     assert len(convolutions) == layer_count
 
 
+@pytest.mark.usefixtures("tiny")
 def test_batches_are_not_normalized_where_that_would_hide_how_dull_they_are():
     trainer = build.build(small("pix2pix_efficientnet"), 32).trainer
     gray, real = color.gray_input(RGB, 3), color.to_signed(RGB.astype("float32"))
