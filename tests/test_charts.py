@@ -102,17 +102,18 @@ def as_an_earlier_release(candidate):
 
 
 @pytest.fixture
-def candidates(active_store, splits):
+def candidates(active_store, small_splits):
     """Two runs, the better one of an earlier release."""
-    chroma = color.chroma(splits.test.images)
-    old, new = (log_network(memory(splits.test.images, k * chroma), splits) for k in (1.0, 0.5))
+    images = small_splits.test.images
+    chroma = color.chroma(images)
+    old, new = (log_network(memory(images, k * chroma), small_splits) for k in (1.0, 0.5))
     mlflow.MlflowClient().log_metric(new.run.info.run_id, "val/delta_e", 0.9, step=1)
     return as_an_earlier_release(old), new
 
 
 @pytest.mark.slow
 def test_runs_of_an_earlier_release_are_found_compared_and_beaten_only_by_better_ones(
-    candidates, splits
+    candidates, small_splits
 ):
     old, new = candidates
     assert old.score() < old.score("_gray") and old.validation_score() == 0.5
@@ -121,7 +122,7 @@ def test_runs_of_an_earlier_release_are_found_compared_and_beaten_only_by_better
         served = champions.Champion("naive", None, each.run, None, "", "")
         assert served.tested["test_delta_e_gray"] == pytest.approx(old.score("_gray"))
     config = lookup.config_of(old.run)
-    assert lookup.find_finished(config, splits.digest).run.info.run_id in [
+    assert lookup.find_finished(config, small_splits.digest).run.info.run_id in [
         each.run.info.run_id for each in candidates
     ]
     assert promotion.register(old)[1] == "champion"

@@ -32,6 +32,7 @@ from colorization.config import HEADS, VARIANTS
 from colorization.models import build
 from colorization.training import train
 from colorization.weights import download, safe_keras
+from serve.importing import __main__ as importing
 from serve.importing import value_range
 from tests import warm
 from tests.conftest import ROOT, serve_mlflow
@@ -613,10 +614,13 @@ def test_a_network_of_any_size_is_taken():
 # The whole way
 
 
-def call(store, **options):
-    arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+def flags(options):
+    return [text for name, value in options.items() for text in (f"--{name}", str(value))]
+
+
+def start(store, **options):
     done = warm.run(
-        [sys.executable, "-m", "serve.importing", *arguments],
+        [sys.executable, "-m", "serve.importing", *flags(options)],
         env=os.environ | {"MLFLOW_TRACKING_URI": store, "PYTHONPATH": str(ROOT)},
         stderr=subprocess.STDOUT,
     )
@@ -629,7 +633,7 @@ def test_both_families_become_runs_and_champions(splits, paintings, tmp_path):
     recalling("-1..1", 3, splits.test.images).save(tmp_path / "pix2pix.keras")
     store = f"sqlite:///{tmp_path}/mlflow.db"
     files = {"naive": tmp_path / "naive.h5", "pix2pix": tmp_path / "pix2pix.keras"}
-    status, output = call(store, **files, data=paintings)
+    status, output = start(store, **files, data=paintings)
     assert status == 0, output
     client = mlflow.MlflowClient(store)
     runs = {run.data.tags["family"]: run for run in client.search_runs(["0"])}
@@ -653,10 +657,10 @@ def test_both_families_become_runs_and_champions(splits, paintings, tmp_path):
         assert safe_keras.load(Path(again)).output_shape == (None, 128, 128, 3)
 
 
-def test_what_cannot_be_imported_is_refused_before_anything_is_logged(naive_h5, tmp_path):
-    status, output = call(f"sqlite:///{tmp_path}/mlflow.db", naive=naive_h5, naive_sha256="0" * 64)
+def test_what_cannot_be_imported_is_refused_before_anything_is_logged(naive_h5, call, tmp_path):
+    status, output = call(importing.main, "--naive", naive_h5, "--naive_sha256", "0" * 64)
     assert status == 2
-    assert output.startswith("error: The file is not the expected one")
+    assert "error: The file is not the expected one" in output
     assert "Traceback" not in output
     assert not (tmp_path / "mlflow.db").exists()
 
@@ -684,7 +688,7 @@ def test_no_secret_of_an_address_is_logged_or_stored_by_an_import(
     monkeypatch.setenv("COLORIZATION_CACHE", str(tmp_path / "cache"))
     with serve_mlflow(tmp_path / "store") as store:
         tracking = store.replace("://", "://robin-user:s3cret@")
-        status, output = call(tracking, naive=signed, data=paintings)
+        status, output = start(tracking, naive=signed, data=paintings)
         assert status == 0, output
         (run,) = mlflow.MlflowClient(store).search_runs(["0"])
     assert server.asked == ["/a/model?Signature=sign4ture"]
@@ -702,9 +706,9 @@ def test_no_secret_of_an_address_is_logged_or_stored_by_an_import(
         "http://robin-user:s3cret@a\u2100b/c",
     ],
 )
-def test_no_secret_of_an_address_stands_in_a_refusal(naive, server, empty_cache, tmp_path):
+def test_no_secret_of_an_address_stands_in_a_refusal(naive, server, empty_cache, call):
     address = server.url.replace("://", "://robin-user:s3cret@")
-    status, output = call(f"sqlite:///{tmp_path}/mlflow.db", naive=naive.format(url=address))
+    status, output = call(importing.main, "--naive", naive.format(url=address))
     assert (status, "Traceback" in output) == (2, False)
     assert "Received: " in output and "http://" in output
     assert [secret for secret in SECRETS if secret in output] == []

@@ -18,6 +18,7 @@ from mlflow.exceptions import MlflowException
 from colorization import color, evaluation, tracking
 from colorization.errors import GateError
 from colorization.registry import lookup, promotion
+from colorization.registry.__main__ import main
 from tests import warm
 from tests.conftest import ROOT, prepare_birds, unpack_birds
 from tests.networks import log_network, memory
@@ -259,7 +260,7 @@ def test_a_crash_before_the_alias_leaves_the_old_champion_serving(photographs, m
     assert promotion.register(better)[1] == "champion"  # and again, whole
 
 
-def call(store, *arguments):
+def start(store, *arguments):
     return warm.Popen(
         [sys.executable, "-m", "colorization.registry", *arguments],
         env=os.environ | {"MLFLOW_TRACKING_URI": store, "PYTHONPATH": str(ROOT)},
@@ -272,7 +273,7 @@ def call(store, *arguments):
 def test_two_processes_promoting_at_once_converge_on_the_better_model(photographs, active_store):
     shares = (0.3, 1.0, 0.6)
     candidates = [log_candidate(photographs, share) for share in shares]
-    processes = [call(active_store, "--run_id", each.run.info.run_id) for each in candidates]
+    processes = [start(active_store, "--run_id", each.run.info.run_id) for each in candidates]
     outputs = [process.communicate(timeout=300)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], outputs
     assert served_run() == candidates[1].run.info.run_id
@@ -293,7 +294,7 @@ def test_whoever_looks_last_corrects_a_race_that_the_worse_model_won(photographs
 def test_the_command_line_registers_and_prints_how_to_serve(photographs, active_store):
     promotion.register(log_candidate(photographs, 0.3))
     validated(log_candidate(photographs, 1.0), 2.0)
-    process = call(active_store, "--best", "naive")
+    process = start(active_store, "--best", "naive")
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     assert f"mlflow models serve -m models:/{NAME}@champion" in output
@@ -308,10 +309,9 @@ def test_the_command_line_registers_and_prints_how_to_serve(photographs, active_
         (["--best", "gan"], "Expected naive or pix2pix. Received: best='gan'"),
     ],
 )
-def test_a_bad_request_is_a_sentence(arguments, message, active_store):
-    process = call(active_store, *arguments)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 2
+def test_a_bad_request_is_a_sentence(arguments, message, call):
+    status, output = call(main, *arguments)
+    assert status == 2
     assert message in output
     assert "Traceback" not in output
 
