@@ -37,6 +37,7 @@ print(
 """
 
 
+@pytest.mark.slow
 def test_a_run_is_in_the_project_s_experiment_unless_another_one_is_named(active_store):
     done = warm.run([sys.executable, "-c", OPEN], cwd=ROOT)
     assert done.stdout.split() == ["bird-colorization", "named", "mine", "Default", "set", "set"], (

@@ -99,6 +99,7 @@ def test_a_loss_that_the_head_does_not_have_is_refused(variant, flags):
         parse_fix("naive", fix)
 
 
+@pytest.mark.slow  # imports TensorFlow once more
 def test_the_log_says_what_a_training_runs_on_and_why(caplog):
     device.describe.cache_clear()
     with caplog.at_level(logging.INFO, "colorization"):

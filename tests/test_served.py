@@ -1,7 +1,6 @@
 """What a model and the commands that use it say of it, in words."""
 
 import os
-import subprocess
 import sys
 
 import keras
@@ -15,6 +14,7 @@ from benchmarks.saved import save_pyfunc
 from colorization.registry import lineage
 from serve.evaluation.verdict import verdict
 from serve.page.events import name_apart
+from tests import warm
 
 
 def log_run(kind="painted", context="training", **params):
@@ -68,17 +68,15 @@ def test_a_model_that_knows_only_paintings_says_so_when_it_is_loaded(model, capl
     assert caplog.messages == []
 
 
+@pytest.mark.slow
 def test_without_onnx_runtime_loading_ends_in_a_sentence_that_names_what_to_install(
     model, tmp_path
 ):
     missing = "raise ModuleNotFoundError(\"No module named 'onnxruntime'\", name='onnxruntime')"
     (tmp_path / "onnxruntime.py").write_text(missing)
-    process = subprocess.run(
+    process = warm.run(
         [sys.executable, "-c", f"import mlflow; mlflow.pyfunc.load_model({model!r})"],
         env=os.environ | {"PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=300,
     )
     assert process.returncode == 1
     assert process.stderr.splitlines()[-1] == (

@@ -23,6 +23,8 @@ from PIL import Image
 
 from benchmarks.saved import save_pyfunc
 
+pytestmark = pytest.mark.slow  # a real server
+
 JSON = "application/json"
 PARQUET = "application/vnd.apache.parquet"
 INTERPRETER = Path(sys.executable).parent
@@ -338,7 +340,6 @@ def moved_model(served_model, tmp_path):
     return tmp_path / "elsewhere" / "copy"
 
 
-@pytest.mark.slow
 def test_the_model_is_restored_by_its_requirements_alone(bare_environment, moved_model, tmp_path):
     (tmp_path / "in.png").write_bytes(DATA)
     paths = [moved_model, tmp_path / "in.png", tmp_path / "out.png"]
@@ -347,7 +348,6 @@ def test_the_model_is_restored_by_its_requirements_alone(bare_environment, moved
     assert_tinted(Image.open(tmp_path / "out.png"), PICTURE)
 
 
-@pytest.mark.slow
 def test_the_model_is_served_by_its_requirements_alone(bare_environment, moved_model, tmp_path):
     with serving(moved_model, bare_environment / "bin", tmp_path / "log") as address:
         assert_tinted(pictures(post(address, split(text(DATA))))[0], PICTURE)
@@ -357,14 +357,12 @@ def test_the_model_is_served_by_its_requirements_alone(bare_environment, moved_m
         assert_tinted(pictures(post(address, table.getvalue(), PARQUET))[0], PICTURE)
 
 
-@pytest.mark.slow
 def test_the_serving_environment_stays_below_350_megabytes(bare_environment):
     """As it is installed: Python may add 100 MB of bytecode, at once or when it is used."""
     files = [path for path in bare_environment.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files if path.suffix != ".pyc") < 350e6
 
 
-@pytest.mark.slow
 def test_a_model_that_was_trained_here_is_served(trained, tracking_server, tmp_path, monkeypatch):
     _, run = trained
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_server)

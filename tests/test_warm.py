@@ -10,6 +10,8 @@ import pytest
 
 from tests import warm
 
+pytestmark = pytest.mark.slow
+
 SAY = """
 import json, os, sys
 ours = [name for name in sys.modules if name.split(".")[0] in ("colorization", "serve", "sweeps")]
