@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import zipfile
 from contextlib import suppress
@@ -30,6 +29,7 @@ from serve.page.__main__ import main
 from serve.page.champions import Champions
 from serve.page.events import Page
 from serve.page.examples import read_examples
+from tests import warm
 from tests.conftest import ROOT, _wait_for
 
 pytestmark = pytest.mark.slow
@@ -57,7 +57,7 @@ def app(tracking_server, trained, versions, cache, tmp_path_factory):
         port = free.getsockname()[1]
     log = tmp_path_factory.mktemp("app") / "log"
     with open(log, "wb") as output:
-        process = subprocess.Popen(
+        process = warm.Popen(
             [sys.executable, "-m", "serve.page", "--port", str(port)],
             env=os.environ
             | {

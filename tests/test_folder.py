@@ -24,6 +24,7 @@ from colorization.pictures import formats
 from colorization.registry import lookup
 from serve.batch import __main__ as command
 from serve.batch import encoding, folder, metadata, output
+from tests import warm
 from tests.conftest import ROOT
 
 TINT = (40.0, -10.0, -20.0)  # added to red, green and blue
@@ -331,19 +332,19 @@ def test_files_named_like_leftovers_are_let_be(color, tmp_path):
     assert len(files(tmp_path / "elsewhere")) == 1
 
 
+@pytest.mark.slow
 def test_names_do_not_steer_the_terminal_nor_forge_lines(store, tmp_path):
     source = tmp_path / "in"
     source.mkdir()
     names = ["a\nerror: forged.jpg", "b\x1b]0;title\x07.jpg", "c\u202egpj.jpg", "d\x9b.jpg"]
     for name in [*names, os.fsdecode(b"e\xff.jpg")]:
         (source / name).write_text("no picture")
-    done = subprocess.run(
+    done = warm.run(
         [sys.executable, "-m", "serve.batch", "--model", "naive"]
         + ["--input", source, "--output", tmp_path / "out"],
         env=os.environ | {"MLFLOW_TRACKING_URI": store, "PYTHONPATH": str(ROOT)},
-        stderr=subprocess.PIPE,
     )
-    said = done.stderr.decode().split("\n")
+    said = done.stderr.split("\n")
     assert done.returncode == 1
     start = f"left out: {source}/"
     assert [line.removeprefix(start).split(".jpg")[0] for line in said if start in line] == [
@@ -372,7 +373,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(number, store, color, tmp_p
     for name in names[1:]:
         shutil.copy(source / "0.png", source / name)
     arguments = ["--model", "naive", "--input", source, "--output", target]
-    process = subprocess.Popen(
+    process = warm.Popen(
         [sys.executable, "-m", "serve.batch", *arguments],
         env=os.environ | {"MLFLOW_TRACKING_URI": store, "PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -21,6 +20,7 @@ from colorization.errors import InputError
 from serve.page import guard
 from serve.page.app import mount
 from serve.page.events import Page, require_upload
+from tests import warm
 from tests.conftest import ROOT, _wait_for
 
 SECRET = "the queen's diary"
@@ -43,7 +43,7 @@ def server(cache, ready_store_of_module, tmp_path_factory):
     }
     command = [sys.executable, "-m", "serve.page", "--port", str(port)]
     with open(folder / "log", "wb") as log:
-        process = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)
+        process = warm.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}"
     try:
         _wait_for(url, process)

@@ -23,6 +23,7 @@ from optuna.trial import TrialState
 
 from colorization.config import VARIANTS
 from sweeps import space
+from sweeps.__main__ import main
 from sweeps.space import Spec
 from sweeps.storage import Storage
 from sweeps.study import MAX_CRASHES, on_stale_trial, open_study, pruner, retry, sampler
@@ -31,11 +32,6 @@ from tests.conftest import ROOT, serve_mlflow
 
 LONG = 12  # epochs of a trial in which something happens to its process
 SMALL = {"fix": "variant=naive_dropout,filters=4,depth=2,size=32", "epochs": 2, "final_epochs": 0}
-
-
-@pytest.fixture
-def store(tmp_path):
-    return f"sqlite:///{tmp_path}/mlflow.db"
 
 
 @pytest.fixture
@@ -597,10 +593,13 @@ def test_a_study_in_which_all_were_pruned_ends_in_a_sentence(sweep, tracking_ser
     ],
 )
 def test_a_bad_argument_is_a_sentence_without_password_and_leaves_no_run(
-    flags, message, sweep, store, tmp_path
+    flags, message, call, paintings, tmp_path
 ):
-    output = finish(sweep(store, **flags), status=2)
-    assert message in output
+    flags = {"data": paintings} | flags
+    words = [word for name, value in flags.items() for word in (f"--{name}", value)]
+    status, output = call(main, *words)
+    assert status == 2
+    assert message in output and "Traceback" not in output
     assert "secret" not in output
     assert not (tmp_path / "mlflow.db").exists()
 
@@ -622,17 +621,19 @@ def launch(store, paintings, cache, folder, **flags):
 
 @pytest.mark.slow
 def test_under_mlflow_run_the_launched_run_is_the_parent_and_a_second_one_only_helps(
-    ready_store, paintings, cache, tmp_path
+    sweep, ready_store, tmp_path
 ):
-    command, environment, _ = launch(ready_store, paintings, cache, tmp_path, trials=1)
-    for _ in range(2):
-        done = warm.run(command, env=environment)
-        assert done.returncode == 0, done.stderr
+    flags = {"study": "launched", "storage": f"sqlite:///{tmp_path}/own.db", "trials": 1}
+    client = mlflow.MlflowClient(ready_store)
+    for _ in range(2):  # as `mlflow run` does
+        run = client.create_run("0", tags={"mlflow.project.entryPoint": "sweep"})
+        environment = {"MLFLOW_RUN_ID": run.info.run_id}
+        finish(sweep(ready_store, environment, **flags))
+        client.set_terminated(run.info.run_id)
     parent, runs = logged(ready_store, "launched")
     assert parent.data.tags["mlflow.project.entryPoint"] == "sweep"
     assert parent.info.status == "FINISHED"
     assert states(runs) == {0: ("FINISHED", "finished")}
-    client = mlflow.MlflowClient(ready_store)
     (helper,) = client.search_runs(["0"], "tags.sweep = 'worker'")
     assert helper.info.status == "FINISHED"
     assert parent.info.run_id in helper.data.tags["mlflow.note.content"]
@@ -653,5 +654,6 @@ def test_ctrl_c_on_mlflow_run_leaves_no_run_running(ready_store, paintings, cach
     ):
         time.sleep(0.5)  # the launcher does not wait for the end of what it has launched
     parent, runs = logged(ready_store, "launched")
+    assert parent.data.tags["mlflow.project.entryPoint"] == "sweep"
     assert states(runs) == {0: ("KILLED", "killed")}
     assert parent.info.status in ("FAILED", "KILLED")  # MLflow's own word comes last

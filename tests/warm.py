@@ -16,6 +16,7 @@ import runpy
 import socket
 import subprocess
 import sys
+import tempfile
 import types
 
 # No `onnxruntime`: it starts a thread on import, for which the end of a fork would wait in vain.
@@ -117,6 +118,7 @@ def _become(words, environment, folder, new_session):
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    tempfile.tempdir = None  # as the environment says
     import numpy
 
     numpy.random.seed()
