@@ -84,8 +84,8 @@ def train(config, data, seconds):
     levels = colorize(gray)
     mirrored = colorize(gray[:, :, ::-1])[:, :, ::-1]
     predicted = color.to_uint8(levels)
-    results = evaluation.measure(real, predicted) | {
-        "tta": evaluation.measure(real, color.to_uint8((levels + mirrored) / 2)),
+    results = evaluation.score_set(real, predicted) | {
+        "tta": evaluation.score_set(real, color.to_uint8((levels + mirrored) / 2)),
         "parameters": result.colorizer.count_params(),
         "images_per_second": statistics.harmonic_mean(result.history["images_per_second"]),
         "epochs": config.epochs,
@@ -164,7 +164,7 @@ def baselines(splits):
     real = np.asarray(splits.test.images)
     plain = evaluation.baselines(real, evaluation.mean_chroma(splits.train.images))
     return {
-        evaluation.BASELINES[name]: evaluation.measure(real, each) for name, each in plain.items()
+        evaluation.BASELINES[name]: evaluation.score_set(real, each) for name, each in plain.items()
     }
 
 

@@ -30,7 +30,7 @@ from benchmarks.picture import paint_jpeg
 from benchmarks.saved import save_empty, save_onnx, save_untrained
 from benchmarks.servers import Server, serve_model
 from benchmarks.table import Row, median_ratio, print_table, side_by_side
-from colorization.registry.pretrained import FOLDER
+from colorization.registry.shipped import FOLDER
 from serve import pyfunc
 
 ROUNDS = 100  # of single requests

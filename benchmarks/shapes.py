@@ -130,7 +130,7 @@ def measure(ways, panoramas):
     cells = []
     for way in ways:
         colored = np.stack([sample(way(each.convert("L"))) for each in panoramas])
-        means = evaluation.measure(real, colored)
+        means = evaluation.score_set(real, colored)
         cells.append(", ".join(f"{means[score]:.2f}" for score in SCORES))
     return cells
 

@@ -38,7 +38,7 @@ from benchmarks.machine import describe_machine
 from benchmarks.servers import Server, serve_mlflow, serve_model, serve_page
 from benchmarks.table import Row, print_table
 from colorization import evaluation
-from colorization.registry import lookup, pretrained, promotion
+from colorization.registry import lookup, promotion, shipped
 
 CLIENTS = 32
 GOOD_FOR_ONE_BROKEN = 9
@@ -150,7 +150,7 @@ def register_twice() -> Callable[[], None]:
     """Register the project's networks; return a function that makes another version champion."""
     client, versions = mlflow.MlflowClient(), {}
     for family in evaluation.CRITERIA:
-        candidate = pretrained.find(family)
+        candidate = shipped.find(family)
         first, _ = promotion.register(candidate)
         versions[first.name] = itertools.cycle(
             (mlflow.register_model(candidate.model_uri, first.name).version, first.version)

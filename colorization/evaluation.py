@@ -46,7 +46,7 @@ SCORES: Columns = {
     "delta_e": ("CIEDE2000", ".2f"),
     "colorfulness": ("colorfulness", ".2f"),
 }
-SCORES_TOGETHER: Columns = {**SCORES, "color_error": ("color error", ".2f")}  # of `measure`
+SCORES_TOGETHER: Columns = {**SCORES, "color_error": ("color error", ".2f")}  # of `score_set`
 BASELINES = {  # name -> title
     "gray": "plain gray",
     "mean_chroma": "mean chroma",
@@ -69,7 +69,7 @@ def cells(
     return [f"{means[prefix + name + suffix]:{digits}}" for name, (_, digits) in shown.items()]
 
 
-def scores(
+def score_each(
     real: np.ndarray, predicted: np.ndarray, pixels: np.ndarray | None = None
 ) -> pd.DataFrame:
     """Return the metrics of each picture.
@@ -100,23 +100,23 @@ def _scores(real: np.ndarray, predicted: np.ndarray, pixels: np.ndarray | None) 
     )
 
 
-def summary(table: pd.DataFrame) -> dict[str, float]:
-    """Average the rows of `scores`; colorfulness becomes a ratio: predicted over real."""
+def mean_scores(table: pd.DataFrame) -> dict[str, float]:
+    """Average the rows of `score_each`; colorfulness becomes a ratio: predicted over real."""
     means = table.mean(numeric_only=True).to_dict()
     means["colorfulness"] /= means.pop("real_colorfulness")
     return means
 
 
-def summarize(table: pd.DataFrame, by: Sequence[str] = ("model",)) -> pd.DataFrame:
-    """Average the rows of `scores` over the pictures of each group, in the order of appearance."""
+def mean_scores_by(table: pd.DataFrame, by: Sequence[str] = ("model",)) -> pd.DataFrame:
+    """Average the rows of `score_each` over each group, in the order of appearance."""
     rows = []
     for names, group in table.groupby(list(by), sort=False):
         keys = dict(zip(by, names, strict=True))
-        rows.append(keys | {"pictures": len(group)} | summary(group))
+        rows.append(keys | {"pictures": len(group)} | mean_scores(group))
     return pd.DataFrame(rows)
 
 
-def measure(
+def score_set(
     real: np.ndarray, predicted: np.ndarray, table: pd.DataFrame | None = None
 ) -> dict[str, float]:
     """Return the scores of a set of pictures.
@@ -124,15 +124,15 @@ def measure(
     Args:
         real: RGB levels 0..255, (N, S, S, 3), uint8 or float.
         predicted: the same shape and range.
-        table: `scores(real, predicted)`, if they are known already.
+        table: `score_each(real, predicted)`, if they are known already.
 
     Returns:
-        The means of `summary`; `chroma_distance` and the `hue_concentration` of the predicted
+        The means of `mean_scores`; `chroma_distance` and the `hue_concentration` of the predicted
         pictures, see `metrics`; `color_error`, the sum of delta_e and chroma_distance. Both are
         distances in CIELAB: how wrong the colors are in their places, and how far their
         distribution is from the real one.
     """
-    means = summary(scores(real, predicted) if table is None else table)
+    means = mean_scores(score_each(real, predicted) if table is None else table)
     means["chroma_distance"] = metrics.chroma_distance(real, predicted)
     means["color_error"] = means["delta_e"] + means["chroma_distance"]
     means["hue_concentration"] = metrics.hue_concentration(predicted)
@@ -143,7 +143,7 @@ def collapse(means: Mapping[str, float], real: np.ndarray) -> str:
     """Name the way in which a colorizer has collapsed, or return an empty text.
 
     Args:
-        means: `measure` of its predictions.
+        means: `score_set` of its predictions.
         real: RGB levels 0..255, (N, S, S, 3), uint8 or float; of different birds.
 
     Returns:
@@ -226,7 +226,7 @@ class Evaluation(NamedTuple):
 
     def per_species(self) -> pd.DataFrame:
         """Return the means of each species, with the number of its pictures."""
-        return summarize(self.pictures.sort_values("species", kind="stable"), ("species",))
+        return mean_scores_by(self.pictures.sort_values("species", kind="stable"), ("species",))
 
 
 def evaluate(
@@ -251,16 +251,16 @@ def evaluate(
     """
     real = np.asarray(split.images)
     predicted = color.to_uint8(colorize(color.gray_input(real, channels)))
-    pictures = scores(real, predicted)
+    pictures = score_each(real, predicted)
     pictures.insert(0, "path", split.paths)
     pictures.insert(1, "species", split.species)
-    measured = measure(real, predicted, pictures)
+    measured = score_set(real, predicted, pictures)
     means = {f"{split.name}_{name}": value for name, value in measured.items()}
     for baseline, plain in baselines(real, chroma).items():
-        table = scores(real, plain)
+        table = score_each(real, plain)
         for name in ("psnr", "delta_e"):
             pictures[f"{name}_{baseline}"] = table[name]
-        for name, value in measure(real, plain, table).items():
+        for name, value in score_set(real, plain, table).items():
             means[f"{split.name}_{name}_{baseline}"] = value
     if uncertainty:
         few = slice(None, None, -(-len(real) // UNCERTAIN_PICTURES))

@@ -21,7 +21,7 @@ from colorization.config import Config
 from colorization.data.prepare import Split, Splits
 from colorization.errors import InputError
 from colorization.models import build, export
-from colorization.registry import lineage, lookup, pretrained, promotion
+from colorization.registry import lineage, lookup, promotion, shipped
 from colorization.training import checkpoint, train
 from colorization.weights import download, safe_keras
 
@@ -50,8 +50,8 @@ def starting_weights(config: Config, splits: Splits, reference: str) -> Starting
     """
     if not reference:
         return StartingWeights()
-    if reference == pretrained.NAME:
-        reference = pretrained.find(config.family).run.info.run_id
+    if reference == shipped.NAME:
+        reference = shipped.find(config.family).run.info.run_id
     reference = download.resolve(reference)
     arrays = safe_keras.load(download.fetch(reference)).get_weights()
     colorizer = build.build_plain(config, splits.train.images.shape[1])

@@ -20,7 +20,7 @@ import onnx
 from colorization import charts, color, evaluation, process, quiet, report
 from colorization.config import VARIANTS, tunable_fields
 from colorization.data import download, prepare, sources
-from colorization.registry import lookup, pretrained
+from colorization.registry import lookup, shipped
 
 CARD = Path(__file__).with_name("pretrained_card.md")
 LEAST_SIZE = 20_000  # of arrays that are halved: small ones take little room, and matter more
@@ -34,15 +34,15 @@ def main():
     """Write the files of assets/pretrained/ but for the manifest."""
     process.start()
     quiet.import_tensorflow()
-    pretrained.FOLDER.mkdir(exist_ok=True)
-    made = dict(make(run_id, pretrained.FOLDER) for run_id in sys.argv[1:])
+    shipped.FOLDER.mkdir(exist_ok=True)
+    made = dict(make(run_id, shipped.FOLDER) for run_id in sys.argv[1:])
     card = CARD.read_text(encoding="utf-8").format(
         models="\n".join(each["note"] for each in made.values()),
         **next(iter(made.values()))["data"]["pictures"],
     )
     index = json.dumps(made, indent=1, ensure_ascii=False)
-    for name, text in {pretrained.INDEX: f"{index}\n", "README.md": card}.items():
-        (pretrained.FOLDER / name).write_text(text, encoding="utf-8")
+    for name, text in {shipped.INDEX: f"{index}\n", "README.md": card}.items():
+        (shipped.FOLDER / name).write_text(text, encoding="utf-8")
 
 
 def make(run_id: str, folder: Path) -> tuple[str, dict]:
@@ -59,7 +59,7 @@ def make(run_id: str, folder: Path) -> tuple[str, dict]:
     run, family = candidate.run, candidate.family
     splits = prepare.prepare(sources.fetch(run.data.tags["data_source"]), candidate.size)
     (folder / family).mkdir(exist_ok=True)
-    onnx_file, keras_file = (folder / family / f"generator.{kind}" for kind in pretrained.KINDS)
+    onnx_file, keras_file = (folder / family / f"generator.{kind}" for kind in shipped.KINDS)
     whole = weights.fetch(run_id)
     halve_keras(whole, keras_file)
     network, halved = safe_keras.load(whole), safe_keras.load(keras_file)

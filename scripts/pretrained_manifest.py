@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from colorization.data import manifest, photograph
-from colorization.registry import pretrained
+from colorization.registry import shipped
 
 
 def main():
@@ -24,7 +24,7 @@ def main():
             if file.exists():
                 look = photograph.perceptual_hash(photograph.decode(file.read_bytes()))
                 rows.append(replace(row, split=split, hash=look))
-    manifest.write(pretrained.FOLDER / pretrained.MANIFEST, rows)
+    manifest.write(shipped.FOLDER / shipped.MANIFEST, rows)
 
 
 if __name__ == "__main__":

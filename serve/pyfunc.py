@@ -65,7 +65,7 @@ LEAST_HINT_MEAN = 0.25  # of it; in a picture that is nearly all black, the rest
 logger = logging.getLogger("colorizer")
 
 
-class Refusal(MlflowException):
+class RequestError(MlflowException):
     """A request or a setting that is not as expected; the message is one line."""
 
     def __init__(self, message: str) -> None:
@@ -98,12 +98,12 @@ class Colorizer(PythonModel):
 
         Raises:
             ModuleNotFoundError: ONNX Runtime is not installed.
-            Refusal: the network or `COLORIZER_MAX_PIXELS` is not as expected.
+            RequestError: the network or `COLORIZER_MAX_PIXELS` is not as expected.
         """
         try:
             self._max_pixels = reader.read_pixel_limit(os.environ)
         except ValueError as error:
-            raise Refusal(str(error)) from None
+            raise RequestError(str(error)) from None
         if Image.MAX_IMAGE_PIXELS is not None:  # TIFF asks for Pillow's limit while decoding.
             Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, self._max_pixels)
         self._session = open_session(context.artifacts["generator"])
@@ -130,11 +130,11 @@ class Colorizer(PythonModel):
             The same index, column `image`: the bytes of the colored pictures.
 
         Raises:
-            Refusal: names the row (from 0) or param.
+            RequestError: names the row (from 0) or param.
         """
         options = read_options(params or {})
         if "image" not in model_input:
-            raise Refusal("Expected a column named 'image'")
+            raise RequestError("Expected a column named 'image'")
         colored: list[bytes] = []
         total = 0
         limit = max(MAX_ANSWER_BYTES, 16 * self._max_pixels)
@@ -192,7 +192,7 @@ def open_session(path: str) -> "onnxruntime.InferenceSession":
 
     Raises:
         ModuleNotFoundError: ONNX Runtime is not installed.
-        Refusal: input is not (N, S, S, 1) or (N, S, S, 3).
+        RequestError: input is not (N, S, S, 1) or (N, S, S, 3).
     """
     try:
         import onnxruntime  # here, so that MLflow does not hide what is missing in its own words
@@ -211,7 +211,9 @@ def open_session(path: str) -> "onnxruntime.InferenceSession":
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     shape = session.get_inputs()[0].shape
     if len(shape) != 4 or shape[1] != shape[2] or shape[3] not in (1, 3):
-        raise Refusal(f"Expected a network of input (N, S, S, 1 or 3). Received: shape={shape}")
+        raise RequestError(
+            f"Expected a network of input (N, S, S, 1 or 3). Received: shape={shape}"
+        )
     return session
 
 
@@ -226,7 +228,7 @@ def read_options(params: dict[str, Any]) -> Options:
             which saturation and hints have no effect.
 
     Raises:
-        Refusal: a value is out of range; names the param.
+        RequestError: a value is out of range; names the param.
     """
     options = Options(**{key: params[key] for key in Options._fields if key in params})
     if options.format not in WRITABLE:
@@ -456,15 +458,15 @@ def _naming_row(row: int) -> Iterator[None]:
         yield
     except reader.PixelLimitError as error:
         variable = f"environment variable {reader.MAX_PIXELS_VARIABLE}"
-        raise Refusal(f"Row {row}: the picture {error} ({variable})") from None
+        raise RequestError(f"Row {row}: the picture {error} ({variable})") from None
     except reader.PictureError as error:
-        raise Refusal(f"Row {row}: the picture {error}") from None
+        raise RequestError(f"Row {row}: the picture {error}") from None
     except MemoryError:
-        raise Refusal(f"Row {row}: the picture {reader.NO_MEMORY}") from None
+        raise RequestError(f"Row {row}: the picture {reader.NO_MEMORY}") from None
 
 
-def _bad_param(name: str, expected: str) -> Refusal:
-    return Refusal(f"Param '{name}' must be {expected}")
+def _bad_param(name: str, expected: str) -> RequestError:
+    return RequestError(f"Param '{name}' must be {expected}")
 
 
 mlflow.models.set_model(Colorizer())

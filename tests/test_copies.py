@@ -10,7 +10,7 @@ from PIL import ImageEnhance, ImageOps
 from colorization import tracking
 from colorization.data import manifest, photograph, prepare, sources
 from colorization.data.manifest import Row
-from colorization.registry import pretrained
+from colorization.registry import shipped
 from colorization.registry.lookup import Candidate
 from scripts import pretrained_manifest
 from serve.evaluation import holdout
@@ -68,7 +68,7 @@ def test_the_script_lists_the_pictures_of_a_folder_with_the_originals_sha_256(
     for split, n in (("train", 1), ("test", 2)):
         (tmp_path / split / "Wren").mkdir(parents=True)
         bird("Wren", n).save(tmp_path / split / "Wren" / f"({n}).jpg")
-    monkeypatch.setattr(pretrained, "FOLDER", tmp_path)
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path)
     monkeypatch.setattr("sys.argv", ["", str(tmp_path / "kaggle.csv"), str(tmp_path)])
     pretrained_manifest.main()
     (row,) = manifest.read(tmp_path / "manifest.csv")

@@ -71,7 +71,7 @@ def test_each_family_s_criterion_prefers_what_the_family_is_for():
     guessed = rng.random((40, 1, 1, 1)) < 0.2  # right in the others
     lively = color.join(gray, np.where(is_red ^ guessed, red, blue))
     muddled = color.join(gray, np.where(rng.random((40, 1, 1, 1)) < 0.5, red, blue))
-    tables = [evaluation.measure(real, each) for each in (sepia, lively, muddled)]
+    tables = [evaluation.score_set(real, each) for each in (sepia, lively, muddled)]
     for means in tables:
         assert means["color_error"] == means["delta_e"] + means["chroma_distance"]
     naive, pix2pix = (evaluation.CRITERIA[family] for family in ("naive", "pix2pix"))
@@ -86,7 +86,7 @@ def test_a_collapse_is_named():
     real = color.join(gray, rng.normal(0, 25, (8, 16, 16, 2)) + (-5, 10))
 
     def collapse(predicted):
-        means = evaluation.measure(real, predicted)
+        means = evaluation.score_set(real, predicted)
         return evaluation.collapse(means, real)
 
     expected = {0.01: "gray", 0.3: "sepia", 1.0: "one hue"}

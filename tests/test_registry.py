@@ -182,7 +182,7 @@ def test_a_champion_of_other_pictures_is_scored_again_on_the_candidate_s(
     means, own = (color.luma(each).mean(axis=(1, 2)) for each in (known, real))
     nearest = known[np.abs(own - means.T).argmin(axis=1)]
     recalled = color.join(color.luma(real), color.chroma(nearest))
-    expected = evaluation.summary(evaluation.scores(real, recalled))["delta_e"]
+    expected = evaluation.mean_scores(evaluation.score_each(real, recalled))["delta_e"]
     candidate = log_candidate(other_photographs, 1.0)
     with caplog.at_level(logging.INFO, "colorization"):
         version, _ = promotion.register(candidate)
@@ -195,7 +195,7 @@ def test_a_champion_of_other_pictures_is_scored_again_on_the_candidate_s(
 @pytest.fixture
 def upgrade(monkeypatch):
     """Give a function that makes this a later release, which judges by a metric that is new."""
-    measure = evaluation.measure
+    measure = evaluation.score_set
 
     def more(*arguments):
         means = measure(*arguments)
@@ -204,7 +204,7 @@ def upgrade(monkeypatch):
     def begin():
         criteria = {"naive": evaluation.Criterion("new_error", higher_is_better=False)}
         monkeypatch.setattr(evaluation, "CRITERIA", criteria)
-        monkeypatch.setattr(evaluation, "measure", more)
+        monkeypatch.setattr(evaluation, "score_set", more)
 
     return begin
 

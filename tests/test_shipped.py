@@ -21,7 +21,7 @@ from colorization import color, evaluation, experiment, metrics, tracking
 from colorization.config import VARIANTS
 from colorization.errors import InputError
 from colorization.models import export
-from colorization.registry import lineage, lookup, pretrained, promotion, served
+from colorization.registry import lineage, lookup, promotion, served, shipped
 from colorization.weights import download, safe_keras
 from scripts import pretrained as script
 from serve import pyfunc
@@ -88,7 +88,7 @@ def test_an_album_is_colored_with_an_empty_registry_and_without_tensorflow(first
     assert candidate.validation_score() < candidate.score("_gray")
     assert 0.1 < candidate.run.data.metrics["test_uncertainty_correlation"] < 1
     manifest = mlflow.artifacts.load_text(f"{candidate.run.info.artifact_uri}/data/manifest.csv")
-    assert manifest == (pretrained.FOLDER / "manifest.csv").read_text()
+    assert manifest == (shipped.FOLDER / "manifest.csv").read_text()
 
 
 @pytest.mark.slow
@@ -98,7 +98,7 @@ def test_register_and_pretrained_take_what_is_missing_and_no_more(first, store, 
     assert "mlflow models serve -m models:/bird-colorizer-naive@champion" in said
     before = {family: lookup.find_champion(family)[0].version for family in evaluation.CRITERIA}
     runs = len(mlflow.search_runs(search_all_experiments=True))
-    pretrained.provide("naive", lookup.champion_uri("pix2pix"), "models:/another/1")
+    shipped.provide("naive", lookup.champion_uri("pix2pix"), "models:/another/1")
     assert importing([]) == 0
     assert {name: lookup.find_champion(name)[0].version for name in evaluation.CRITERIA} == before
     assert len(mlflow.search_runs(search_all_experiments=True)) == runs
@@ -106,7 +106,7 @@ def test_register_and_pretrained_take_what_is_missing_and_no_more(first, store, 
 
 @pytest.mark.slow
 def test_paintings_never_replace_them_and_photographs_do(store, small_splits, caplog):
-    pretrained.provide("naive")
+    shipped.provide("naive")
     many = dataclasses.replace(small_splits.train, name="test")  # enough for a champion
     photographs = dataclasses.replace(small_splits, test=many)
     network = memory(many.images, color.chroma(many.images))
@@ -125,7 +125,7 @@ def test_paintings_never_replace_them_and_photographs_do(store, small_splits, ca
     mlflow.MlflowClient().log_metric(own.run.info.run_id, "val/delta_e", 2.0)
     assert lookup.find_best("naive").run.info.run_id == own.run.info.run_id
     assert promotion.register(own)[1] == "champion"
-    assert promotion.register(pretrained.find("naive"))[1] == "challenger"
+    assert promotion.register(shipped.find("naive"))[1] == "challenger"
 
 
 @pytest.mark.slow
@@ -135,11 +135,11 @@ def test_a_champion_of_paintings_gives_way_unless_it_was_forced(active_store, sm
     network = memory(many.images, color.chroma(many.images))
     painted = log_network(network, paintings)
     assert promotion.register(painted)[1] == "champion"
-    pretrained.provide("naive")
-    shipped = pretrained.find("naive").run.info.run_id
-    assert lookup.find_champion("naive")[1].run.info.run_id == shipped
+    shipped.provide("naive")
+    own = shipped.find("naive").run.info.run_id
+    assert lookup.find_champion("naive")[1].run.info.run_id == own
     assert promotion.register(painted, force=True)[1] == "champion"
-    pretrained.provide("naive")
+    shipped.provide("naive")
     assert lookup.find_champion("naive")[1].run.info.run_id == painted.run.info.run_id
 
 
@@ -147,9 +147,9 @@ def test_a_champion_of_paintings_gives_way_unless_it_was_forced(active_store, sm
 def test_a_training_begins_with_those_of_its_family(store, splits):
     config = VARIANTS["naive_efficientnet"]
     start = experiment.starting_weights(config, splits, "pretrained")
-    candidate = pretrained.find("naive")
+    candidate = shipped.find("naive")
     assert start.origin == candidate.run.info.run_id
-    kept = safe_keras.load(pretrained.FOLDER / "naive" / "generator.keras").get_weights()
+    kept = safe_keras.load(shipped.FOLDER / "naive" / "generator.keras").get_weights()
     assert all(map(np.array_equal, start.arrays, kept))
     with pytest.raises(ValueError, match="Expected .*shape"):
         experiment.starting_weights(VARIANTS["naive_basic"], splits, "pretrained")
@@ -157,7 +157,7 @@ def test_a_training_begins_with_those_of_its_family(store, splits):
 
 @pytest.mark.slow
 def test_the_true_mean_color_of_photographs_gains_decibels(store):
-    model, gains = served.load(pretrained.find("naive").model_uri), []
+    model, gains = served.load(shipped.find("naive").model_uri), []
 
     def colored(data, **params):
         answer = model.predict(pd.DataFrame({"image": [data]}), params={"size": "model"} | params)
@@ -175,24 +175,24 @@ def test_the_true_mean_color_of_photographs_gains_decibels(store):
 
 def test_a_damaged_file_is_not_registered(active_store, tmp_path, monkeypatch):
     folder = tmp_path / "assets" / "pretrained"
-    shutil.copytree(pretrained.FOLDER, folder)
-    monkeypatch.setattr(pretrained, "FOLDER", folder)
+    shutil.copytree(shipped.FOLDER, folder)
+    monkeypatch.setattr(shipped, "FOLDER", folder)
     file = folder / "naive" / "generator.onnx"
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
     with pytest.raises(InputError, match="git checkout -- assets/pretrained/naive/generator.onnx"):
-        pretrained.provide("naive", "pix2pix")
+        shipped.provide("naive", "pix2pix")
     assert lookup.find_champion("naive") is None
     assert lookup.find_champion("pix2pix") is not None  # its files are whole
 
 
 def test_they_are_small_and_the_card_has_their_figures():
-    index = json.loads((pretrained.FOLDER / pretrained.INDEX).read_text())
-    card = (pretrained.FOLDER / "README.md").read_text()
+    index = json.loads((shipped.FOLDER / shipped.INDEX).read_text())
+    card = (shipped.FOLDER / "README.md").read_text()
     for family, known in index.items():
-        for kind in pretrained.KINDS:
-            file = pretrained.FOLDER / family / f"generator.{kind}"
+        for kind in shipped.KINDS:
+            file = shipped.FOLDER / family / f"generator.{kind}"
             assert file.stat().st_size <= 12_000_000
             assert download.digest(file) == known["sha256"][kind]
         scores = dict(zip(known["scores"]["columns"], known["scores"]["data"][0], strict=True))
@@ -220,7 +220,7 @@ def test_half_precision_halves_the_files_and_keeps_the_figures(wide, small_split
     export.export_onnx(wide, tmp_path / "whole.onnx", gray)
     script.halve_keras(tmp_path / "whole.keras", tmp_path / "half.keras")
     script.halve_onnx(tmp_path / "whole.onnx", tmp_path / "half.onnx")
-    for kind in pretrained.KINDS:
+    for kind in shipped.KINDS:
         sizes = [(tmp_path / f"{name}.{kind}").stat().st_size for name in ("half", "whole")]
         assert sizes[0] < 0.8 * sizes[1]
     halved = safe_keras.load(tmp_path / "half.keras")
@@ -230,7 +230,7 @@ def test_half_precision_halves_the_files_and_keeps_the_figures(wide, small_split
         export.in_parts(halved, gray),
     ]
     assert 0 < np.abs(outputs[0] - outputs[1]).max() < 0.5  # levels of 255
-    measured = [evaluation.measure(real, color.to_uint8(each)) for each in outputs]
+    measured = [evaluation.score_set(real, color.to_uint8(each)) for each in outputs]
     figures = [{f"test_{name}": value for name, value in each.items()} for each in measured]
     script.require_same(*figures)
     with pytest.raises(ValueError, match="within 0.005"):

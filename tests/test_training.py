@@ -69,8 +69,8 @@ def test_the_best_epoch_by_the_criterion_is_kept(variant, rate, metric, splits):
     real = splits.val.images
     colorize = callbacks.as_function(result.colorizer)
     predicted = color.to_uint8(colorize(color.gray_input(real, config.gray_channels)))
-    scores = evaluation.scores(real, predicted, metrics.pixel_sample(32))
-    kept = evaluation.measure(real, predicted, scores)
+    scores = evaluation.score_each(real, predicted, metrics.pixel_sample(32))
+    kept = evaluation.score_set(real, predicted, scores)
     assert kept[metric] == pytest.approx(min(history), rel=1e-4)
 
 
@@ -137,7 +137,7 @@ def test_callbacks_receive_the_scores_and_what_they_are_of(head, splits):
     seen = Seen()
     result = train.train(quick("naive_basic", epochs=1, head=head), splits, [seen])
     assert {name: [value] for name, value in seen.logs.items()} == result.history
-    measured = evaluation.measure(real, seen.predicted)
+    measured = evaluation.score_set(real, seen.predicted)
     assert measured["psnr"] == pytest.approx(seen.logs["val_psnr"])
 
 

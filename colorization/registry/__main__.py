@@ -30,10 +30,10 @@ def main(arguments: argparse.Namespace) -> None:
     """Register the run that the command line names."""
     # These import MLflow, for which a wrong usage should not wait.
     from colorization import runs
-    from colorization.registry import lookup, pretrained, promotion
+    from colorization.registry import lookup, promotion, shipped
 
     run_id, best = arguments.run_id, arguments.best
-    pretrained.provide(best)
+    shipped.provide(best)
     candidate = lookup.find(run_id) if run_id else lookup.find_best(best)
     name = f"register {candidate.run.info.run_name}"
     with runs.open_launched(name) as tag:

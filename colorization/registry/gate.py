@@ -178,4 +178,4 @@ def _test_pictures(candidate: Candidate, size: int) -> np.ndarray:
 
 def _score(colorize: Colorize, real: np.ndarray, criterion: evaluation.Criterion) -> float:
     colored = colorize(color.gray_input(real, colorize.channels))
-    return evaluation.measure(real, color.to_uint8(colored))[criterion.metric]
+    return evaluation.score_set(real, color.to_uint8(colored))[criterion.metric]

@@ -60,7 +60,7 @@ class Scoring(keras.callbacks.Callback):
     """Scores the colorizer, which holds averaged weights, after each epoch; keeps the best.
 
     CIEDE2000 is that of some pixels of each validation picture: of all it would take far longer.
-    Adds what `evaluation.measure` returns as `val_psnr`, `val_delta_e` and so on, the learning
+    Adds what `evaluation.score_set` returns as `val_psnr`, `val_delta_e` and so on, the learning
     rates and `images_per_second` to the logs that the callbacks after this one receive. The losses
     in the logs are those of the network in training.
     """
@@ -106,8 +106,8 @@ class Scoring(keras.callbacks.Callback):
             batch = slice(start, start + SCORING_BATCH)
             gray = color.gray_input(self.real[batch], self.config.gray_channels)
             predicted[batch] = color.to_uint8(self.colorize(gray))
-        scores = evaluation.scores(self.real, predicted, self.pixels)
-        return evaluation.measure(self.real, predicted, scores)
+        scores = evaluation.score_each(self.real, predicted, self.pixels)
+        return evaluation.score_set(self.real, predicted, scores)
 
     def on_train_end(self, logs: dict | None = None) -> None:
         """Give the colorizer its best weights."""

@@ -102,7 +102,7 @@ def main(arguments: argparse.Namespace) -> int:
     # These import MLflow, for which a missing folder should not wait.
     from colorization import runs
     from colorization.data.listing import count_others
-    from colorization.registry import lookup, pretrained
+    from colorization.registry import lookup, shipped
     from serve.batch.folder import LEFT_OUT, Settings, find, plan
     from serve.pyfunc import read_options
 
@@ -112,7 +112,7 @@ def main(arguments: argparse.Namespace) -> int:
     params["output"] = "uncertainty" if arguments.uncertainty == "yes" else "colors"
     read_options(params)
     jobs, outcomes = plan(source, folder, arguments.format)
-    pretrained.provide(arguments.model)
+    shipped.provide(arguments.model)
     model_uri = lookup.resolve(arguments.model).model_uri
     output.delete_leftovers(folder)
     colors_all = arguments.which == "all" or arguments.uncertainty == "yes"

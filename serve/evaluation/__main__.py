@@ -39,11 +39,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(arguments: argparse.Namespace) -> None:
     """Evaluate models, and log one MLflow run."""
     sources.require(arguments.data)
-    from colorization.registry import lookup, pretrained  # import MLflow, as the next does
+    from colorization.registry import lookup, shipped  # import MLflow, as the next does
     from serve.evaluation import holdout, scoring
 
     names = [name.strip() for name in arguments.model.split(",")]
-    pretrained.provide(*names)
+    shipped.provide(*names)
     models = scoring.label(map(lookup.resolve, names))
     source = sources.fetch(arguments.data)
     pictures = holdout.collect(source, models)

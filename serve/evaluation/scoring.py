@@ -16,7 +16,7 @@ from colorization import charts, color, evaluation, report
 from colorization.config import VARIANTS
 from colorization.data import manifest
 from colorization.data.sources import Source
-from colorization.evaluation import summarize
+from colorization.evaluation import mean_scores_by
 from colorization.registry import lineage, lookup
 from colorization.registry.lookup import Candidate, Colorize
 from serve.evaluation.holdout import SCORED, SHOWN, Pictures
@@ -78,7 +78,7 @@ def score(
 
     Returns:
         A row for each model and picture: path, species, model, and the columns of
-        `evaluation.scores`. And a row for each model: model, pictures, `evaluation.measure` and
+        `evaluation.scores`. And a row for each model: model, pictures, `evaluation.score_set` and
         `evaluation.collapse`.
     """
     scored = pictures.of(SCORED)
@@ -87,8 +87,8 @@ def score(
     total = (2 * len(colorizers) + len(evaluation.BASELINES)) * bool(scored)
     colored = _colored(colorizers, real, pictures.chroma) if scored else ()
     for name, predicted in tqdm(colored, "Scoring", total, unit="", mininterval=0.5):
-        table = evaluation.scores(real, predicted)
-        measured = evaluation.measure(real, predicted, table)
+        table = evaluation.score_each(real, predicted)
+        measured = evaluation.score_set(real, predicted, table)
         collapse = evaluation.collapse(measured, real)
         means.append({"model": name, "pictures": len(real), **measured, "collapse": collapse})
         table.insert(0, "path", [row.path for row in rows])
@@ -128,7 +128,7 @@ def log(models: Mapping[str, Candidate], source: Source, pictures: Pictures) -> 
             note += f" {row['model']} has collapsed: all is {row['collapse']}."
         mlflow.log_table(means, "models.json")
         by_species = table.sort_values("species", kind="stable")
-        mlflow.log_table(summarize(by_species, ("species", "model")), "species.json")
+        mlflow.log_table(mean_scores_by(by_species, ("species", "model")), "species.json")
         mlflow.log_table(table, "pictures.json")
         mlflow.log_figure(_scored_sheet(colorizers, pictures, table), "pictures.png")
         note += f"\n\n{_as_markdown(means)}\n\nMean chroma is that of {pictures.chroma_source}."

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from colorization import process, quiet
 from colorization.address import shown
 from colorization.config import DATA
-from serve.importing.pretrained import GRAY_CHANNELS, Pretrained, log
+from serve.importing.imported import GRAY_CHANNELS, Imported, log
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -69,7 +69,7 @@ def main(arguments: argparse.Namespace) -> None:
         size, splits = sizes[family], prepared[sizes[family]]
         found, sha256 = ranges[family], download.digest(files[family])
         variant, source = f"{family}_pretrained", shown(given[family])
-        config = Pretrained(variant, family, source, sha256, size, found.input, found.output)
+        config = Imported(variant, family, source, sha256, size, found.input, found.output)
         colorizer = value_range.as_colorizer(network, found)
         log(config, colorizer, splits, arguments.data, found.luma_error)
 
@@ -77,9 +77,9 @@ def main(arguments: argparse.Namespace) -> None:
 def register_own() -> None:
     """Register the networks that come with the project."""
     from colorization import runs
-    from colorization.registry import pretrained, promotion
+    from colorization.registry import promotion, shipped
 
-    candidates = [pretrained.find(family) for family in GRAY_CHANNELS]
+    candidates = [shipped.find(family) for family in GRAY_CHANNELS]
     with runs.open_launched("pretrained"):
         for candidate in candidates:
             promotion.finish(*candidate, register=True)

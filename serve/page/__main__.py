@@ -99,7 +99,7 @@ def main(arguments: argparse.Namespace) -> None:
     from mlflow.exceptions import MlflowException
 
     from colorization import launched, runs
-    from colorization.registry import pretrained
+    from colorization.registry import shipped
     from serve.page.app import Page, mount
     from serve.page.champions import FAMILIES
     from serve.page.password import read_users
@@ -109,7 +109,7 @@ def main(arguments: argparse.Namespace) -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     try:
-        pretrained.provide(*FAMILIES)
+        shipped.provide(*FAMILIES)
     except (Failure, MlflowException) as error:  # the page says of each model why it is missing
         process.refuse(error)
     with runs.open_launched("page") as tag, listening, tempfile.TemporaryDirectory() as folder:

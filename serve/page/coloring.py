@@ -173,6 +173,6 @@ def _score(real: Image.Image, small: dict[str, Image.Image]) -> dict[str, dict[s
     predicted = {family: np.asarray(image)[np.newaxis] for family, image in small.items()}
     predicted["plain gray"] = color.gray_input(levels, 3)
     return {
-        name: evaluation.summary(evaluation.scores(levels, image))
+        name: evaluation.mean_scores(evaluation.score_each(levels, image))
         for name, image in predicted.items()
     }

@@ -20,7 +20,7 @@ UNKNOWN_HOLDOUT = "unknown: the imported weights may have been trained on them"
 
 
 @dataclass(frozen=True)
-class Pretrained:
+class Imported:
     """Describes imported weights in the place of a training's config.
 
     The ranges are those of `value_range.ValueRange`, the size is the side of its pictures, and the
@@ -56,7 +56,7 @@ class Pretrained:
 
 
 def log(
-    config: Pretrained, colorizer: keras.Model, splits: Splits, data: str, luma_error: float
+    config: Imported, colorizer: keras.Model, splits: Splits, data: str, luma_error: float
 ) -> None:
     """Log an imported network like a trained one, and offer it to the registry.
 
