@@ -123,6 +123,8 @@ def log_data(splits: Splits, used: Collection[str] = tuple(CONTEXTS)) -> None:
 def _dataset(splits: Splits, split: str) -> NumpyDataset:
     source = CodeDatasetSource({"uri": splits.uri, "manifest": "data/manifest.csv"})
     images, name = getattr(splits, split).images, f"{splits.name}-{split}"
+    if images.shape[1] != Config.size:  # MLflow takes datasets of one name and digest for one
+        name += f"-{images.shape[1]}"
     return from_numpy(images, source=source, name=name, digest=splits.digest)
 
 

@@ -64,6 +64,7 @@ def cache(tmp_path_factory):
 def own_places(cache, tmp_path, monkeypatch):
     """No test sees or changes the user's cache, store or working directory."""
     monkeypatch.setenv("COLORIZATION_CACHE", str(cache))
+    monkeypatch.setattr("colorization.data.cache._own_folder", lambda: tmp_path / "own_cache")
     monkeypatch.chdir(tmp_path)
 
 

@@ -15,7 +15,7 @@ from tests import test_sweeps, warm
 from tests.conftest import ROOT
 from tests.test_sweeps import LONG, counted, finish, load, logged, mid_trial, states
 
-postgres, store, sweep = test_sweeps.postgres, test_sweeps.store, test_sweeps.sweep
+postgres, sweep = test_sweeps.postgres, test_sweeps.sweep
 
 
 @pytest.fixture(scope="module")
@@ -112,10 +112,9 @@ def test_the_last_words_of_workers_that_cannot_work_are_heard_and_no_secret_is_l
     ],
 )
 def test_what_cannot_be_spread_over_a_cluster_is_refused_before_it_begins(
-    flags, message, sweep, store, tmp_path
+    flags, message, sweep, tmp_path
 ):
-    if flags.get("cluster"):
-        store = "http://127.0.0.1:1"
+    store = "http://127.0.0.1:1" if flags.get("cluster") else f"sqlite:///{tmp_path}/mlflow.db"
     if "workers" not in flags:
         flags = {"cluster": "tcp://127.0.0.1:1"} | flags
     output = finish(sweep(store, **flags), status=2)
