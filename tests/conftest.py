@@ -28,6 +28,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from colorization.data import cache as data_cache
 from colorization.data.sources import SAMPLE
 from tests import warm
 
@@ -64,7 +65,7 @@ def cache(tmp_path_factory):
 def own_places(cache, tmp_path, monkeypatch):
     """No test sees or changes the user's cache, store or working directory."""
     monkeypatch.setenv("COLORIZATION_CACHE", str(cache))
-    monkeypatch.setattr("colorization.data.cache._own_folder", lambda: tmp_path / "own_cache")
+    monkeypatch.setattr(data_cache, "user_cache_path", lambda name, **_: tmp_path / "home" / name)
     monkeypatch.chdir(tmp_path)
 
 
