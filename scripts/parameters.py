@@ -3,8 +3,6 @@
 python -m scripts.parameters
 """
 
-from typing import Any
-
 from colorization.config import GROUPS, SCHEDULE, VARIANTS, owners, tunable_fields
 from colorization.fields import expected
 from colorization.paths import ROOT
@@ -40,23 +38,22 @@ def _row(name: str) -> str:
         for spec in tunable_fields(config)
         if spec.name == name
     }
-    texts = dict.fromkeys(spec.metadata["help"] for _, spec in having.values())
-    ranges = dict.fromkeys(expected(spec) for _, spec in having.values())
-    defaults = _defaults({variant: value for variant, (value, _) in having.items()})
-    text = "; ".join(texts)
+    ranges = _grouped({variant: expected(spec) for variant, (_, spec) in having.items()})
+    defaults = _grouped({variant: f"`{value}`" for variant, (value, _) in having.items()})
+    text = _grouped({variant: spec.metadata["help"] for variant, (_, spec) in having.items()})
     if len(having) < len(VARIANTS):
         text += f" (only {', '.join(f'`{variant}`' for variant in having)})"
-    return f"| `{name}` | {'; '.join(ranges)} | {defaults} | {text} |"
+    return f"| `{name}` | {ranges} | {defaults} | {text} |"
 
 
-def _defaults(values: dict[str, Any]) -> str:
-    """Return the commonest default, and the others with the variants that have them."""
-    variants: dict[Any, list[str]] = {}
-    for variant, value in values.items():
-        variants.setdefault(value, []).append(f"`{variant}`")
-    common = max(variants, key=lambda value: len(variants[value]))
-    others = [f"`{each}` in {', '.join(variants[each])}" for each in variants if each != common]
-    return "<br>".join([f"`{common}`", *others])
+def _grouped(texts: dict[str, str]) -> str:
+    """Return the commonest text, and the others with the variants that have them."""
+    variants: dict[str, list[str]] = {}
+    for variant, text in texts.items():
+        variants.setdefault(text, []).append(f"`{variant}`")
+    common = max(variants, key=lambda text: len(variants[text]))
+    others = [f"{each} in {', '.join(variants[each])}" for each in variants if each != common]
+    return "<br>".join([common, *others])
 
 
 if __name__ == "__main__":

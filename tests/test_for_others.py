@@ -76,7 +76,7 @@ def serve_nginx(folder, port):
         pytest.skip("no nginx: `apt-get install nginx`")
     (location,) = re.findall("```nginx\n(.+?)```", (ROOT / "docs/page.md").read_text(), re.DOTALL)
     location = location.replace("7860", str(port))
-    small = location.replace("256m", "10k")
+    small = location.replace("1300m", "10k")
     assert small != location
     ports = free_port(), free_port()
     icon = "location = /favicon.ico { return 204; }"  # of the website, not of the page

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from colorization import process
 from colorization.errors import Failure, InputError
+from colorization.paths import user_path
 
 logger = logging.getLogger("serve.page")
 
@@ -38,7 +39,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--password_file",
-        type=Path,
+        default="",
         help="a line name:password for each who may see the page; only the owner may read the file",
     )
     parser.add_argument(
@@ -104,7 +105,8 @@ def main(arguments: argparse.Namespace) -> None:
     from serve.page.champions import FAMILIES
     from serve.page.password import read_users
 
-    users = read_users(arguments.password_file) if arguments.password_file else []
+    file = arguments.password_file
+    users = read_users(user_path(file)) if file else []
     # By default MLflow retries for minutes when the registry is down: visitors do not wait.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
