@@ -55,10 +55,13 @@ def pytest_collection_finish():
     gc.freeze()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
-    """A cache folder shared by the session's tests, never the user's."""
-    return tmp_path_factory.mktemp("cache")
+    """A cache folder of the tests and of the processes that they start, never the user's."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLORIZATION_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture(autouse=True)
