@@ -102,7 +102,7 @@ def entry_point(
     A Failure, ValueError, OSError, FloatingPointError or MlflowException becomes a line of the log
     without secrets, and status 2; one of a library has its traceback, too. Ctrl-C gives status
     130, SIGTERM 143: `runs.open_run` ends the run that is open, and the run of `mlflow run` is
-    named and ended here. The last line of the log has the command that resumes.
+    named and ended here. The last line of the log says how to go on.
 
     Args:
         parse: function of the command line, see `Parser`.

@@ -1,8 +1,8 @@
 """What a trained model must show before it may be served.
 
 `promotion.register` asks in this order: `require_answers`, `require_better_than_baselines`,
-`require_variety`, `require_enough_pictures` and `require_better_than` the champion. All of it is
-on test pictures, by the family's criterion in `evaluation.CRITERIA`.
+`require_variety`, `require_enough_pictures` and `require_better_than` the champion. Scores are
+those of test pictures, compared by the family's criterion in `evaluation.CRITERIA`.
 """
 
 import io

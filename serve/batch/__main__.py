@@ -111,7 +111,8 @@ def main(arguments: argparse.Namespace) -> int:
     params["tta"] = arguments.tta == "yes"
     params["output"] = "uncertainty" if arguments.uncertainty == "yes" else "colors"
     read_options(params)
-    jobs, outcomes = plan(source, folder, arguments.format)
+    listed = find(source)
+    jobs, outcomes = plan(source, folder, arguments.format, listed)
     shipped.provide(arguments.model)
     model_uri = lookup.resolve(arguments.model).model_uri
     output.delete_leftovers(folder)
@@ -124,7 +125,7 @@ def main(arguments: argparse.Namespace) -> int:
         outcomes += _run(jobs, model_uri, settings, arguments.cluster)
         tag("mlflow.runName", f"{name}: {_colored(outcomes)}")
     _report(outcomes, folder, "heat maps" if arguments.uncertainty == "yes" else "colored")
-    if others := count_others(filter(None, find(source))):
+    if others := count_others(filter(None, listed)):
         logger.info("skipped: %s", others)
     return 1 if any(each.what == LEFT_OUT for each in outcomes) else 0
 

@@ -3,7 +3,7 @@
 import errno
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -86,13 +86,19 @@ class Outcome(NamedTuple):
     note: str = ""
 
 
-def plan(source: Place, target: Place, format: str = names.KEEP) -> tuple[list[Job], list[Outcome]]:
+def plan(
+    source: Place,
+    target: Place,
+    format: str = names.KEEP,
+    listed: Mapping[str, int] | None = None,
+) -> tuple[list[Job], list[Outcome]]:
     """Assign files below `target` to every picture below `source`.
 
     Args:
         source: folder, or one picture; links to other folders and hidden files are skipped.
         target: folder; may lie inside `source`: its own pictures are not colored again.
         format: see `names.choose`.
+        listed: `find(source)`, if it is known already: a bucket takes long to list.
 
     Returns:
         The jobs, and the pictures without one: a link in `target` would lead their file elsewhere.
@@ -101,7 +107,8 @@ def plan(source: Place, target: Place, format: str = names.KEEP) -> tuple[list[J
         InputError: there are no pictures, the folders would mix, or are nested too deeply.
     """
     source, target = output.resolve(source, target)
-    found = {source / name: size for name, size in find(source).items()}
+    listed = find(source) if listed is None else listed
+    found = {source / name: size for name, size in listed.items()}
     if [*found] == [source]:
         source = source.parent
     pictures = sorted(path for path in found if _is_picture(path, source, target))
