@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import io
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.numpy_dataset import NumpyDataset, from_numpy
+from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.models.model import ModelInfo
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
@@ -81,6 +82,19 @@ class Described(Protocol):
     def gray_channels(self) -> int: ...  # noqa: D102
 
 
+def insert(write: Callable[..., object], *arguments: Any, **options: Any) -> None:
+    """Call a function of MLflow that inserts what it has not found.
+
+    Another process may insert the same in between; the second call finds it.
+    """
+    try:
+        write(*arguments, **options)
+    except MlflowException as error:
+        if error.error_code != "BAD_REQUEST":
+            raise
+        write(*arguments, **options)
+
+
 def log_config(config: Described, data: str, **flags: object) -> None:
     """Log what the user may set, the command line's other flags included, as params, and tags."""
     values = {name: value for name, value in asdict(config).items() if name not in NOT_PARAMS}
@@ -117,7 +131,7 @@ def log_data(splits: Splits, used: Collection[str] = tuple(CONTEXTS)) -> None:
         manifest.write(path, [replace(row, hash=hashes.get(row.path, "")) for row in rows])
         mlflow.log_artifact(str(path), "data")
     for split in used:
-        mlflow.log_input(_dataset(splits, split), context=CONTEXTS[split])
+        insert(mlflow.log_input, _dataset(splits, split), context=CONTEXTS[split])
 
 
 def _dataset(splits: Splits, split: str) -> NumpyDataset:

@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 
 from colorization import color, evaluation, tracking
 from colorization.errors import GateError
-from colorization.registry import lookup, promotion
+from colorization.registry import lookup, promotion, served
 from colorization.registry.__main__ import main
 from tests import warm
 from tests.conftest import ROOT, prepare_birds, unpack_birds
@@ -279,16 +279,32 @@ def test_two_processes_promoting_at_once_converge_on_the_better_model(photograph
     assert served_run() == candidates[1].run.info.run_id
 
 
-def test_whoever_looks_last_corrects_a_race_that_the_worse_model_won(photographs):
+def test_whoever_moves_the_alias_last_corrects_a_race_that_the_worse_model_won(photographs):
     """Both were compared with no champion; the worse one moved the alias last."""
     worse, better = (log_candidate(photographs, share) for share in (0.3, 1.0))
     first = promotion._create(better, "", force=False)
     promotion._set_alias("naive", "champion", first)
     second = promotion._create(worse, "", force=False)
-    promotion._set_alias("naive", "champion", second)
-    version, alias = promotion._settle("naive", second, before=None)
+    version, alias = promotion._promote("naive", second, before=None)
     assert (version.version, alias) == (second.version, "challenger")
     assert served_run() == better.run.info.run_id
+
+
+def test_a_promotion_during_another_ones_comparison_is_not_undone(photographs, monkeypatch):
+    worst, middle, best = (log_candidate(photographs, share) for share in (0.3, 0.6, 1.0))
+    promotion._create(middle, "", force=False)
+    load = served.load
+
+    def load_slowly(uri):
+        if served_run() == worst.run.info.run_id:  # it compares itself with the one in the middle
+            promotion._promote("naive", promotion._create(best, "", force=False), before=None)
+            assert served_run() == best.run.info.run_id
+        return load(uri)
+
+    version = promotion._create(worst, "", force=False)
+    monkeypatch.setattr(served, "load", load_slowly)
+    assert promotion._promote("naive", version, before=None)[1] == "challenger"
+    assert served_run() == best.run.info.run_id
 
 
 def test_the_command_line_registers_and_prints_how_to_serve(photographs, active_store):

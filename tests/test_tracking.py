@@ -1,18 +1,22 @@
 """What MLflow knows after a training; the run was made by a real process, on a real server."""
 
+import dataclasses
 import io
 import json
 import re
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from colorization import color, epoch_log, evaluation, figures
+from colorization import color, epoch_log, evaluation, figures, runs, tracking
 from colorization.config import VARIANTS, tunable_fields
 
 METRICS = ("psnr", "ssim", "delta_e", "colorfulness")
@@ -52,6 +56,22 @@ def test_every_split_is_recorded_as_a_dataset_with_the_manifest_s_digest(
     manifest = pd.read_csv(artifacts("data/manifest.csv"))
     assert len(manifest) == 60
     assert {"path", "sha256", "species", "split", "reason"} <= set(manifest.columns)
+
+
+def test_runs_that_log_the_same_new_pictures_at_once_both_go_on(small_splits, active_store):
+    """MLflow looks for a dataset before it inserts it; both see none."""
+    together = threading.Barrier(2)
+
+    def log(_):
+        with mlflow.start_run():
+            for digest in map(str, range(10)):
+                together.wait(60)
+                tracking.log_data(dataclasses.replace(small_splits, digest=digest))
+
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(log, range(2))) == [None, None]
+    for run in runs.search(""):
+        assert len(run.inputs.dataset_inputs) == 30
 
 
 def test_every_epoch_s_losses_scores_rates_and_speed_are_there(trained):

@@ -8,7 +8,7 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from colorization import evaluation
+from colorization import evaluation, tracking
 from colorization.address import redacted
 from colorization.errors import GateError
 from colorization.registry import gate, leaderboard, lineage, served
@@ -198,56 +198,61 @@ def _beside_baselines(candidate: Candidate) -> str:
 def _promote(
     family: str, version: ModelVersion, before: tuple[ModelVersion, Candidate] | None
 ) -> tuple[ModelVersion, str]:
-    """Make a version the champion, unless a better one passes the gate at the same time."""
-    _set_alias(family, CHAMPION, version)
-    version, alias = _settle(family, version, before)
-    if before and alias == CHAMPION:
-        logger.info("version %s gives way to version %s", before[0].version, version.version)
-    return version, alias
-
-
-def _settle(
-    family: str, version: ModelVersion, before: tuple[ModelVersion, Candidate] | None
-) -> tuple[ModelVersion, str]:
-    """Agree with processes that promoted at the same time: the best of all that passed serves.
+    """Make a version the champion, or the best of all that pass the gate at the same time.
 
     MLflow has no compare-and-swap for aliases. Each process creates its version before it moves
-    the alias, and looks at all versions afterwards: the last one to look sees every other.
+    the alias, and moves it again while it finds new versions afterwards: whoever moves it last
+    has compared all.
     """
+    winner, seen = version, {version.version}
+    while True:
+        _set_alias(family, CHAMPION, winner)
+        rivals = {} if version.tags.get("forced") else _rivals(version, before)
+        if rivals.keys() <= seen:
+            break
+        seen |= rivals.keys()
+        working = [
+            (each, rival)
+            for each, rival in rivals.values()
+            if each.version == version.version or not _broken(rival)
+        ]
+        criterion = working[0][1].criterion
+        winner, _ = criterion.best(working, lambda each: (each[1].score(), each[1].run.info.run_id))
+    if winner.version != version.version:
+        logger.warning(
+            "version %s does not become the champion: version %s came at the same time and is "
+            "better",
+            *(version.version, winner.version),
+        )
+        _set_alias(family, CHALLENGER, version)
+        return version, CHALLENGER
+    if before:
+        logger.info("version %s gives way to version %s", before[0].version, version.version)
+    return version, CHAMPION
+
+
+def _rivals(
+    version: ModelVersion, before: tuple[ModelVersion, Candidate] | None
+) -> dict[str, tuple[ModelVersion, Candidate]]:
+    """Return the versions since the champion before that have passed the gate on the same test."""
     base = int(before[0].version) if before else 0
-    client = mlflow.MlflowClient()
+    found = mlflow.MlflowClient().search_model_versions(f"name = '{version.name}'")
     rivals = [
         (each, candidate_of_version(each))
-        for each in client.search_model_versions(f"name = '{version.name}'")
-        if int(each.version) > base and each.tags.get("gate") == "passed"
+        for each in found
+        if int(each.version) > base or each.version == version.version
     ]
     own = candidate_of_version(version).tested_on
-    rivals = [
-        (each, rival)
+    return {
+        each.version: (each, rival)
         for each, rival in rivals
-        if not rival.missing and rival.tested_on == own and rival.is_beside_baselines
-    ]
-    if len(rivals) > 1:
-        rivals = [each for each in rivals if not _broken(each[1])]
-    if version.tags.get("forced") or len(rivals) < 2:
-        return version, CHAMPION
-    criterion = rivals[0][1].criterion
-    winner, _ = criterion.best(rivals, lambda each: (each[1].score(), each[1].run.info.run_id))
-    _set_alias(family, CHAMPION, winner)
-    if winner.version == version.version:
-        return version, CHAMPION
-    logger.warning(
-        "version %s does not become the champion: version %s came at the same time and is better",
-        *(version.version, winner.version),
-    )
-    _set_alias(family, CHALLENGER, version)
-    return version, CHALLENGER
+        if each.tags.get("gate") == "passed"
+        and not rival.missing
+        and rival.tested_on == own
+        and rival.is_beside_baselines
+    }
 
 
 def _set_alias(family: str, alias: str, version: ModelVersion) -> None:
-    client = mlflow.MlflowClient()
-    try:
-        client.set_registered_model_alias(model_name(family), alias, version.version)
-    except MlflowException:
-        # MLflow inserts an alias that it did not find; another process was first. Now it finds it.
-        client.set_registered_model_alias(model_name(family), alias, version.version)
+    set_alias = mlflow.MlflowClient().set_registered_model_alias
+    tracking.insert(set_alias, model_name(family), alias, version.version)

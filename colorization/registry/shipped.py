@@ -127,7 +127,7 @@ def _log(family: str, known: dict[str, Any], files: dict[str, Path]) -> None:
         shape = np.broadcast_to(np.uint8(0), (count, size, size, 3))  # all that is logged of them
         name = f"{data['name']}-{context}"
         dataset = from_numpy(shape, source, name=name, digest=data["digest"])
-        mlflow.log_input(dataset, context=context)
+        tracking.insert(mlflow.log_input, dataset, context=context)
     example = np.tile(np.linspace(0, 255, size).astype("uint8"), (size, 1))
     seen = lineage.KINDS[data["kind"]]
     model = tracking.log_model(known["variant"], files["onnx"], example, seen)

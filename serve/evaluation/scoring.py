@@ -12,7 +12,7 @@ from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
 from tqdm import tqdm
 
-from colorization import charts, color, evaluation, report
+from colorization import charts, color, evaluation, report, tracking
 from colorization.config import VARIANTS
 from colorization.data import manifest
 from colorization.data.sources import Source
@@ -163,7 +163,7 @@ def _log_inputs(models: Mapping[str, Candidate], source: Source, pictures: Pictu
         digest = manifest.digest(path)
     origin = CodeDatasetSource({"uri": source.uri, "manifest": "data/manifest.csv"})
     dataset = MetaDataset(origin, source.name, digest)  # type: ignore[abstract]  # as MLflow does
-    mlflow.log_input(dataset, context="evaluation")
+    tracking.insert(mlflow.log_input, dataset, context="evaluation")
     return dataset
 
 
