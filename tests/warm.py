@@ -22,8 +22,9 @@ import types
 # No `onnxruntime`: it starts a thread on import, for which the end of a fork would wait in vain.
 PACKAGES = """
 alembic bs4 gdown git h5py imagehash keras matplotlib.pyplot mlflow.cli mlflow.projects
-mlflow.pyfunc mlflow.store.model_registry.sqlalchemy_store mlflow.store.tracking.sqlalchemy_store
-onnx optuna pandas skimage.color skimage.metrics tensorflow tf2onnx
+mlflow.pyfunc mlflow.store.model_registry.sqlalchemy_store mlflow.store.tracking.file_store
+mlflow.store.tracking.sqlalchemy_store onnx optuna pandas skimage.color skimage.metrics tensorflow
+tf2onnx tf2onnx.tfjs_utils
 """.split()
 SET_CHILD_SUBREAPER = 36  # prctl(2): whose parent has ended becomes a child of this process
 MAX_BYTES = 2**17
@@ -137,6 +138,10 @@ if __name__ == "__main__":
     with contextlib.closing(socket.socket(fileno=int(sys.argv[1]))) as orders:
         for package in PACKAGES:
             importlib.import_module(package)
+        # MLflow looks once at all that is installed.
+        sys.modules["mlflow"].utils.requirements_utils.warn_dependency_requirement_mismatches(
+            ["mlflow"]
+        )
         gc.collect()
         gc.freeze()  # or a collection would copy all of its pages
         order = _next_order(orders)
