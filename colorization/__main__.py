@@ -144,7 +144,7 @@ def _train(*positional: Any, flags: dict[str, str], **options: Any) -> int:
     from colorization.registry import promotion
 
     trained = experiment.train_and_log(*positional, flags=flags, **options)
-    promotion.finish(*trained, flags["register"] == "yes")
+    promotion.finish(trained, flags["register"] == "yes")
     return 0
 
 
@@ -167,7 +167,7 @@ def compare(
         raise
     for best in comparison.best_of_families(contenders):
         logger.info("best of the %s family: %s", best.config.family, best.label)
-        promotion.finish(best.run, best.model_uri, arguments.register == "yes")
+        promotion.finish(best.candidate, arguments.register == "yes")
     return 0 if len(contenders) == len(configs) else process.REFUSED
 
 

@@ -2,19 +2,19 @@
 
 import logging
 import statistics
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import mlflow
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from mlflow.entities import Run
 
 from colorization import charts, color, evaluation, experiment, figures, process, report, tracking
 from colorization.config import Config
 from colorization.data.prepare import Split, Splits
 from colorization.registry import lookup
+from colorization.registry.candidate import Candidate
 
 COLUMNS = evaluation.SCORES_TOGETHER
 
@@ -26,8 +26,12 @@ class Contender(NamedTuple):
 
     label: str
     config: Config
-    run: Run
-    model_uri: str
+    candidate: Candidate
+
+    @property
+    def run_id(self) -> str:
+        """Of the finished run."""
+        return self.candidate.run.info.run_id
 
 
 def compare(configs: list[Config], splits: Splits, data: str, **flags: str) -> list[Contender]:
@@ -68,7 +72,7 @@ def train(configs: Iterable[Config], splits: Splits, data: str, **options: Any) 
         except (FloatingPointError, ValueError) as error:
             process.refuse(error)
         else:
-            contenders.append(Contender(config.label, config, *candidate))
+            contenders.append(Contender(config.label, config, candidate))
     return contenders
 
 
@@ -76,12 +80,8 @@ def best_of_families(contenders: list[Contender]) -> Iterator[Contender]:
     """Return the best contender of each family by its criterion, on the validation pictures."""
     for family in dict.fromkeys(each.config.family for each in contenders):
         criterion = evaluation.CRITERIA[family]
-        scores = {
-            each: lookup.Candidate(each.run, each.model_uri).validation_score()
-            for each in contenders
-            if each.config.family == family
-        }
-        yield criterion.best(scores, scores.__getitem__)
+        own = [each for each in contenders if each.config.family == family]
+        yield criterion.best(own, lambda each: each.candidate.validation_score())
 
 
 def table(contenders: list[Contender]) -> pd.DataFrame:
@@ -92,23 +92,22 @@ def table(contenders: list[Contender]) -> pd.DataFrame:
     """
     rows = []
     for each in contenders:
-        run_id, metrics = each.run.info.run_id, charts.tested(each.run)
-        speeds = list(charts.history(run_id, charts.SPEED).values())
-        rows.append({"model": each.label, **_tested(metrics)})
-        rows[-1] |= {
-            "parameters": int(charts.fact(each.run, "parameters")),
-            "seconds": charts.fact(each.run, "training_seconds"),
-            "images_per_second": statistics.harmonic_mean(speeds),
-            "run_id": run_id,
-        }
-    # The baselines are the same for all.
-    for name, title in evaluation.BASELINES.items():
-        rows.append({"model": title, **_tested(metrics, f"_{name}")})
+        run, tested = each.candidate.run, each.candidate.tested
+        speeds = list(charts.history(each.run_id, charts.SPEED).values())
+        rows.append(
+            {"model": each.label}
+            | {name: tested[f"test_{name}"] for name in COLUMNS}
+            | {
+                "parameters": int(charts.fact(run, "parameters")),
+                "seconds": charts.fact(run, "training_seconds"),
+                "images_per_second": statistics.harmonic_mean(speeds),
+                "run_id": each.run_id,
+            }
+        )
+    for suffix, title in evaluation.BASELINES.items():  # the same for all
+        scores = {name: tested[f"test_{name}_{suffix}"] for name in COLUMNS}
+        rows.append({"model": title} | scores)
     return pd.DataFrame(rows)
-
-
-def _tested(metrics: Mapping[str, float], suffix: str = "") -> dict:
-    return {name: metrics[f"test_{name}{suffix}"] for name in COLUMNS}
 
 
 def log(contenders: list[Contender], splits: Splits) -> str:
@@ -147,16 +146,19 @@ def _curves(contender: Contender) -> dict[str, list[float]]:
     names = {"validation CIEDE2000": "val/delta_e"}
     if getattr(contender.config, "loss", "l1") == "l1":  # a naive one has no other loss beside its
         names |= {"training L1": "loss/l1", "validation L1": "loss/l1_val"}
-    run_id = contender.run.info.run_id
-    return {title: list(charts.history(run_id, name).values()) for title, name in names.items()}
+    return {
+        title: list(charts.history(contender.run_id, name).values())
+        for title, name in names.items()
+    }
 
 
 def _per_species(contenders: list[Contender]) -> pd.DataFrame:
     """Return CIEDE2000 of every contender on the test pictures of every species."""
     columns: dict[str, pd.Series] = {}
     for each in contenders:
-        logged = mlflow.artifacts.load_dict(f"{each.run.info.artifact_uri}/test_species.json")
-        own = pd.DataFrame(logged["data"], columns=logged["columns"]).set_index("species")
+        folder = each.candidate.run.info.artifact_uri
+        logged = mlflow.artifacts.load_dict(f"{folder}/test_species.json")
+        own = pd.DataFrame(**logged).set_index("species")
         columns |= {"pictures": own["pictures"], each.label: own["delta_e"]}
     return pd.DataFrame(columns).reset_index()
 
@@ -166,7 +168,7 @@ def _test_sheet(contenders: list[Contender], split: Split) -> Figure:
     chosen = report.spread(np.arange(len(split.images)))
     real, colored = split.images[chosen], {}
     for each in contenders:
-        colorize = lookup.load_colorizer(each.model_uri)
+        colorize = lookup.load_colorizer(each.candidate.model_uri)
         predicted = colorize(color.gray_input(real, colorize.channels))
         colored["\n".join(each.label.rsplit("_", 1))] = color.to_uint8(predicted)
     captions = [report.caption(split.species[index]) for index in chosen]
@@ -175,7 +177,7 @@ def _test_sheet(contenders: list[Contender], split: Split) -> Figure:
 
 
 def _note(contenders: list[Contender], text: str, splits: Splits) -> str:
-    links = "\n".join(f"- {each.label}: run `{each.run.info.run_id}`" for each in contenders)
+    links = "\n".join(f"- {each.label}: run `{each.run_id}`" for each in contenders)
     return (
         f"Compared on `{splits.name}` (digest `{splits.digest}`): trained on "
         f"{len(splits.train.images)} pictures, for {contenders[0].config.epochs} epochs each, "

@@ -21,7 +21,8 @@ from colorization.config import Config
 from colorization.data.prepare import Split, Splits
 from colorization.errors import InputError
 from colorization.models import build, export
-from colorization.registry import lineage, lookup, promotion, shipped
+from colorization.registry import lookup, promotion, shipped
+from colorization.registry.candidate import Candidate, trained_on
 from colorization.training import checkpoint, train
 from colorization.weights import download, safe_keras
 
@@ -70,7 +71,7 @@ def train_and_log(
     flags: Mapping[str, str] | None = None,
     tags: Mapping[str, str] | None = None,
     stopped: Stopped | None = None,
-) -> lookup.Candidate:
+) -> Candidate:
     """Train a config and log it in a run of its own.
 
     On Ctrl-C and SIGTERM the exception has a note: the command that goes on.
@@ -144,7 +145,7 @@ def _noting_how_to_resume(config: Config, run: Run) -> Iterator[None]:
 
 def find_or_train(
     config: Config, splits: Splits, data: str, parent: mlflow.ActiveRun, **options: Any
-) -> lookup.Candidate:
+) -> Candidate:
     """Return the finished run of a config: an earlier one, or a new one below the parent.
 
     An earlier training that was stopped goes on where its checkpoint is. The options and errors
@@ -209,8 +210,7 @@ def log_colorizer(
             model = mlflow.models.get_model_info(lookup.candidate_of(run).model_uri)
         else:
             example = color.to_uint8(grays[0, ..., 0])
-            seen = lineage.trained_on(run)
-            model = tracking.log_model(config.variant, onnx, example, seen)
+            model = tracking.log_model(config.variant, onnx, example, trained_on(run))
     mlflow.set_tag("parameters", colorizer.count_params())
     note = _note(config, splits, tested.metrics, model, origin)
     sheet = _test_sheet(config.variant, splits.test, tested)
@@ -220,9 +220,9 @@ def log_colorizer(
     return model
 
 
-def log_outcome(label: str, run: Run, model: ModelInfo) -> lookup.Candidate:
+def log_outcome(label: str, run: Run, model: ModelInfo) -> Candidate:
     """Log the test's outcome once the run has ended; return the run and its model."""
-    candidate = lookup.Candidate(mlflow.get_run(run.info.run_id), model.model_uri)
+    candidate = Candidate(mlflow.get_run(run.info.run_id), model.model_uri)
     metrics = candidate.tested
     others = (
         f"{title} {metrics[f'test_psnr_{name}']:.2f} dB"

@@ -159,7 +159,7 @@ def log_model(name: str, onnx: Path, example: np.ndarray, trained_on: str) -> Mo
         name: of the logged model.
         onnx: the file.
         example: a gray picture, uint8 (S, S), that shows how to send one.
-        trained_on: see `lineage.trained_on`; the pyfunc says where it should not be trusted.
+        trained_on: see `candidate.trained_on`; the pyfunc says where it should not be trusted.
     """
     encoded = io.BytesIO()
     Image.fromarray(example).save(encoded, "PNG")

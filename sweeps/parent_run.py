@@ -18,7 +18,7 @@ from optuna.visualization import matplotlib as plots
 from colorization import comparison, evaluation, experiment, plan, runs, tracking
 from colorization.data.prepare import Splits
 from colorization.errors import Failure
-from colorization.registry.lookup import Candidate
+from colorization.registry.candidate import Candidate
 from sweeps.space import Spec
 from sweeps.study import finals, running, state_of
 
@@ -118,7 +118,7 @@ def conclude(
     parent, tags = tracking.active_run(), {"sweep": "winner"}
     winner = experiment.find_or_train(config, splits, data, parent, name="winner", tags=tags)
     trained = comparison.train(others, splits, data, tags={"sweep": "preset"})
-    contenders = [comparison.Contender("winner", config, *winner), *trained]
+    contenders = [comparison.Contender("winner", config, winner), *trained]
     compared = comparison.log(contenders, splits)
     params = ",".join(f"{name}={value}" for name, value in (best.params | spec.fix).items())
     objective, _ = evaluation.SCORES_TOGETHER[spec.objective]

@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace, spec: Spec, splits: Splits, storage: Stor
                     parent_run.update(study)
                 winner = parent_run.conclude(study, spec, splits, arguments.data, epochs)
                 if winner:
-                    promotion.finish(*winner, arguments.register == "yes")
+                    promotion.finish(winner, arguments.register == "yes")
     except OUTAGES as error:
         raise OSError(f"{error} Mend that, and start again: the study goes on.") from error
 

@@ -25,6 +25,7 @@ from colorization import (
 from colorization.config import VARIANTS
 from colorization.errors import GateError, InputError
 from colorization.registry import lookup, promotion
+from colorization.registry.candidate import Candidate
 from colorization.training import schedule
 from colorization.training.train import Result
 from serve.page import champions
@@ -134,7 +135,7 @@ def test_runs_of_an_earlier_release_are_found_compared_and_beaten_only_by_better
     client.set_tag(run_id, "training_seconds", 6.0)
     client.log_metric(run_id, "rate/images_per_second", 30.0, step=1)
     contenders = [
-        comparison.Contender(label, config, mlflow.get_run(each.run.info.run_id), "")
+        comparison.Contender(label, config, Candidate(mlflow.get_run(each.run.info.run_id), ""))
         for label, each in (("old", old), ("new", new))
     ]
     table = comparison.table(contenders).set_index("model")

@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import sys
+from dataclasses import replace
 
 import mlflow
 import numpy as np
@@ -265,7 +266,7 @@ def test_if_nothing_is_left_the_error_says_why(birds, active_store, tmp_path):
 def test_labels_tell_models_of_one_variant_apart(active_store, tmp_path):
     heads = {"a": "chroma", "b": "chroma", "c": "rgb"}
     known = {name: log_training({}, tmp_path, head=head) for name, head in heads.items()}
-    known = {name: each._replace(model_uri=f"models:/{name}") for name, each in known.items()}
+    known = {name: replace(each, model_uri=f"models:/{name}") for name, each in known.items()}
     a, b, c = known.values()
     assert list(scoring.label([a, c, a])) == ["pix2pix", "pix2pix_rgb"]
     apart = [f"pix2pix_{each.run.info.run_id[:8]}" for each in (a, b)]
@@ -277,7 +278,7 @@ def test_labels_name_a_head_that_is_not_the_variant_s_own(active_store, tmp_path
         log_training({}, tmp_path, variant="naive_efficientnet", head=head)
         for head in ("histogram", "chroma")
     )
-    other = other._replace(model_uri="models:/other")
+    other = replace(other, model_uri="models:/other")
     assert list(scoring.label([own, other])) == ["naive_efficientnet", "naive_efficientnet_chroma"]
 
 

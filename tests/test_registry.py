@@ -345,7 +345,7 @@ def test_a_store_that_does_not_answer_is_not_taken_for_one_without_a_champion(
         patch.setattr(mlflow.MlflowClient, "search_registered_models", unreachable)
         with pytest.raises(MlflowException, match="timeout"):
             promotion.register(candidate)
-        assert promotion.offer(candidate.run.info.run_id) is None  # a training goes on
+        assert promotion.offer(candidate) == candidate.model_uri  # a training goes on
     assert served_run() != candidate.run.info.run_id
 
 

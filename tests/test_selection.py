@@ -14,6 +14,7 @@ from colorization import color, comparison, evaluation, metrics
 from colorization import config as configuration
 from colorization.config import VARIANTS
 from colorization.models import build
+from colorization.registry.candidate import Candidate
 from colorization.training import callbacks, device
 from sweeps.space import parse_fix
 
@@ -59,7 +60,7 @@ def test_a_comparison_chooses_by_the_kept_epoch_s_validation(ready_store):
                 mlflow.log_metric("val/delta_e", value, step=step)
         config = VARIANTS["naive_basic"]
         found = mlflow.get_run(run.info.run_id)
-        contenders[label] = comparison.Contender(label, config, found, "")
+        contenders[label] = comparison.Contender(label, config, Candidate(found, ""))
     (best,) = comparison.best_of_families(list(contenders.values()))
     mlflow.set_tracking_uri(None)
     assert best.label == "b"

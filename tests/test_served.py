@@ -11,7 +11,7 @@ import pytest
 from mlflow.pyfunc import PythonModelContext
 
 from benchmarks.saved import save_pyfunc
-from colorization.registry import lineage
+from colorization.registry.candidate import trained_on
 from serve.evaluation.verdict import verdict
 from serve.page.events import name_apart
 from tests import warm
@@ -31,12 +31,12 @@ def test_a_model_knows_what_all_trainings_of_its_weights_had(active_store):
     from_painted = log_run(start_from=f"'{painted.info.run_id}'")  # as `mlflow run` quotes it
     from_both = log_run(start_from=photographs.info.run_id)
     imported = log_run(context="testing", source=painted.info.run_id)
-    assert lineage.trained_on(painted) == lineage.trained_on(from_painted) == "painted birds"
-    assert lineage.trained_on(photographs) == "photographs"
-    assert lineage.trained_on(from_both) == "painted birds and photographs"
-    assert lineage.trained_on(imported) == "painted birds"
+    assert trained_on(painted) == trained_on(from_painted) == "painted birds"
+    assert trained_on(photographs) == "photographs"
+    assert trained_on(from_both) == "painted birds and photographs"
+    assert trained_on(imported) == "painted birds"
     for unknown in (log_run(start_from="a.keras"), log_run(context="testing", source="a.keras")):
-        assert lineage.trained_on(unknown) == ""
+        assert trained_on(unknown) == ""
 
 
 def test_a_logged_model_knows_it_too(trained, monkeypatch):

@@ -21,7 +21,8 @@ from colorization import color, evaluation, experiment, metrics, tracking
 from colorization.config import VARIANTS
 from colorization.errors import InputError
 from colorization.models import export
-from colorization.registry import lineage, lookup, promotion, served, shipped
+from colorization.registry import lookup, promotion, served, shipped
+from colorization.registry.candidate import trained_on
 from colorization.weights import download, safe_keras
 from scripts import pretrained as script
 from serve import pyfunc
@@ -84,7 +85,7 @@ def test_an_album_is_colored_with_an_empty_registry_and_without_tensorflow(first
     version, candidate = lookup.find_champion("pix2pix")
     assert candidate.kind == "photographs" and candidate.test_pictures >= 100
     assert candidate.is_beside_baselines and version.tags["gate"] == "passed"
-    assert lineage.trained_on(candidate.run) == "photographs"
+    assert trained_on(candidate.run) == "photographs"
     assert candidate.validation_score() < candidate.score("_gray")
     assert 0.1 < candidate.run.data.metrics["test_uncertainty_correlation"] < 1
     manifest = mlflow.artifacts.load_text(f"{candidate.run.info.artifact_uri}/data/manifest.csv")
@@ -112,7 +113,7 @@ def test_paintings_never_replace_them_and_photographs_do(store, small_splits, ca
     network = memory(many.images, color.chroma(many.images))
     painted = log_network(network, dataclasses.replace(photographs, kind="painted"))
     with caplog.at_level(logging.INFO, "colorization"):
-        promotion.finish(*painted, register=True)
+        promotion.finish(painted, register=True)
     (reason,) = [text for text in caplog.messages if "does not become the champion" in text]
     assert "painted birds does not replace one tested on photographs" in reason
     assert reason.count(". ") == 0

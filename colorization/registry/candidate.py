@@ -1,30 +1,31 @@
-"""A model and the run that trained it, as the gate judges them."""
+"""A model and the run that trained it, as the gate judges them, and what it was trained on."""
 
 import functools
 import json
-from typing import NamedTuple
+from collections.abc import Iterator
+from dataclasses import dataclass
 
+import mlflow
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 
 from colorization import charts, evaluation
 from colorization.config import Config
 
 PRETRAINED = "pretrained_sha256"  # the tag of runs that hold weights that come with the project
+KINDS = {"painted": "painted birds", "photographs": "photographs"}  # of a `Source`, in words
 
 
-class _Model(NamedTuple):
-    """The fields of a `Candidate`, which are its own class since a NamedTuple caches nothing."""
-
-    run: Run
-    model_uri: str
-
-
-class Candidate(_Model):
+@dataclass(frozen=True)
+class Candidate:
     """A model and the run that trained it.
 
     Where a version has lost its run, or never had one of this project, `run` holds what the version
     tells of it, see `lookup.candidate_of_version`.
     """
+
+    run: Run
+    model_uri: str
 
     @property
     def missing(self) -> str:
@@ -122,3 +123,42 @@ class Candidate(_Model):
         """
         values = charts.history(self.run.info.run_id, f"val/{self.criterion.metric}").values()
         return self.criterion.best(values, float) if values else None
+
+
+def start_of(run: Run) -> str:
+    """Return the source of the weights that a run began with, "" if it was trained from scratch."""
+    typed = run.data.params.get("start_from", "").strip("'")  # with the quotes of a command line
+    return run.data.tags.get("start_from", typed)
+
+
+def trainings(run: Run) -> Iterator[Run | None]:
+    """Yield each run that trained a run's weights, from the last one back; None if it is unknown.
+
+    Weights that started from those of an earlier run went through its trainings too.
+    """
+    inputs = run.inputs.dataset_inputs if run.inputs else []
+    trained = "training" in {tag.value for each in inputs for tag in each.tags}
+    if trained:  # imported weights were only tested
+        yield run
+    origin = (start_of(run) or run.data.params.get("source", "")).strip("'\"")
+    if origin:
+        try:
+            earlier = mlflow.get_run(origin)
+        except MlflowException:  # a file, an address, or a deleted run
+            yield None
+        else:
+            yield from trainings(earlier)
+    elif not trained:
+        yield None
+
+
+def trained_on(run: Run) -> str:
+    """Name what a run's weights were trained on: painted birds, photographs, or both.
+
+    An empty text if that is not known. A version remembers it when its run is gone.
+    """
+    if "trained_on" in run.data.tags:
+        return run.data.tags["trained_on"].replace("unknown", "")
+    tags = [each.data.tags if each else {} for each in trainings(run)]
+    kinds = {KINDS.get(each.get("data_kind", ""), "") for each in tags}
+    return "" if "" in kinds else " and ".join(sorted(kinds))

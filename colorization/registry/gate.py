@@ -60,7 +60,12 @@ def require_better_than_baselines(candidate: Candidate) -> None:
     Its colors must also be nearer to the true ones than those of other pictures, by CIEDE2000: the
     distribution of colors is that of real ones if they are only shuffled.
     """
-    _require_scored(candidate)
+    if not candidate.is_beside_baselines:
+        raise GateError(
+            f"The run is of an earlier release, which did not test {candidate.criterion.metric} "
+            f"beside {', '.join(evaluation.BASELINES.values())}, or its files are gone: train it "
+            "again."
+        )
     for name, title in evaluation.BASELINES.items():
         _require_better(candidate, candidate.score(), candidate.score(f"_{name}"), title)
     own, shuffled = (candidate.tested[f"test_delta_e{each}"] for each in ("", "_shuffled"))
@@ -75,12 +80,11 @@ def require_better_than_baselines(candidate: Candidate) -> None:
 def require_variety(candidate: Candidate) -> None:
     """Raise a `GateError` if the model has collapsed."""
     if candidate.collapse:
-        hue, strength = (
-            candidate.tested[f"test_{each}"] for each in ("hue_concentration", "colorfulness")
-        )
+        tested = candidate.tested
         raise GateError(
-            f"Collapsed, all is {candidate.collapse}: test hue_concentration {hue:.4f}, "
-            f"colorfulness {strength:.4f}, on {_pictures(candidate)}."
+            f"Collapsed, all is {candidate.collapse}: test hue_concentration "
+            f"{tested['test_hue_concentration']:.4f}, colorfulness "
+            f"{tested['test_colorfulness']:.4f}, on {_pictures(candidate)}."
         )
 
 
@@ -129,15 +133,6 @@ def require_better_than(champion: Candidate, candidate: Candidate) -> None:
         logger.warning("gate: %s gives way, since it cannot be tested: %s", name, redacted(error))
         return
     _require_better(candidate, own, score, name)
-
-
-def _require_scored(candidate: Candidate) -> None:
-    if not candidate.is_beside_baselines:
-        raise GateError(
-            f"The run is of an earlier release, which did not test {candidate.criterion.metric} "
-            f"beside {', '.join(evaluation.BASELINES.values())}, or its files are gone: train it "
-            "again."
-        )
 
 
 def _require_better(candidate: Candidate, score: float, other: float, name: str) -> None:

@@ -20,7 +20,7 @@ from colorization.address import redacted, shown
 from colorization.config import PRECISIONS, VARIANTS, Config, from_arguments
 from colorization.errors import GateError
 from colorization.registry import served
-from colorization.registry.candidate import Candidate
+from colorization.registry.candidate import Candidate, start_of
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 
@@ -59,11 +59,11 @@ def candidate_of(run: Run) -> Candidate:
 
 
 def candidate_of_version(version: ModelVersion) -> Candidate:
-    """Say what a registered version is: its model, its run, and what is `missing`.
+    """Return the model and the run of a registered version.
 
     A run may be deleted, and a version may be registered by hand, without a run or with one of
     another project. In place of such a run stands one without params, metrics and files, whose tags
-    are the version's. Whether the model still loads only shows when it is loaded.
+    are the version's.
     """
     uri = f"models:/{version.name}/{version.version}"  # loads even if the logged model was deleted
     return _described(uri, version.run_id, version.tags)
@@ -133,8 +133,7 @@ def _finished(run: Run) -> Candidate:
 def resolve(model: str) -> Candidate:
     """Return the candidate that a model's name stands for.
 
-    Args:
-        model: `models:/...`, the id of a finished training run, or a family: its champion.
+    That is `models:/...`, the id of a finished training run, or a family: its champion.
 
     Raises:
         GateError: there is no such model, or it is not of this project.
@@ -142,7 +141,12 @@ def resolve(model: str) -> Candidate:
     family = {champion_uri(name): name for name in evaluation.CRITERIA}.get(model, model)
     try:
         if family in evaluation.CRITERIA:
-            return _champion(family)
+            if found := find_champion(family):
+                return found[1]
+            raise GateError(
+                f"There is no champion of {family} yet. Expected one: `mlflow run . -e pretrained` "
+                f"registers that of the project; or another model. Received: model={family!r}"
+            )
         if not model.startswith("models:/"):
             return _finished(mlflow.get_run(model))
         client = mlflow.MlflowClient()
@@ -157,16 +161,6 @@ def resolve(model: str) -> Candidate:
             f"family's champion. Received: {model=}"
         ) from error
     return _described(model, logged.source_run_id, {})
-
-
-def _champion(family: str) -> Candidate:
-    found = find_champion(family)
-    if found is None:
-        raise GateError(
-            f"There is no champion of {family} yet. Expected one: `mlflow run . -e pretrained` "
-            f"registers that of the project; or another model. Received: model={family!r}"
-        )
-    return found[1]
 
 
 def find_best(family: str) -> Candidate:
@@ -256,12 +250,6 @@ def find_finished(config: Config, digest: str) -> Candidate | None:
 def config_of(run: Run) -> Config | None:
     """Return the config that a run was trained with, or None if today's fields cannot state it."""
     return None if start_of(run) else settings_of(run)
-
-
-def start_of(run: Run) -> str:
-    """Return the source of the weights that a run began with, "" if it was trained from scratch."""
-    typed = run.data.params.get("start_from", "").strip("'")  # with the quotes of a command line
-    return run.data.tags.get("start_from", typed)
 
 
 def settings_of(run: Run) -> Config | None:

@@ -4,21 +4,19 @@ import logging
 from collections.abc import Callable
 
 import mlflow
-from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from colorization import evaluation, tracking
 from colorization.address import redacted
 from colorization.errors import GateError
-from colorization.registry import gate, leaderboard, lineage, served
-from colorization.registry.candidate import Candidate
+from colorization.registry import gate, leaderboard, served
+from colorization.registry.candidate import KINDS, Candidate, trained_on
 from colorization.registry.lookup import (
     CHALLENGER,
     CHAMPION,
     candidate_of_version,
     champion_uri,
-    find,
     find_champion,
     model_name,
 )
@@ -45,31 +43,26 @@ def serve_command(model_uri: str) -> str:
     return f"mlflow models serve -m {model_uri} -p 5001 --env-manager uv"
 
 
-def offer(run_id: str) -> str | None:
-    """Take a run that has just finished to the gate, and log how it went.
+def offer(candidate: Candidate) -> str:
+    """Take a new model to the gate, and log how it went; return the address to serve it by.
 
     Failures are logged, not raised: the training itself is done.
-
-    Returns:
-        The command that serves the family's champion if this run is it now, else the run's own
-        version; None if it has none.
     """
     try:
-        candidate = find(run_id)
         version, alias = register(candidate)
     except (GateError, MlflowException) as error:
         logger.warning("not registered: %s", redacted(error, mlflow.get_tracking_uri()))
-        return None
+        return candidate.model_uri
     logger.info("%s version %s is the %s", version.name, version.version, alias)
     own = f"models:/{version.name}/{version.version}"
-    return serve_command(champion_uri(candidate.family) if alias == CHAMPION else own)
+    return champion_uri(candidate.family) if alias == CHAMPION else own
 
 
-def finish(run: Run, model_uri: str, register: bool) -> None:
+def finish(candidate: Candidate, register: bool) -> None:
     """Offer a new model to the registry if asked to; log how to serve it and which run is best."""
-    command = (offer(run.info.run_id) if register else None) or serve_command(model_uri)
-    logger.info("serve it: %s", command)
-    logger.info("compare the runs: %s", leaderboard.link(Candidate(run, model_uri)))
+    uri = offer(candidate) if register else candidate.model_uri
+    logger.info("serve it: %s", serve_command(uri))
+    logger.info("compare the runs: %s", leaderboard.link(candidate))
 
 
 def register(candidate: Candidate, force: bool = False) -> tuple[ModelVersion, str]:
@@ -133,14 +126,12 @@ def _broken(champion: Candidate) -> str:
 
 def _create(candidate: Candidate, failed: str, force: bool, broken: str = "") -> ModelVersion:
     """Create the version with its tags and description; without an alias it serves nobody."""
-    run = candidate.run
-    kept = ("variant", "data_kind", "dataset_digest")
-    test = f"test_{candidate.criterion.metric}"
-    tags = {name: run.data.tags[name] for name in kept}
+    run, test = candidate.run, f"test_{candidate.criterion.metric}"
+    tags = {name: run.data.tags[name] for name in ("variant", "data_kind", "dataset_digest")}
     if candidate.is_beside_baselines:  # what an earlier release tested may be forced
         figures = {test: candidate.score(), f"{test}_gray": candidate.score("_gray")}
         tags |= {name: f"{value:.4f}" for name, value in figures.items()}
-    tags |= {"trained_on": lineage.trained_on(run) or "unknown", "gate": failed or "passed"}
+    tags |= {"trained_on": trained_on(run) or "unknown", "gate": failed or "passed"}
     if failed and force:
         tags["forced"] = "yes"
     client, name = mlflow.MlflowClient(), model_name(candidate.family)
@@ -161,10 +152,23 @@ def _create(candidate: Candidate, failed: str, force: bool, broken: str = "") ->
 def _story(candidate: Candidate, version: ModelVersion, verdict: str) -> str:
     """Return a version's description: text that also reads well where it is not rendered."""
     run, metrics = candidate.run, candidate.tested
-    tags, seen = run.data.tags, lineage.trained_on(run)
+    tags, seen = run.data.tags, trained_on(run)
     origin = f"It was trained on {seen}." if seen else "What it was trained on is not known."
-    if seen == lineage.KINDS["painted"]:
+    if seen == KINDS["painted"]:
         origin = "In color, it has only seen paintings: on photographs, expect wrong colors."
+    beside = ""
+    if candidate.is_beside_baselines:
+        metric = candidate.criterion.metric
+        heading, digits = evaluation.SCORES_TOGETHER[metric]
+        better = "more" if candidate.criterion.higher_is_better else "less"
+        others = ", ".join(
+            f"{title} {candidate.score(f'_{name}'):{digits}}"
+            for name, title in evaluation.BASELINES.items()
+        )
+        beside = (
+            f"Chosen by {heading}, where {better} is better: {candidate.score():{digits}}; "
+            f"{others}.\n\n"
+        )
     own = ", ".join(
         f"{heading} {metrics[f'test_{name}']:{digits}}"
         for name, (heading, digits) in evaluation.SCORES.items()
@@ -173,26 +177,11 @@ def _story(candidate: Candidate, version: ModelVersion, verdict: str) -> str:
     return (
         f"{tags['variant']}, tested on {candidate.test_pictures} pictures of {tags['data']}. "
         f"{origin}\n\n"
-        f"{_beside_baselines(candidate)}"
-        f"All of the test: {own}.\n\n"
+        f"{beside}All of the test: {own}.\n\n"
         f"Gate: {verdict}\n\n"
         f"Serve it: {serve_command(f'models:/{version.name}/{version.version}')}\n\n"
         f"Run: {run.info.run_id}\n"
     )
-
-
-def _beside_baselines(candidate: Candidate) -> str:
-    if not candidate.is_beside_baselines:
-        return ""
-    metric = candidate.criterion.metric
-    heading, digits = evaluation.SCORES_TOGETHER.get(metric, (metric, ".2f"))
-    better = "more" if candidate.criterion.higher_is_better else "less"
-    others = ", ".join(
-        f"{title} {candidate.score(f'_{name}'):{digits}}"
-        for name, title in evaluation.BASELINES.items()
-    )
-    own = f"{candidate.score():{digits}}"
-    return f"Chosen by {heading}, where {better} is better: {own}; {others}.\n\n"
 
 
 def _promote(
@@ -236,21 +225,15 @@ def _rivals(
 ) -> dict[str, tuple[ModelVersion, Candidate]]:
     """Return the versions since the champion before that have passed the gate on the same test."""
     base = int(before[0].version) if before else 0
-    found = mlflow.MlflowClient().search_model_versions(f"name = '{version.name}'")
-    rivals = [
-        (each, candidate_of_version(each))
-        for each in found
-        if int(each.version) > base or each.version == version.version
-    ]
     own = candidate_of_version(version).tested_on
-    return {
-        each.version: (each, rival)
-        for each, rival in rivals
-        if each.tags.get("gate") == "passed"
-        and not rival.missing
-        and rival.tested_on == own
-        and rival.is_beside_baselines
-    }
+    rivals = {}
+    for each in mlflow.MlflowClient().search_model_versions(f"name = '{version.name}'"):
+        since = int(each.version) > base or each.version == version.version
+        if since and each.tags.get("gate") == "passed":
+            rival = candidate_of_version(each)
+            if not rival.missing and rival.tested_on == own and rival.is_beside_baselines:
+                rivals[each.version] = each, rival
+    return rivals
 
 
 def _set_alias(family: str, alias: str, version: ModelVersion) -> None:

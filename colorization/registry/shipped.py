@@ -17,14 +17,13 @@ from mlflow.data.numpy_dataset import from_numpy
 from colorization import charts, evaluation, runs, tracking
 from colorization.errors import InputError
 from colorization.paths import ROOT
-from colorization.registry import lineage, lookup, promotion
-from colorization.registry.candidate import PRETRAINED, Candidate
+from colorization.registry import lookup, promotion
+from colorization.registry.candidate import KINDS, PRETRAINED, Candidate
 from colorization.weights import download
 
 FOLDER = ROOT / "assets" / "pretrained"
 INDEX, MANIFEST = "pretrained.json", "manifest.csv"
 NAME = "pretrained"  # what `start_from` calls them
-KINDS = ("onnx", "keras")  # of the files of a family, which are `<family>/generator.<kind>`
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +86,7 @@ def find(family: str) -> Candidate:
         InputError: a file is not as it was.
     """
     known = json.loads((FOLDER / INDEX).read_text(encoding="utf-8"))[family]
-    files = {kind: FOLDER / family / f"generator.{kind}" for kind in KINDS}
+    files = {kind: FOLDER / family / f"generator.{kind}" for kind in ("onnx", "keras")}
     for kind, file in files.items():
         _require_unchanged(file, known["sha256"][kind])
     query = f"tags.{PRETRAINED} = '{known['sha256']['onnx']}' and attributes.status = 'FINISHED'"
@@ -129,14 +128,12 @@ def _log(family: str, known: dict[str, Any], files: dict[str, Path]) -> None:
         dataset = from_numpy(shape, source, name=name, digest=data["digest"])
         tracking.insert(mlflow.log_input, dataset, context=context)
     example = np.tile(np.linspace(0, 255, size).astype("uint8"), (size, 1))
-    seen = lineage.KINDS[data["kind"]]
-    model = tracking.log_model(known["variant"], files["onnx"], example, seen)
+    model = tracking.log_model(known["variant"], files["onnx"], example, KINDS[data["kind"]])
     metric = evaluation.CRITERIA[family].metric
     mlflow.log_metric(f"val/{metric}", known["validation"], step=int(known["best_epoch"]))
-    own = {f"test_{name}": float(scores[name][0]) for name in charts.TESTED}
     unsure = f"test_{evaluation.UNCERTAINTY}"
-    own[unsure] = known[unsure]
-    mlflow.log_metrics(own, model_id=model.model_id, dataset=dataset)
+    own = {f"test_{name}": float(scores[name][0]) for name in charts.TESTED}
+    mlflow.log_metrics(own | {unsure: known[unsure]}, model_id=model.model_id, dataset=dataset)
     tracking.log_table(tracking.active_run().info.run_id, scores, charts.SCORES_FILE)
     serve = promotion.serve_command(model.model_uri)
     mlflow.set_tag("mlflow.note.content", f"{known['note']}\nServe it: `{serve}`\n")

@@ -23,8 +23,7 @@ from colorization.data.sources import Source
 from colorization.errors import InputError
 from colorization.limits import MAX_PICTURE_BYTES
 from colorization.pictures import MAX_PIXELS, PictureError, open_picture, read_picture
-from colorization.registry import lineage
-from colorization.registry.lookup import Candidate
+from colorization.registry.candidate import Candidate, trainings
 
 SCORED, SHOWN = "scored", "shown"  # color photographs, and gray ones, whose colors are unknown
 
@@ -80,8 +79,7 @@ def collect(source: Source, models: Mapping[str, Candidate]) -> Pictures:
     training: set[str] = set()
     unknown = []
     for label, candidate in models.items():
-        trainings = lineage.trainings(candidate.run)
-        manifests = [_manifest(run) if run else None for run in trainings]
+        manifests = [_manifest(run) if run else None for run in trainings(candidate.run)]
         if None in manifests:
             unknown.append(label)
         used = itertools.chain.from_iterable(each for each in manifests if each)

@@ -17,8 +17,9 @@ from colorization.config import VARIANTS
 from colorization.data import manifest
 from colorization.data.sources import Source
 from colorization.evaluation import mean_scores_by
-from colorization.registry import lineage, lookup
-from colorization.registry.lookup import Candidate, Colorize
+from colorization.registry import lookup
+from colorization.registry.candidate import Candidate, trained_on
+from colorization.registry.lookup import Colorize
 from serve.evaluation.holdout import SCORED, SHOWN, Pictures
 from serve.evaluation.verdict import verdict
 
@@ -132,8 +133,8 @@ def log(models: Mapping[str, Candidate], source: Source, pictures: Pictures) -> 
         mlflow.log_table(table, "pictures.json")
         mlflow.log_figure(_scored_sheet(colorizers, pictures, table), "pictures.png")
         note += f"\n\n{_as_markdown(means)}\n\nMean chroma is that of {pictures.chroma_source}."
-        trained_on = {label: lineage.trained_on(each.run) for label, each in models.items()}
-        outcome = verdict(means, trained_on, source.kind)
+        origins = {label: trained_on(each.run) for label, each in models.items()}
+        outcome = verdict(means, origins, source.kind)
     if pictures.of(SHOWN):
         mlflow.log_figure(_shown_sheet(colorizers, pictures), "gray_pictures.png")
     runs = "\n".join(

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from colorization.registry.lineage import KINDS
+from colorization.registry.candidate import KINDS
 
 
 def verdict(means: pd.DataFrame, trained_on: Mapping[str, str], kind: str) -> str:
@@ -13,7 +13,7 @@ def verdict(means: pd.DataFrame, trained_on: Mapping[str, str], kind: str) -> st
 
     Args:
         means: a row for each model, with `model` and `delta_e`; one is `gray`.
-        trained_on: label of each model in question -> `lineage.trained_on`.
+        trained_on: label of each model in question -> `candidate.trained_on`.
         kind: of the scored pictures, see `sources.Source`.
     """
     scores = {row.model: f"{row.delta_e:.2f}" for row in means.itertuples()}

@@ -82,7 +82,7 @@ def register_own() -> None:
     candidates = [shipped.find(family) for family in GRAY_CHANNELS]
     with runs.open_launched("pretrained"):
         for candidate in candidates:
-            promotion.finish(*candidate, register=True)
+            promotion.finish(candidate, register=True)
 
 
 if __name__ == "__main__":

@@ -83,4 +83,4 @@ def log(
         mlflow.log_metric("probe_luma_error", luma_error)
         model = experiment.log_colorizer(config, colorizer, splits, config.origin)
     candidate = experiment.log_outcome(config.label, opened, model)
-    promotion.finish(*candidate, register=True)
+    promotion.finish(candidate, register=True)

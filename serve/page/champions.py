@@ -14,7 +14,8 @@ from mlflow.pyfunc import PyFuncModel
 
 from colorization import charts, evaluation
 from colorization.address import redacted, shown
-from colorization.registry import lineage, lookup, served
+from colorization.registry import lookup, served
+from colorization.registry.candidate import KINDS, trained_on
 
 FAMILIES = tuple(evaluation.CRITERIA)
 REGISTER = "mlflow run . -e pretrained --env-manager uv"
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class Champion(NamedTuple):
-    """A registered version in service, and what it was trained on, see `lineage.trained_on`.
+    """A registered version in service, and what it was trained on, see `candidate.trained_on`.
 
     `missing` says what of it is gone, see `lookup.Candidate`.
     """
@@ -38,7 +39,7 @@ class Champion(NamedTuple):
     @property
     def knows_only_paintings(self) -> bool:
         """Whether its colors of photographs should not be trusted."""
-        return self.trained_on == lineage.KINDS["painted"]
+        return self.trained_on == KINDS["painted"]
 
     def takes(self, param: str) -> bool:
         """Tell whether its pyfunc has this param; older ones have fewer."""
@@ -88,7 +89,7 @@ class Champions:
     def _slot(self, family: str) -> Slot:
         try:
             found = lookup.find_champion(family)
-            trained_on = lineage.trained_on(found[1].run) if found else ""
+            origin = trained_on(found[1].run) if found else ""
         except Exception as error:  # each kind of store raises the errors of its own driver
             uri = mlflow.get_tracking_uri()
             reason = redacted(error, uri)
@@ -110,7 +111,7 @@ class Champions:
                 f"tells why. {candidate.missing} The next model that passes the gate replaces it."
             ).replace("  ", " ")
             return Slot(family, problem=problem)
-        champion = Champion(family, version, candidate.run, model, trained_on, candidate.missing)
+        champion = Champion(family, version, candidate.run, model, origin, candidate.missing)
         return Slot(family, champion)
 
     def _load(self, family: str, version: ModelVersion) -> PyFuncModel:
