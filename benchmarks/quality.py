@@ -188,14 +188,14 @@ def log(table, splits, data, minutes, files):
     """Log the campaign as an MLflow run."""
     import mlflow
 
-    from colorization import report, tracking
+    from colorization import figures, tracking
 
     with tracking.open_run("quality") as run:
         tracking.log_flags(data, minutes=minutes, machine=describe_machine())
         tracking.log_data(splits)
         tracking.log_table(run.info.run_id, table, "quality.json")
         kept = shown(len(splits.test.images))
-        chosen = report.spread(range(len(kept)), SHEET_ROWS)
+        chosen = figures.spread(range(len(kept)), SHEET_ROWS)
         real = np.asarray(splits.test.images)[kept[chosen]]
         columns = {}
         for (name, seed), file in files.items():
@@ -203,7 +203,7 @@ def log(table, splits, data, minutes, files):
                 columns[name.replace(", ", "\n")] = np.load(file.with_suffix(".npy"))[chosen]
         captions = [splits.test.species[index].replace("_", " ") for index in kept[chosen]]
         title = f"{len(chosen)} test pictures after {minutes:g} minutes of training each"
-        mlflow.log_figure(report.sheet(real, columns, captions, title), "quality.png")
+        mlflow.log_figure(figures.sheet(real, columns, captions, title), "quality.png")
         mlflow.set_tag("mlflow.note.content", as_markdown(table))
 
 

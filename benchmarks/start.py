@@ -34,7 +34,7 @@ def run_child() -> None:
     marks["importing MLflow"] = time.time()
     import keras
 
-    from colorization import epoch_log, tracking
+    from colorization import tracking, training_log
     from colorization.registry import promotion  # noqa: F401
     from colorization.training import train
 
@@ -58,7 +58,7 @@ def run_child() -> None:
         tracking.log_config(config, data="sample")
         tracking.log_data(splits)
         marks["opening the run, logging parameters and data"] = time.time()
-        train.train(config, splits, [epoch_log.EpochLog(config, splits.val), FirstStep()])
+        train.train(config, splits, [training_log.EpochLog(config, splits.val), FirstStep()])
 
 
 def run_project(folder: Path) -> dict:

@@ -37,7 +37,7 @@ def compare(name: str, splits) -> tuple[list[Row], float]:
     A training that MLflow follows, against the same without; validation and scoring apart. Sample
     pictures are logged as often as in a training of the default length.
     """
-    from colorization import epoch_log, tracking, training_log
+    from colorization import tracking, training_log
     from colorization.config import VARIANTS
     from colorization.training import train
 
@@ -47,7 +47,9 @@ def compare(name: str, splits) -> tuple[list[Row], float]:
         with tracking.open_run(name):
             tracking.log_config(config, data="sample")
             tracking.log_data(splits)
-            result = train.train(config, splits, [epoch_log.EpochLog(VARIANTS[name], splits.val)])
+            result = train.train(
+                config, splits, [training_log.EpochLog(VARIANTS[name], splits.val)]
+            )
             training_log.log_training(config, result)
 
     shares = []
@@ -82,7 +84,7 @@ def time_end(name: str, splits, training_seconds: float) -> list[Row]:
     """Return the rows of what follows a training: export, test, and the rest of the logging."""
     import keras
 
-    from colorization import color, epoch_log, evaluation, experiment, tracking
+    from colorization import color, evaluation, experiment, tracking, training_log
     from colorization.config import VARIANTS
     from colorization.models import build
     from colorization.models.export import export_onnx, load_onnx
@@ -91,7 +93,7 @@ def time_end(name: str, splits, training_seconds: float) -> list[Row]:
     keras.utils.clear_session()
     colorizer = build.build_plain(config, 128)
     chroma = evaluation.mean_chroma(splits.train.images)
-    grays = color.gray_input(splits.test.images[: epoch_log.SAMPLES], config.gray_channels)
+    grays = color.gray_input(splits.test.images[: training_log.SAMPLES], config.gray_channels)
     with store(), tracking.open_run(name):
         exporting = seconds_of(export_onnx, colorizer, Path("generator.onnx"), grays)
         colorize = load_onnx("generator.onnx")

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from colorization import charts, color, evaluation, experiment, figures, process, report, tracking
+from colorization import charts, color, evaluation, experiment, figures, process, tracking
 from colorization.config import Config
 from colorization.data.prepare import Split, Splits
 from colorization.registry import lookup
@@ -138,7 +138,7 @@ def _as_markdown(compared: pd.DataFrame) -> str:
             cells += [f"{row['parameters']:,.0f}", f"{row['seconds']:.0f}"]
             cells += [f"{row['images_per_second']:.0f}"]
         rows.append(cells)
-    return report.table(head, rows)
+    return figures.table(head, rows)
 
 
 def _curves(contender: Contender) -> dict[str, list[float]]:
@@ -165,15 +165,15 @@ def _per_species(contenders: list[Contender]) -> pd.DataFrame:
 
 def _test_sheet(contenders: list[Contender], split: Split) -> Figure:
     """Draw a row per test picture and a column per model."""
-    chosen = report.spread(np.arange(len(split.images)))
+    chosen = figures.spread(np.arange(len(split.images)))
     real, colored = split.images[chosen], {}
     for each in contenders:
         colorize = lookup.load_colorizer(each.candidate.model_uri)
         predicted = colorize(color.gray_input(real, colorize.channels))
         colored["\n".join(each.label.rsplit("_", 1))] = color.to_uint8(predicted)
-    captions = [report.caption(split.species[index]) for index in chosen]
+    captions = [figures.caption(split.species[index]) for index in chosen]
     title = f"{len(chosen)} of {len(split.images)} test pictures, the same for every model"
-    return report.sheet(real, colored, captions, title)
+    return figures.sheet(real, colored, captions, title)
 
 
 def _note(contenders: list[Contender], text: str, splits: Splits) -> str:

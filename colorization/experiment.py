@@ -15,7 +15,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.models.model import ModelInfo
 
-from colorization import color, epoch_log, evaluation, report, runs, tracking, training_log
+from colorization import color, evaluation, figures, runs, tracking, training_log
 from colorization.address import shown
 from colorization.config import Config
 from colorization.data.prepare import Split, Splits
@@ -117,7 +117,7 @@ def train_and_log(
             int(flags["checkpoint_every"]),
         )
         with contextlib.nullcontext() if parent_run_id else _noting_how_to_resume(config, opened):
-            callbacks = [epoch_log.EpochLog(config, splits.val)]
+            callbacks = [training_log.EpochLog(config, splits.val)]
             prefix = (name or config.label) if parent_run_id else ""  # one of several
             result = train.train(config, splits, callbacks, start.arrays, saved, prefix)
             model = log_colorizer(config, result.colorizer, splits, origin)
@@ -196,7 +196,7 @@ def log_colorizer(
         ValueError: the exported model does not compute what the trained one does.
     """
     channels = config.gray_channels
-    grays = color.gray_input(splits.test.images[: epoch_log.SAMPLES], channels)
+    grays = color.gray_input(splits.test.images[: training_log.SAMPLES], channels)
     with tempfile.TemporaryDirectory() as folder:
         onnx, keras_file = Path(folder, "generator.onnx"), Path(folder, "generator.keras")
         export.export_onnx(colorizer, onnx, grays)
@@ -250,19 +250,19 @@ def _note(
     return (
         f"**{config.variant}**, tested on {len(splits.test.images)} pictures of `{splits.name}` "
         f"(digest `{splits.digest}`), {origin}:\n\n"
-        f"{report.table(['', *evaluation.headings(columns)], rows)}\n\n"
+        f"{figures.table(['', *evaluation.headings(columns)], rows)}\n\n"
         f"Serve it: `{promotion.serve_command(model.model_uri)}`\n"
     )
 
 
 def _test_sheet(variant: str, split: Split, tested: evaluation.Evaluation) -> Figure:
     """Draw test pictures from the best to the worst by CIEDE2000."""
-    chosen = report.spread(tested.pictures["delta_e"].argsort())
+    chosen = figures.spread(tested.pictures["delta_e"].argsort())
     captions = [
-        f"{report.caption(row.species)}\n{row.psnr:.1f} dB (gray {row.psnr_gray:.1f})\n"
+        f"{figures.caption(row.species)}\n{row.psnr:.1f} dB (gray {row.psnr_gray:.1f})\n"
         f"\u0394E {row.delta_e:.1f} (gray {row.delta_e_gray:.1f})"
         for row in tested.pictures.iloc[chosen].itertuples()
     ]
     colored = {variant: tested.predicted[chosen]}
     title = "test pictures, from the best to the worst"
-    return report.sheet(split.images[chosen], colored, captions, title)
+    return figures.sheet(split.images[chosen], colored, captions, title)

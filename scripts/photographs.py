@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
 
-from colorization import color, report
+from colorization import color, figures
 from colorization.data import sources
 from colorization.paths import ROOT
 from colorization.registry import lookup
@@ -39,7 +39,7 @@ def main():
     table, _ = scoring.score(colorizers, pictures)
     errors = {name: table.loc[table["model"] == name, "delta_e"].to_numpy() for name in table.model}
     order = np.mean([errors[name] for name in models], axis=0).argsort(kind="stable")
-    places = report.spread(order, COLUMNS)
+    places = figures.spread(order, COLUMNS)
     scored = [pictures.of(holdout.SCORED)[place] for place in places]
     real = pictures.images[scored]
     colored = scoring.color_all(colorizers, real)

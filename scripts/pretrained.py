@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 import onnx
 
-from colorization import charts, color, evaluation, process, quiet, report
+from colorization import charts, color, evaluation, figures, process, quiet
 from colorization.config import VARIANTS, tunable_fields
 from colorization.data import download, prepare, sources
 from colorization.registry import lookup, shipped
@@ -59,7 +59,7 @@ def make(run_id: str, folder: Path) -> tuple[str, dict]:
     run, family = candidate.run, candidate.family
     splits = prepare.prepare(sources.fetch(run.data.tags["data_source"]), candidate.size)
     (folder / family).mkdir(exist_ok=True)
-    onnx_file, keras_file = (folder / family / f"generator.{kind}" for kind in shipped.KINDS)
+    onnx_file, keras_file = (folder / family / f"generator.{kind}" for kind in shipped.FORMATS)
     whole = weights.fetch(run_id)
     halve_keras(whole, keras_file)
     network, halved = safe_keras.load(whole), safe_keras.load(keras_file)
@@ -235,7 +235,7 @@ def note(family: str, known: dict, tested: dict[str, evaluation.Evaluation], mos
         command=known["command"],
         parameters=known["parameters"],
         digest=known["data"]["digest"],
-        table=report.table(["test", *evaluation.headings(shown)], rows),
+        table=figures.table(["test", *evaluation.headings(shown)], rows),
         difference=most,
         correlation=known[CORRELATION],
         best=", ".join(species[:3]),

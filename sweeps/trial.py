@@ -9,7 +9,7 @@ from mlflow.exceptions import MlflowException
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import TrialState
 
-from colorization import epoch_log, evaluation, tracking, training_log
+from colorization import evaluation, tracking, training_log
 from colorization.address import redacted
 from colorization.data.prepare import Splits
 from colorization.training import train
@@ -58,7 +58,7 @@ def _train(trial: optuna.Trial, spec: Spec, splits: Splits, data: str) -> dict[s
     tracking.log_config(config, data=data)
     tracking.log_data(splits, used=("train", "val"))
     report = Report(trial, spec)
-    callbacks = [epoch_log.EpochLog(config, splits.val), report]
+    callbacks = [training_log.EpochLog(config, splits.val), report]
     result = train.train(config, splits, callbacks, name=name)
     training_log.log_training(config, result)
     mlflow.log_metric("value", report.value)

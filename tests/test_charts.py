@@ -16,7 +16,6 @@ from colorization import (
     charts,
     color,
     comparison,
-    epoch_log,
     evaluation,
     resumption,
     tracking,
@@ -150,7 +149,7 @@ def test_a_training_that_an_earlier_release_began_goes_on_under_today_s_names(ac
     config = dataclasses.replace(VARIANTS["naive_basic"], epochs=2)
     with tracking.open_run("begun") as run:
         mlflow.log_metrics({"val_delta_e": 3.0, "images_per_second": 9.0}, step=1)
-        log = epoch_log.EpochLog(config, splits.val)
+        log = training_log.EpochLog(config, splits.val)
         log.colorizer = with_chroma(no_chroma)
         for epoch in range(2):
             log.on_epoch_end(epoch, logs_of(config, epoch))
@@ -182,7 +181,7 @@ def shown(tracking_server, splits):
 
 def _log_as_training_does(config, splits):
     tracking.log_config(config, "sample", register="yes")
-    log = epoch_log.EpochLog(config, splits.val)
+    log = training_log.EpochLog(config, splits.val)
     log.colorizer = with_chroma(no_chroma, config.gray_channels)
     log.on_train_begin()
     logs = [logs_of(config, epoch) for epoch in range(config.epochs)]

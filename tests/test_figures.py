@@ -1,6 +1,6 @@
 import numpy as np
 
-from colorization import figures, report
+from colorization import figures
 
 RNG = np.random.default_rng(0)
 BATCH = RNG.integers(0, 256, (3, 16, 16, 3), "uint8")
@@ -38,7 +38,7 @@ def test_loss_curves_show_every_loss_where_there_is_one_the_phases_and_the_kept_
 
 
 def test_a_sheet_has_a_row_a_picture_and_a_column_a_kind():
-    figure = report.sheet(BATCH, {}, ["a", "b", "c"], "title")
+    figure = figures.sheet(BATCH, {}, ["a", "b", "c"], "title")
     assert len(figure.axes) == 6
     np.testing.assert_array_equal(figure.axes[3].images[0].get_array(), BATCH[1])
     assert [axes.texts[0].get_text() for axes in figure.axes[1::2]] == ["a", "b", "c"]

@@ -21,7 +21,7 @@ from serve.page import guard
 from serve.page.__main__ import parse
 from serve.page.app import mount
 from serve.page.events import Page
-from serve.page.password import read_users
+from serve.page.guard import read_users
 from tests.conftest import ROOT, _wait_for
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

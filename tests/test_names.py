@@ -10,7 +10,7 @@ import mlflow
 import numpy as np
 import pytest
 
-from colorization import report
+from colorization import figures
 from tests import warm
 from tests.conftest import ROOT, unpack_birds
 
@@ -93,15 +93,15 @@ def test_names_beside_pictures_are_no_mathematics_and_in_readable_signs(tmp_path
         "🐦",
     ]
     pictures = np.zeros((len(words), 8, 8, 3), "uint8")
-    captions = [report.caption(word) for word in words]
+    captions = [figures.caption(word) for word in words]
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # of signs that no font has
-        report.sheet(pictures, {"$a_$": pictures}, captions, "$b_$").savefig(tmp_path / "a.png")
+        figures.sheet(pictures, {"$a_$": pictures}, captions, "$b_$").savefig(tmp_path / "a.png")
 
 
 def test_a_long_name_beside_a_picture_is_cut_and_one_of_lines_is_one_line():
-    assert report.caption("Long_Tailed_Tit") == "Long Tailed Tit"
-    assert report.caption("a\nb\udcfc") == r"a\nb\xfc"
-    lines = report.caption("x" * 250).split("\n")
-    assert len(lines) == report.CAPTION_LINES and lines[-1] == "..."
-    assert max(map(len, lines)) <= report.CAPTION_WIDTH
+    assert figures.caption("Long_Tailed_Tit") == "Long Tailed Tit"
+    assert figures.caption("a\nb\udcfc") == r"a\nb\xfc"
+    lines = figures.caption("x" * 250).split("\n")
+    assert len(lines) == figures.CAPTION_LINES and lines[-1] == "..."
+    assert max(map(len, lines)) <= figures.CAPTION_WIDTH

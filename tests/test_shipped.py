@@ -192,7 +192,7 @@ def test_they_are_small_and_the_card_has_their_figures():
     index = json.loads((shipped.FOLDER / shipped.INDEX).read_text())
     card = (shipped.FOLDER / "README.md").read_text()
     for family, known in index.items():
-        for kind in shipped.KINDS:
+        for kind in shipped.FORMATS:
             file = shipped.FOLDER / family / f"generator.{kind}"
             assert file.stat().st_size <= 12_000_000
             assert download.digest(file) == known["sha256"][kind]
@@ -221,7 +221,7 @@ def test_half_precision_halves_the_files_and_keeps_the_figures(wide, small_split
     export.export_onnx(wide, tmp_path / "whole.onnx", gray)
     script.halve_keras(tmp_path / "whole.keras", tmp_path / "half.keras")
     script.halve_onnx(tmp_path / "whole.onnx", tmp_path / "half.onnx")
-    for kind in shipped.KINDS:
+    for kind in shipped.FORMATS:
         sizes = [(tmp_path / f"{name}.{kind}").stat().st_size for name in ("half", "whole")]
         assert sizes[0] < 0.8 * sizes[1]
     halved = safe_keras.load(tmp_path / "half.keras")

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from colorization import color, epoch_log, evaluation, figures, runs, tracking
+from colorization import color, evaluation, figures, runs, tracking, training_log
 from colorization.config import VARIANTS, tunable_fields
 
 METRICS = ("psnr", "ssim", "delta_e", "colorfulness")
@@ -137,7 +137,7 @@ def test_sample_pictures_are_colored_by_what_is_scored_and_kept(trained, splits,
     ]
     colorizer = keras.models.load_model(artifacts("keras/generator.keras"))
     count = len(splits.val.images)
-    shown = np.linspace(0, count - 1, min(epoch_log.SAMPLES, count)).astype(int)
+    shown = np.linspace(0, count - 1, min(training_log.SAMPLES, count)).astype(int)
     real = splits.val.images[shown]
     gray = color.gray_input(real, 3)
     predicted = color.to_uint8(colorizer(gray[..., :1]))

@@ -23,6 +23,7 @@ from colorization.weights import download
 
 FOLDER = ROOT / "assets" / "pretrained"
 INDEX, MANIFEST = "pretrained.json", "manifest.csv"
+FORMATS = ("onnx", "keras")  # of the files of a family, which are `<family>/generator.<format>`
 NAME = "pretrained"  # what `start_from` calls them
 
 logger = logging.getLogger(__name__)
@@ -86,7 +87,7 @@ def find(family: str) -> Candidate:
         InputError: a file is not as it was.
     """
     known = json.loads((FOLDER / INDEX).read_text(encoding="utf-8"))[family]
-    files = {kind: FOLDER / family / f"generator.{kind}" for kind in ("onnx", "keras")}
+    files = {kind: FOLDER / family / f"generator.{kind}" for kind in FORMATS}
     for kind, file in files.items():
         _require_unchanged(file, known["sha256"][kind])
     query = f"tags.{PRETRAINED} = '{known['sha256']['onnx']}' and attributes.status = 'FINISHED'"

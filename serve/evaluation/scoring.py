@@ -12,7 +12,7 @@ from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
 from tqdm import tqdm
 
-from colorization import charts, color, evaluation, report, tracking
+from colorization import charts, color, evaluation, figures, tracking
 from colorization.config import VARIANTS
 from colorization.data import manifest
 from colorization.data.sources import Source
@@ -173,7 +173,7 @@ def _as_markdown(means: pd.DataFrame) -> str:
         [_title(row["model"]), *evaluation.cells(row, shown=COLUMNS)]
         for row in means.to_dict("records")
     ]
-    return report.table(["", *evaluation.headings(COLUMNS)], rows)
+    return figures.table(["", *evaluation.headings(COLUMNS)], rows)
 
 
 def _title(name: str) -> str:
@@ -189,13 +189,13 @@ def _scored_sheet(
     scored = pictures.of(SCORED)
     order = np.mean([scores[name] for name in colorizers], axis=0).argsort(kind="stable")
     captions = []
-    for place in (places := report.spread(order)):
+    for place in (places := figures.spread(order)):
         row = pictures.rows[scored[place]]
         errors = [f"\u0394E {scores[name][place]:.1f} {name}" for name in ("gray", *colorizers)]
-        captions.append("\n".join([report.caption(row.species or row.path), *errors]))
+        captions.append("\n".join([figures.caption(row.species or row.path), *errors]))
     title = f"{len(places)} of {len(order)} scored pictures, from the best to the worst"
     real = pictures.images[[scored[place] for place in places]]
-    return report.sheet(real, _columns(colorizers, real), captions, title)
+    return figures.sheet(real, _columns(colorizers, real), captions, title)
 
 
 def _shown_sheet(colorizers: Mapping[str, Colorize], pictures: Pictures) -> Figure:
@@ -203,9 +203,9 @@ def _shown_sheet(colorizers: Mapping[str, Colorize], pictures: Pictures) -> Figu
     shown = pictures.of(SHOWN)
     chosen = shown[:SHOWN_ROWS]
     title = f"{len(chosen)} of {len(shown)} gray pictures, whose real colors are unknown"
-    captions = [report.caption(pictures.rows[index].path) for index in chosen]
+    captions = [figures.caption(pictures.rows[index].path) for index in chosen]
     images = pictures.images[chosen]
-    return report.sheet(images, _columns(colorizers, images), captions, title, truth=False)
+    return figures.sheet(images, _columns(colorizers, images), captions, title, truth=False)
 
 
 def _columns(colorizers: Mapping[str, Colorize], real: np.ndarray) -> dict[str, np.ndarray]:

@@ -103,7 +103,7 @@ def main(arguments: argparse.Namespace) -> None:
     from colorization.registry import shipped
     from serve.page.app import Page, mount
     from serve.page.champions import FAMILIES
-    from serve.page.password import read_users
+    from serve.page.guard import read_users
 
     file = arguments.password_file
     users = read_users(user_path(file)) if file else []

@@ -19,8 +19,7 @@ from starlette.formparsers import MultiPartException
 
 from colorization.limits import MAX_UPLOAD_BYTES, MAX_WAITING
 from serve.page.events import HERE, Page, forget
-from serve.page.guard import LOOPBACK, Guard
-from serve.page.password import Password
+from serve.page.guard import LOOPBACK, Guard, Password
 from serve.pyfunc import MAX_SATURATION
 
 COLORS = {  # Gradio's own grays are too pale for small print
@@ -175,7 +174,7 @@ def mount(
     Args:
         page: holds the events and the folders.
         root_path: where the page lies on the website of a proxy, which removes it: `/birds`.
-        users: see `password.read_users`; without any, the page has no password.
+        users: see `guard.read_users`; without any, the page has no password.
         public: a page without a password is for whoever reaches it. Any other page answers
             under the names of loopback only: a website could point its own name at this address
             (DNS rebinding) and read the answers. A browser sends it no password.

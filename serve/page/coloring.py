@@ -1,6 +1,7 @@
-"""One uploaded picture, colored by the champions: files to show and to download, scores."""
+"""One uploaded picture, colored by the champions: files, scores, hints for its colors."""
 
 import io
+import itertools
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,15 +13,17 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from PIL import Image, ImageCms, ImageOps
 
-from colorization import color, evaluation
+from colorization import color, evaluation, pictures
 from colorization.data.photograph import IMAGE_SIZE
 from colorization.data.tone import find_tone
 from colorization.errors import InputError
-from colorization.pictures import open_picture, turn_upright
 from serve.page.champions import Champion
-from serve.pyfunc import encode_picture
+from serve.pyfunc import blend, encode_picture, find_shift, hint_for
 
 SHOWN_SIDE = 1280  # the page shows larger pictures at this size; downloads are never scaled
+WARMTHS = {-0.2: "bluer", 0.0: "", 0.2: "more orange"}
+TINTS = {-0.2: "greener", 0.0: "", 0.2: "more magenta"}
+SIDE = 160  # of a variation, in pixels
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +59,19 @@ class Picture(NamedTuple):
         return (
             {"gray": self.gray} | colored | ({"original": self.original} if self.original else {})
         )
+
+
+class Variation(NamedTuple):
+    """A colored picture as it would be with these hints."""
+
+    warmth: float
+    tint: float
+    path: Path
+
+    @property
+    def words(self) -> str:
+        """What it is."""
+        return ", ".join(filter(None, [WARMTHS[self.warmth], TINTS[self.tint]])) or "as predicted"
 
 
 def color_upload(
@@ -104,7 +120,8 @@ def color_upload(
                 heat = _save_shown(image, folder / f"unsure-{family}.png")
         colored.append(Colored(champion, shown, download, heat))
     with Image.open(shown) as image:  # its luma is that of the upload
-        gray = _save_shown(_without_color(image), folder / "shown-gray.png")
+        plain = image.convert("LA" if image.mode == "RGBA" else "L")
+        gray = _save_shown(plain, folder / "shown-gray.png")
     original = read_original(content, name)
     real = original and square(original)
     if original is None or real is None or find_tone(real):
@@ -132,9 +149,9 @@ def predict(champion: Champion, content: bytes, name: str, params: dict[str, Any
 def read_original(content: bytes, name: str) -> Image.Image | None:
     """Return the upload upright and in sRGB, or None if it cannot be decoded."""
     try:
-        opened = open_picture(content)  # inspects the EXIF before anything reads it
+        opened = pictures.open_picture(content)  # inspects the EXIF before anything reads it
         opened.draft(None, (SHOWN_SIDE, SHOWN_SIDE))  # a JPEG's half or quarter, much faster
-        image = turn_upright(opened)
+        image = pictures.turn_upright(opened)
         profile = image.info.get("icc_profile")
         if image.mode not in ("RGB", "CMYK"):
             image = image.convert("RGB")
@@ -153,13 +170,6 @@ def square(image: Image.Image) -> Image.Image:
     return image.convert("RGB").resize((IMAGE_SIZE,) * 2, Image.Resampling.LANCZOS, reducing_gap=2)
 
 
-def _without_color(image: Image.Image) -> Image.Image:
-    gray = image.convert("L")
-    if image.mode == "RGBA":
-        gray.putalpha(image.getchannel("A"))
-    return gray
-
-
 def _save_shown(image: Image.Image, path: Path) -> Path:
     if max(image.size) > SHOWN_SIDE:
         image = ImageOps.contain(image, (SHOWN_SIDE, SHOWN_SIDE))
@@ -176,3 +186,60 @@ def _score(real: Image.Image, small: dict[str, Image.Image]) -> dict[str, dict[s
         name: evaluation.mean_scores(evaluation.score_each(levels, image))
         for name, image in predicted.items()
     }
+
+
+def write_variations(colored: Colored, warmth: float, tint: float, folder: Path) -> list[Variation]:
+    """Write small variations of a colored picture, three of each hint; no network runs.
+
+    Args:
+        colored: with the hints `warmth` and `tint`.
+        warmth: from -1 to 1.
+        tint: from -1 to 1.
+        folder: exists.
+
+    Returns:
+        Nine, row by row: from green to magenta, in a row from blue to orange.
+    """
+    with Image.open(colored.shown) as image:
+        image.thumbnail((SIDE, SIDE))
+        rgb = np.asarray(image.convert("RGB"), np.float32)
+    luma = color.luma(rgb)
+    gray = pictures.Picture(Image.fromarray(luma[..., 0].astype(np.uint8)), None)
+    variations = []
+    for number, (new_tint, new_warmth) in enumerate(itertools.product(TINTS, WARMTHS)):
+        shift = find_shift(new_warmth - warmth, new_tint - tint)
+        path = folder / f"variation-{number}.webp"
+        path.write_bytes(encode_picture(blend(gray, rgb[..., ::2] - luma, shift), "webp"))
+        variations.append(Variation(new_warmth, new_tint, path))
+    return variations
+
+
+def hint_from(
+    reference: Path, upload: Path, champion: Champion, params: dict[str, Any]
+) -> tuple[float, float]:
+    """Return the warmth and the tint that give an upload the mean color of a reference.
+
+    Args:
+        reference: another picture.
+        upload: the picture to color.
+        champion: takes hints.
+        params: of the pyfunc, without hints.
+
+    Raises:
+        InputError: one of them is no picture that can be read.
+    """
+    content = reference.read_bytes()
+    try:
+        pictures.open_picture(content)
+    except pictures.PictureError as error:
+        raise InputError(f"{reference.name} {error}.") from error
+    original = read_original(content, reference.name)
+    if original is None:
+        raise InputError(f"{reference.name} cannot be read: take another picture.")
+    answer = predict(champion, upload.read_bytes(), upload.name, params | {"size": "model"})
+    with Image.open(io.BytesIO(answer)) as colored:
+        return hint_for(_mean_chroma(square(original)), _mean_chroma(colored))
+
+
+def _mean_chroma(image: Image.Image) -> np.ndarray:
+    return color.chroma(np.asarray(image.convert("RGB"))).mean(axis=(0, 1))

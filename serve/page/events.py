@@ -18,10 +18,9 @@ from colorization.data.photograph import IMAGE_SIZE
 from colorization.errors import InputError
 from colorization.limits import MAX_PICTURES_AT_ONCE, MAX_RESULTS_BYTES
 from serve.page.champions import Champion, Champions, Slot
-from serve.page.coloring import Picture, color_upload
+from serve.page.coloring import Picture, color_upload, hint_from, write_variations
 from serve.page.examples import read_examples
 from serve.page.guard import is_upload, make_room
-from serve.page.hints import hint_from, write_variations
 
 HERE = Path(__file__).parent
 
