@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from colorization import config as configuration
-from colorization import plan, process, quiet
+from colorization import plan, process
 from colorization.address import shown
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def main(arguments: argparse.Namespace) -> int:
     splits = prepare.prepare(sources.fetch(arguments.data), configs[0].size)
     if arguments.variant == COMPARE:
         logger.info("%s", plan.described(configs, len(splits.train.images)))
-    quiet.import_tensorflow()  # last: nothing that can be refused should wait for it
+    process.import_tensorflow()  # last: nothing that can be refused should wait for it
     if arguments.variant == COMPARE:
         return compare(configs, splits, arguments)
     return run(configs[0], splits, arguments)
@@ -132,7 +132,7 @@ def run(config: configuration.Config, splits: Splits, arguments: argparse.Namesp
 
 def resume(config: configuration.Config, arguments: argparse.Namespace) -> int:
     """Go on with a training that was stopped, in its run."""
-    quiet.import_tensorflow()
+    process.import_tensorflow()
     from colorization import resumption
 
     found = resumption.find(config, arguments, parse([arguments.variant]))

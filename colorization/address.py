@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from urllib.parse import unquote
 
 _ADDRESS = re.compile(r"\s*([a-z][a-z0-9+.-]*)://(.*?)\s*", re.IGNORECASE | re.DOTALL)
@@ -18,11 +19,8 @@ def shown(url: str) -> str:
     """Return only the scheme, host, port and path of an address: nothing that gives access.
 
     A password may hold any character, so everything before the last `@` counts as one. If that `@`
-    may belong to a query, only the scheme is shown.
-
-    Args:
-        url: an address of a server, a database or a file; a text without `://` (a path, an id of
-            Google Drive) is returned as it is, unless a user and a host seem to stand in it.
+    may belong to a query, only the scheme is shown. A text without `://` (a path, an id of Google
+    Drive) is returned as it is, unless a user and a host seem to stand in it.
     """
     found = _ADDRESS.fullmatch(url)
     if not found:
@@ -46,14 +44,14 @@ def _shown_broken(text: str) -> str:
 
 
 def redacted(text: object, *urls: str) -> str:
-    """Return a library's message without the secrets of addresses.
+    """Return a library's message, or an exception's, without the secrets of addresses.
 
-    Args:
-        text: the message, or an exception.
-        *urls: addresses that it may quote, whole or in parts. Any other address in it is shortened
-            by `shown`.
+    It may quote `urls` and the tracking server's, whole or in parts. Any other address in it is
+    shortened by `shown`.
     """
     message = str(text)
+    if mlflow := sys.modules.get("mlflow"):  # not imported where it is not needed
+        urls += (mlflow.get_tracking_uri(),)
     for url in urls:
         if shown(url) != url and not _ADDRESS.fullmatch(url):
             message = message.replace(url, shown(url)).replace(repr(url)[1:-1], shown(url))

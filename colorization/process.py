@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import difflib
 import functools
+import importlib
 import logging
 import os
 import signal
@@ -24,37 +25,32 @@ from colorization.errors import Failure
 from colorization.paths import ROOT, find_launcher, printable
 
 EXPERIMENT = "bird-colorization"  # of runs, unless the environment or the caller names another
-_stop_requests: list[Callable[[], NoReturn]] = []  # what a signal has called to stop this process
 REFUSED = 2  # the exit status of what could not be done
+# Information and warnings, which TF_CPP_MIN_LOG_LEVEL does not reach:
+# https://github.com/tensorflow/tensorflow/issues/100442
+NOISE = r"^(WARNING: All log messages before absl::InitializeLog|[IW][0-9]{4} [0-9:.]+ +[0-9]+ )"
 
 logger = logging.getLogger(__name__)
 
+_stop_requests: list[int] = []  # the signals that were to stop this process
 _NAME_OWN = "import sys; from colorization import launched; launched.name_own(*sys.argv[1:])"
 
 
-def _printable_lines(text: str) -> str:
-    """Indent each line: a message with a line break cannot look like a line of its own."""
-    return "\n".join(f"  {printable(line)}" for line in text.split("\n"))
-
-
 class _Formatter(logging.Formatter):
-    """Keeps a message on one line; only a traceback has several."""
+    """Keeps a message on one line; only a traceback has several, indented: none can be forged."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: D102
         return printable(super().formatMessage(record))
 
     def formatException(self, info: Any) -> str:  # noqa: D102
-        return _printable_lines(super().formatException(info))
-
-    def formatStack(self, info: str) -> str:  # noqa: D102
-        return _printable_lines(super().formatStack(info))
+        lines = super().formatException(info).split("\n")
+        return "\n".join(f"  {printable(line)}" for line in lines)
 
 
 class Parser(argparse.ArgumentParser):
     """A parser whose errors name the known parameters and hold nothing unprintable.
 
-    Args:
-        synonyms: other names for parameters, which an error understands: `lr`.
+    They understand `synonyms`, other names for parameters such as `lr`.
     """
 
     def __init__(
@@ -104,9 +100,7 @@ def entry_point(
     130, SIGTERM 143: `runs.open_run` ends the run that is open, and the run of `mlflow run` is
     named and ended here. The last line of the log says how to go on.
 
-    Args:
-        parse: function of the command line, see `Parser`.
-        stopped: what the log says after Ctrl-C and SIGTERM, before the notes of the exception.
+    `stopped` is what the log says after Ctrl-C and SIGTERM, before the notes of the exception.
     """
 
     def decorate(body: Body) -> Callable[..., int]:
@@ -146,15 +140,10 @@ def _say_goodbye(stop: BaseException, stopped: str) -> None:
 def refuse(error: object, *addresses: str) -> str:
     """Log an error without the secrets of addresses, and with a traceback if it is a library's.
 
-    Returns the message that was logged.
-
-    Args:
-        error: an exception, or a sentence.
-        *addresses: that it may quote besides that of the tracking server.
+    Returns:
+        The message that was logged.
     """
-    mlflow = sys.modules.get("mlflow")
-    known = [*addresses, mlflow.get_tracking_uri()] if mlflow else addresses
-    message = redacted(error, *known)
+    message = redacted(error, *addresses)
     needs_traceback = isinstance(error, ValueError) and not _is_ours(error)
     logger.error("error: %s", message, exc_info=needs_traceback)
     return message
@@ -189,14 +178,6 @@ def set_up_log() -> None:
     logging.getLogger("colorizer").setLevel(logging.ERROR)  # what a server says of its model
 
 
-def _interrupt() -> NoReturn:
-    raise KeyboardInterrupt
-
-
-def _exit() -> NoReturn:
-    sys.exit(128 + signal.SIGTERM)
-
-
 def start() -> None:
     """Set this process up: log, quiet libraries, experiment, signals, an end with `mlflow run`.
 
@@ -218,23 +199,22 @@ def _hear_signals() -> None:
     On Ctrl-C, which this process receives as well, `mlflow run` sends a SIGTERM.
     """
 
-    def once(stop: Callable[[], NoReturn]) -> Callable[..., None]:
-        def handle(*_: object) -> None:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            _stop_requests.append(stop)
-            stop()
-
-        return handle
+    def stop(number: int, _: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        _stop_requests.append(number)
+        stop_if_asked()
 
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # it may be ignored
-        signal.signal(signal.SIGINT, once(_interrupt))
-    signal.signal(signal.SIGTERM, once(_exit))
+        signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
 
 
 def stop_if_asked() -> None:
     """Stop if a signal has asked for it before: what its handler raised was lost in an import."""
+    if signal.SIGINT in _stop_requests:
+        raise KeyboardInterrupt
     if _stop_requests:
-        _stop_requests[0]()
+        sys.exit(128 + signal.SIGTERM)
 
 
 def hold_signals() -> Callable[[], None]:
@@ -260,6 +240,31 @@ def hold_signals() -> Callable[[], None]:
     return release
 
 
+def import_tensorflow() -> None:
+    """Import TensorFlow without `NOISE`; all else that it writes to stderr is shown.
+
+    Call it before what imports TensorFlow or Keras. A signal stops the process after it: what a
+    handler raises while libraries of C++ are loaded may be lost.
+    """
+    if "tensorflow" in sys.modules:
+        return
+    stderr = os.dup(2)
+    # Another process, since this one may be aborted by what it has written last; in a session of
+    # its own, since Ctrl-C would end it.
+    command = ["grep", "--line-buffered", "-Ev", NOISE]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=stderr, start_new_session=True
+    ) as shown:
+        os.dup2(shown.stdin.fileno(), 2)  # type: ignore[union-attr]
+        release_signals = hold_signals()
+        try:
+            importlib.import_module("tensorflow")
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            release_signals()
+
+
 def error_name(message: str) -> str:
     """Return the name of a run that did no more than complain: `error: unknown parameter epoch`."""
     sentence = printable(message.split(". ")[0]).replace("`", "").rstrip(".")
@@ -269,11 +274,8 @@ def error_name(message: str) -> str:
 def name_run(name: str, status: str = "") -> None:
     """Name the run that `mlflow run` opened, and end it, unless this process has attached to it.
 
-    Another process does it: a signal may have interrupted an import of MLflow here.
-
-    Args:
-        name: of the run; empty for that of the entry point.
-        status: of a run that has not finished; empty to leave that to `mlflow run`.
+    Another process does it, by `launched.name_own`: a signal may have interrupted an import of
+    MLflow here.
     """
     if "MLFLOW_RUN_ID" in os.environ:
         environment = os.environ | {"PYTHONPATH": str(ROOT)}

@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 import onnx
 
-from colorization import charts, color, evaluation, figures, process, quiet
+from colorization import charts, color, evaluation, figures, process
 from colorization.config import VARIANTS, tunable_fields
 from colorization.data import download, prepare, sources
 from colorization.registry import lookup, shipped
@@ -33,7 +33,7 @@ SAMPLES = 8  # pictures on which an exported network is compared with its origin
 def main():
     """Write the files of assets/pretrained/ but for the manifest."""
     process.start()
-    quiet.import_tensorflow()
+    process.import_tensorflow()
     shipped.FOLDER.mkdir(exist_ok=True)
     made = dict(make(run_id, shipped.FOLDER) for run_id in sys.argv[1:])
     card = CARD.read_text(encoding="utf-8").format(

@@ -11,7 +11,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from colorization import process, quiet
+from colorization import process
 from colorization.config import DATA, owners
 from sweeps.space import OBJECTIVES, SPACES, Spec, parse_fix
 
@@ -64,7 +64,7 @@ def main(arguments: argparse.Namespace) -> None:
     storage = Storage(arguments.storage, on_stale_trial)
     splits = prepare.prepare(pictures, config.size)
     spec = Spec(spec.family, spec.objective, fix, config.epochs, config.seed, splits.digest)
-    quiet.import_tensorflow()  # last: nothing that can be refused should wait for it
+    process.import_tensorflow()  # last: nothing that can be refused should wait for it
     from sweeps import search
 
     search.run(arguments, spec, splits, storage)

@@ -124,7 +124,7 @@ def test_a_terminal_shows_a_line_for_each_epoch_with_a_bar_within_and_no_noise(s
 
 NOISY = """
 import importlib, os, sys
-from colorization import quiet
+from colorization import process
 
 def load(name):
     os.write(2, b"WARNING: All log messages before absl::InitializeLog() is called are ...\\n")
@@ -133,7 +133,7 @@ def load(name):
     os.abort()
 
 importlib.import_module = load
-quiet.import_tensorflow()
+process.import_tensorflow()
 """
 
 

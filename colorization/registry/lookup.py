@@ -15,7 +15,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.utils.models import get_model_name_and_version
 
-from colorization import charts, evaluation, quiet, runs
+from colorization import charts, evaluation, process, runs
 from colorization.address import redacted, shown
 from colorization.config import PRECISIONS, VARIANTS, Config, from_arguments
 from colorization.errors import GateError
@@ -155,7 +155,7 @@ def resolve(model: str) -> Candidate:
             return candidate_of_version(client.get_model_version(name, *number))
         logged = mlflow.get_logged_model(name)
     except MlflowException as error:
-        reason = redacted(error.message, mlflow.get_tracking_uri()).rstrip(".")
+        reason = redacted(error.message).rstrip(".")
         raise GateError(
             f"{reason}. Expected `models:/...`, a finished run's id, or naive or pix2pix: the "
             f"family's champion. Received: {model=}"
@@ -220,7 +220,7 @@ def load_colorizer(model_uri: str) -> Colorize:
 
     That is its network; a model that was not logged by this project colors files, as it is served.
     """
-    quiet.import_tensorflow()  # Keras does, which the web page never needs
+    process.import_tensorflow()  # Keras does, which the web page never needs
     from colorization.models.export import load_onnx
 
     with tempfile.TemporaryDirectory() as folder:

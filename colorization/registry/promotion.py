@@ -51,7 +51,7 @@ def offer(candidate: Candidate) -> str:
     try:
         version, alias = register(candidate)
     except (GateError, MlflowException) as error:
-        logger.warning("not registered: %s", redacted(error, mlflow.get_tracking_uri()))
+        logger.warning("not registered: %s", redacted(error))
         return candidate.model_uri
     logger.info("%s version %s is the %s", version.name, version.version, alias)
     own = f"models:/{version.name}/{version.version}"
@@ -119,7 +119,7 @@ def _broken(champion: Candidate) -> str:
     try:
         served.load(champion.model_uri)
     except GateError as error:
-        reason = redacted(error, mlflow.get_tracking_uri()).strip().rstrip(".")
+        reason = redacted(error).strip().rstrip(".")
         return f"It replaces {champion.name}, which does not work any more: {reason}."
     return ""
 

@@ -10,7 +10,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from colorization import process, quiet
+from colorization import process
 from colorization.config import DATA
 from colorization.data import sources
 
@@ -48,7 +48,7 @@ def main(arguments: argparse.Namespace) -> None:
     source = sources.fetch(arguments.data)
     pictures = holdout.collect(source, models)
 
-    quiet.import_tensorflow()  # last: nothing that can be refused should wait for it
+    process.import_tensorflow()  # last: nothing that can be refused should wait for it
     from colorization import tracking
 
     with tracking.open_run("evaluate", tool=True) as opened:

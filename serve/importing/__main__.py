@@ -8,7 +8,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from colorization import process, quiet
+from colorization import process
 from colorization.address import shown
 from colorization.config import DATA
 from serve.importing.imported import GRAY_CHANNELS, Imported, log
@@ -49,7 +49,7 @@ def main(arguments: argparse.Namespace) -> None:
         family: download.fetch(reference, getattr(arguments, f"{family}_sha256"))
         for family, reference in given.items()
     }
-    quiet.import_tensorflow()  # neither --help nor a failed download should wait for it
+    process.import_tensorflow()  # neither --help nor a failed download should wait for it
     from colorization.data.photograph import IMAGE_SIZE
     from colorization.weights import safe_keras
     from serve.importing import value_range

@@ -91,11 +91,9 @@ class Champions:
             found = lookup.find_champion(family)
             origin = trained_on(found[1].run) if found else ""
         except Exception as error:  # each kind of store raises the errors of its own driver
-            uri = mlflow.get_tracking_uri()
-            reason = redacted(error, uri)
-            logger.error("The registry cannot be read (%s): %s", type(error).__name__, reason)
-            problem = f"The model registry at {shown(uri)} cannot be read just now."
-            return Slot(family, problem=problem)
+            kind, uri = type(error).__name__, shown(mlflow.get_tracking_uri())
+            logger.error("The registry cannot be read (%s): %s", kind, redacted(error))
+            return Slot(family, problem=f"The model registry at {uri} cannot be read just now.")
         if found is None:
             self._loaded.pop(family, None)
             return Slot(family, problem=f"There is no {family} model yet.", command=REGISTER)
@@ -104,7 +102,7 @@ class Champions:
             model = self._load(family, version)
         except Exception:
             name = f"{version.name}, version {version.version}"
-            cause = redacted(traceback.format_exc(), mlflow.get_tracking_uri())
+            cause = redacted(traceback.format_exc())
             logger.error("The champion (%s) does not work: %s", name, cause)
             problem = (
                 f"The champion ({name}) cannot be loaded, or colors no pictures; the server's log "
