@@ -9,7 +9,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from colorization import config as configuration
 from colorization import plan, process
@@ -106,45 +106,39 @@ def _configs(arguments: argparse.Namespace) -> list[configuration.Config]:
 @process.entry_point(parse)
 def main(arguments: argparse.Namespace) -> int:
     """Train what the command line names; every training is a run of its own."""
-    configs = _configs(arguments)
+    configs, comparing = _configs(arguments), arguments.variant == COMPARE
     from colorization.data import prepare, sources
 
     sources.require(arguments.data)
-    if arguments.variant != COMPARE and arguments.resume:
+    if not comparing and arguments.resume:
         return resume(configs[0], arguments)
     splits = prepare.prepare(sources.fetch(arguments.data), configs[0].size)
-    if arguments.variant == COMPARE:
+    if comparing:
         logger.info("%s", plan.described(configs, len(splits.train.images)))
     process.import_tensorflow()  # last: nothing that can be refused should wait for it
-    if arguments.variant == COMPARE:
-        return compare(configs, splits, arguments)
-    return run(configs[0], splits, arguments)
+    return compare(configs, splits, arguments) if comparing else run(configs[0], splits, arguments)
 
 
 def run(config: configuration.Config, splits: Splits, arguments: argparse.Namespace) -> int:
     """Train, log one MLflow run and offer its model to the registry."""
     from colorization import experiment
+    from colorization.registry import promotion
 
     start = experiment.starting_weights(config, splits, arguments.start_from)
     flags = {name: getattr(arguments, name) for name in ("register", "checkpoint_every")}
-    return _train(config, splits, arguments.data, start=start, flags=flags)
+    trained = experiment.train_and_log(config, splits, arguments.data, start=start, flags=flags)
+    promotion.finish(trained, arguments.register == "yes")
+    return 0
 
 
 def resume(config: configuration.Config, arguments: argparse.Namespace) -> int:
     """Go on with a training that was stopped, in its run."""
     process.import_tensorflow()
-    from colorization import resumption
-
-    found = resumption.find(config, arguments, parse([arguments.variant]))
-    return _train(**found._asdict())
-
-
-def _train(*positional: Any, flags: dict[str, str], **options: Any) -> int:
-    from colorization import experiment
+    from colorization import experiment, resumption
     from colorization.registry import promotion
 
-    trained = experiment.train_and_log(*positional, flags=flags, **options)
-    promotion.finish(trained, flags["register"] == "yes")
+    found = resumption.find(config, arguments, parse([arguments.variant]))
+    promotion.finish(experiment.train_and_log(**found._asdict()), found.flags["register"] == "yes")
     return 0
 
 

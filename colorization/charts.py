@@ -32,12 +32,8 @@ def of_epoch(config: Config, logs: Mapping[str, float], adversarial: bool) -> di
 
     A loss is named by what it is, so that it means the same in all phases and families. Two are
     left out: the generator's in an adversarial phase, which is the sum of two others, one weighted;
-    and the adversarial one on validation pictures, which the discriminator's mirrors.
-
-    Args:
-        config: of the training.
-        logs: metric to value, by Keras's names.
-        adversarial: whether a discriminator took part: without it, its metrics are left out.
+    and the adversarial one on validation pictures, which the discriminator's mirrors. Where no
+    discriminator took part, its metrics are left out, too.
     """
     losses = {"loss": getattr(config, "loss", ""), "l1_loss": "l1"}
     rates = {"learning_rate": "generator", "generator_learning_rate": "generator"}
@@ -75,11 +71,9 @@ def fact(run: Run, name: str) -> float:
 
 
 def as_table(means: Mapping[str, float], model: str) -> pd.DataFrame:
-    """Return a test as a table: a row for the model, and one for each baseline.
+    """Return an `evaluation.Evaluation.metrics` of the split `test`: a row for each baseline, too.
 
-    Args:
-        means: `evaluation.Evaluation.metrics`, of the split `test`.
-        model: what the first row is called.
+    The first row is that of the model.
     """
     names = [name.removesuffix("_gray") for name in means if name.endswith("_gray")]
     rows = {"": model} | {f"_{name}": title for name, title in evaluation.BASELINES.items()}

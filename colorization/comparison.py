@@ -37,14 +37,7 @@ class Contender(NamedTuple):
 def compare(configs: list[Config], splits: Splits, data: str, **flags: str) -> list[Contender]:
     """Train what has not been trained yet and log a comparison of all, in a run of its own.
 
-    Args:
-        configs: of the trainings; each has a run below the comparison's.
-        splits: trained on, validated with and tested on.
-        data: what they were fetched from, see `sources.fetch`.
-        **flags: further flags of the command line, logged as params.
-
-    Returns:
-        The trained contenders; a training that breaks down is logged and left out.
+    `flags` are further ones of the command line, logged as params.
 
     Raises:
         FloatingPointError: every training broke down.
@@ -62,8 +55,7 @@ def compare(configs: list[Config], splits: Splits, data: str, **flags: str) -> l
 def train(configs: Iterable[Config], splits: Splits, data: str, **options: Any) -> list[Contender]:
     """Train what has not been trained yet, in runs below the active one.
 
-    The options are those of `experiment.train_and_log`. A training that breaks down is logged and
-    left out.
+    The options are those of `train_and_log`. A training that breaks down is logged and left out.
     """
     parent, contenders = tracking.active_run(), []
     for config in configs:
@@ -111,11 +103,7 @@ def table(contenders: list[Contender]) -> pd.DataFrame:
 
 
 def log(contenders: list[Contender], splits: Splits) -> str:
-    """Log a comparison to the active run: tables, loss curves, test pictures and the note.
-
-    Returns:
-        The table as Markdown, without the run ids.
-    """
+    """Log a comparison to the active run; return its table as Markdown, without the run ids."""
     compared, run_id = table(contenders), tracking.active_run().info.run_id
     tracking.log_table(run_id, compared, "comparison.json")
     tracking.log_table(run_id, _per_species(contenders), "test_species.json")

@@ -1,4 +1,7 @@
-"""Scores of a colorizer beside three baselines on the same pictures; the families' criteria."""
+"""Scores of a colorizer beside three baselines on the same pictures; the families' criteria.
+
+Pictures are RGB levels 0..255, (N, S, S, 3), uint8 or float.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -72,32 +75,24 @@ def cells(
 def score_each(
     real: np.ndarray, predicted: np.ndarray, pixels: np.ndarray | None = None
 ) -> pd.DataFrame:
-    """Return the metrics of each picture.
-
-    Args:
-        real: RGB levels 0..255, (N, S, S, 3), uint8 or float.
-        predicted: the same shape and range.
-        pixels: those that delta_e is of, see `metrics.delta_e`.
+    """Return the metrics of each picture; delta_e may be of some `pixels`, see `metrics.delta_e`.
 
     Returns:
         N rows: psnr (dB), ssim, delta_e (CIEDE2000), colorfulness and real_colorfulness (Hasler
         and Süsstrunk).
     """
-    batches = [slice(start, start + BATCH) for start in range(0, len(real), BATCH)]
-    tables = [_scores(real[batch], predicted[batch], pixels) for batch in batches]
-    return pd.concat(tables, ignore_index=True)
-
-
-def _scores(real: np.ndarray, predicted: np.ndarray, pixels: np.ndarray | None) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "psnr": metrics.psnr(real, predicted),
-            "ssim": metrics.ssim(real, predicted),
-            "delta_e": metrics.delta_e(real, predicted, pixels),
-            "colorfulness": metrics.colorfulness(predicted),
-            "real_colorfulness": metrics.colorfulness(real),
+    tables = []
+    for start in range(0, len(real), BATCH):
+        truth, guess = (each[start : start + BATCH] for each in (real, predicted))
+        columns = {
+            "psnr": metrics.psnr(truth, guess),
+            "ssim": metrics.ssim(truth, guess),
+            "delta_e": metrics.delta_e(truth, guess, pixels),
+            "colorfulness": metrics.colorfulness(guess),
+            "real_colorfulness": metrics.colorfulness(truth),
         }
-    )
+        tables.append(pd.DataFrame(columns))
+    return pd.concat(tables, ignore_index=True)
 
 
 def mean_scores(table: pd.DataFrame) -> dict[str, float]:
@@ -119,12 +114,7 @@ def mean_scores_by(table: pd.DataFrame, by: Sequence[str] = ("model",)) -> pd.Da
 def score_set(
     real: np.ndarray, predicted: np.ndarray, table: pd.DataFrame | None = None
 ) -> dict[str, float]:
-    """Return the scores of a set of pictures.
-
-    Args:
-        real: RGB levels 0..255, (N, S, S, 3), uint8 or float.
-        predicted: the same shape and range.
-        table: `score_each(real, predicted)`, if they are known already.
+    """Return the scores of a set of pictures; `table` is their `score_each`, if that is known.
 
     Returns:
         The means of `mean_scores`; `chroma_distance` and the `hue_concentration` of the predicted
@@ -142,13 +132,8 @@ def score_set(
 def collapse(means: Mapping[str, float], real: np.ndarray) -> str:
     """Name the way in which a colorizer has collapsed, or return an empty text.
 
-    Args:
-        means: `score_set` of its predictions.
-        real: RGB levels 0..255, (N, S, S, 3), uint8 or float; of different birds.
-
-    Returns:
-        `gray`: hardly any color; `sepia`: dull colors of one hue; `one hue`: the same in strong
-        colors.
+    That is `gray`, hardly any color; `sepia`, dull colors of one hue; or `one hue`, the same in
+    strong colors. `means` is `score_set` of its predictions, `real` shows different birds.
     """
     if means["colorfulness"] < GRAY_COLORFULNESS:
         return "gray"
@@ -174,12 +159,8 @@ def partners(count: int) -> np.ndarray:
 def baselines(real: np.ndarray, chroma: np.ndarray) -> dict[str, np.ndarray]:
     """Return the pictures that need no network, on the luma of the real ones.
 
-    They are plain gray; the training set's mean chroma; and shuffled: each picture in the chroma
-    of another one, so that the colors are real ones in the wrong places.
-
-    Args:
-        real: RGB levels 0..255, (N, S, S, 3), uint8 or float.
-        chroma: Cb and Cr, (2,), from `mean_chroma` of the training pictures.
+    They are plain gray; the training set's mean `chroma`, Cb and Cr, (2,); and shuffled: each
+    picture in the chroma of another one, so that the colors are real ones in the wrong places.
 
     Returns:
         uint8 (N, S, S, 3) for each key of `BASELINES`.
@@ -198,16 +179,10 @@ def baselines(real: np.ndarray, chroma: np.ndarray) -> dict[str, np.ndarray]:
 def uncertainty_correlation(
     real: np.ndarray, predicted: np.ndarray, uncertainty: np.ndarray
 ) -> float:
-    """Return how well uncertainty tells where the colors are wrong.
+    """Return how well uncertainty, (N, S, S, 1), tells where the colors are wrong.
 
-    Args:
-        real: RGB levels 0..255, (N, S, S, 3), uint8 or float.
-        predicted: the same shape and range.
-        uncertainty: (N, S, S, 1).
-
-    Returns:
-        Spearman's rank correlation with CIEDE2000, over `metrics.pixel_sample` of all pictures
-        together: 1 if the less sure color is always the one more wrong, 0 if there is no relation.
+    That is Spearman's rank correlation with CIEDE2000, over `metrics.pixel_sample` of all pictures
+    together: 1 if the less sure color is always the one more wrong, 0 if there is no relation.
     """
     pixels = metrics.pixel_sample(real.shape[1])
     errors = metrics.delta_e_of_pixels(real, predicted, pixels)

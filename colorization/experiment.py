@@ -72,23 +72,11 @@ def train_and_log(
     tags: Mapping[str, str] | None = None,
     stopped: Stopped | None = None,
 ) -> Candidate:
-    """Train a config and log it in a run of its own.
+    """Train a config and log it in a run of its own, nested below the parent's if there is one.
 
-    On Ctrl-C and SIGTERM the exception has a note: the command that goes on.
-
-    Args:
-        config: of the training.
-        splits: trained on, validated with and tested on.
-        data: what they were fetched from, see `sources.fetch`.
-        start: weights to begin with.
-        parent_run_id: the run is nested below this one.
-        name: of the run; by default the config's label.
-        flags: further flags of the command line, logged as params.
-        tags: further tags of the run.
-        stopped: an earlier training of this config, which goes on in its own run.
-
-    Returns:
-        The finished run and its model.
+    On Ctrl-C and SIGTERM the exception has a note: the command that goes on. `flags` are further
+    ones of the command line, logged as params; `stopped` is an earlier training of this config,
+    which goes on in its own run.
 
     Raises:
         InputError: another process is at work on the run of `stopped`, or its state does not fit.
@@ -184,13 +172,10 @@ def _find_stopped(config: Config, digest: str) -> Stopped | None:
 def log_colorizer(
     config: tracking.Described, colorizer: keras.Model, splits: Splits, origin: str
 ) -> ModelInfo:
-    """Export a colorizer of any origin, test it beside the baselines, and log all of it.
+    """Export a colorizer, test it beside the baselines, and log all of it.
 
-    Args:
-        config: describes the colorizer.
-        colorizer: of the contract: gray to RGB, both 0..255.
-        splits: tested on `test`; the mean chroma is that of `train`.
-        origin: what the run's note says about the weights.
+    It is of any origin, of which the run's note says what `origin` does, and of the contract: gray
+    to RGB, both 0..255. It is tested on `splits.test`; the mean chroma is that of `splits.train`.
 
     Raises:
         ValueError: the exported model does not compute what the trained one does.

@@ -1,7 +1,8 @@
 """What a comparison trains, and how long that will take by what other trainings took."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Sequence
 
 from colorization.config import HEADS, VARIANTS, Config, with_size
 
@@ -14,16 +15,14 @@ ESTIMATE_OF = "estimated for two cores of an AMD EPYC; a GPU should be faster"
 def compared(names: str, epochs: int | str, size: int | str = Config.size) -> list[Config]:
     """Return the configs of a comparison.
 
-    Args:
-        names: labels of variants, separated by commas: `pix2pix`, or with a head of its own,
-            `pix2pix_rgb`.
-        epochs: of each.
-        size: of their pictures.
+    The names are labels of variants, separated by commas: `pix2pix`, or with another head,
+    `pix2pix_rgb`.
 
     Raises:
         ValueError: a name, `epochs` or `size` is not acceptable.
     """
-    known = {each.label: each for each in _every_head()}
+    pairs = itertools.product(VARIANTS.values(), HEADS)
+    known = {each.label: each for each in (dataclasses.replace(a, head=b) for a, b in pairs)}
     given = list(dict.fromkeys(name.strip() for name in names.split(",")))
     if not set(given) <= set(known):
         raise ValueError(
@@ -34,14 +33,6 @@ def compared(names: str, epochs: int | str, size: int | str = Config.size) -> li
         dataclasses.replace(with_size(known[name], size), epochs=epochs)  # type: ignore[arg-type]
         for name in given
     ]
-
-
-def _every_head() -> Iterator[Config]:
-    """Return every variant, first with its own head, then with each of the others."""
-    for config in VARIANTS.values():
-        yield config
-        others = (head for head in HEADS if head != config.head)
-        yield from (dataclasses.replace(config, head=head) for head in others)
 
 
 def seconds(config: Config, pictures: int) -> float:
