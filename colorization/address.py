@@ -53,12 +53,12 @@ def redacted(text: object, *urls: str) -> str:
     if mlflow := sys.modules.get("mlflow"):  # not imported where it is not needed
         urls += (mlflow.get_tracking_uri(),)
     for url in urls:
-        if shown(url) != url and not _ADDRESS.fullmatch(url):
-            message = message.replace(url, shown(url)).replace(repr(url)[1:-1], shown(url))
-    for url in filter(_ADDRESS.fullmatch, urls):
+        if shown(url) == url:
+            continue
         for quoted in (url, repr(url)[1:-1]):
             message = message.replace(quoted, shown(url))
-        for secret in sorted(_secrets(url), key=len, reverse=True):
+        secrets = _secrets(url) if _ADDRESS.fullmatch(url) else ()
+        for secret in sorted(secrets, key=len, reverse=True):
             word = re.escape(secret)
             pattern = word if len(secret) >= SHORT else rf"(?<!\w){word}(?!\w)"
             message = re.sub(pattern, "***", message)

@@ -1,9 +1,9 @@
 """How results are shown: a Markdown table, curves, and sheets of pictures."""
 
 import functools
+import importlib.resources
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.util import find_spec
 
 import matplotlib
 import numpy as np
@@ -43,15 +43,13 @@ def caption(name: str) -> str:
 
 
 def sheets(*columns: np.ndarray) -> dict[str, np.ndarray]:
-    """Return square uint8 pictures of aligned batches, as many rows as columns in each.
+    """Return square uint8 pictures of aligned batches, uint8 (N, S, S, 3), one for each column.
 
-    Args:
-        *columns: batches of N pictures, uint8 (N, S, S, 3).
-
-    Returns:
-        By the numbers of their rows, such as `1-3`; the end of the last one may stay white.
+    Each has as many rows as columns, and is named by the numbers of its rows, such as `1-3`. The
+    end of the last one may stay white.
     """
-    rows = np.concatenate([_framed(column) for column in columns], axis=2)
+    edges = ((0, 0), (0, GAP), (0, GAP), (0, 0))
+    rows = np.concatenate([np.pad(each, edges, constant_values=255) for each in columns], axis=2)
     per_sheet, found = len(columns), {}
     for start in range(0, len(rows), per_sheet):
         part = rows[start : start + per_sheet]
@@ -97,9 +95,8 @@ def loss_curves(
 def convergence(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     """Draw the curves of several trainings over each other, a panel per quantity.
 
-    Args:
-        curves: label of a training to panel title to values, one an epoch. Every training is in
-            the first panel; it may be missing in others.
+    They are values, one an epoch, by label of the training and panel title. Every training is in
+    the first panel; it may be missing in others.
     """
     titles = list(dict.fromkeys(title for panels in curves.values() for title in panels))
     figure = Figure(figsize=(4.2 * len(titles), 4.2), layout="constrained")
@@ -121,19 +118,10 @@ def _style(axes: Axes, title: str) -> None:
     axes.grid(alpha=0.25)
 
 
-def _framed(images: np.ndarray) -> np.ndarray:
-    edges = ((0, 0), (0, GAP), (0, GAP), (0, 0))
-    return np.pad(np.asarray(images), edges, constant_values=255)
-
-
 @functools.cache
 def _families() -> list[str]:
     """Make fonts for all scripts known to matplotlib; return their names, the usual one first."""
-    folders = [
-        folder
-        for spec in map(find_spec, FONTS)
-        for folder in (spec.submodule_search_locations if spec else None) or ()
-    ]
+    folders = [str(importlib.resources.files(package)) for package in FONTS]
     names = [matplotlib.rcParamsDefault["font.sans-serif"][0]]
     for file in sorted(font_manager.findSystemFonts(folders)):
         font_manager.fontManager.addfont(file)

@@ -40,9 +40,8 @@ def correct_statuses() -> None:
 def name_own(name: str, status: str) -> None:
     """Name the run of the `mlflow run` that has started this process, and end it.
 
-    Args:
-        name: of a run that no training has attached to; empty for that of the entry point.
-        status: of a run that has not finished; empty to leave that to `mlflow run`.
+    A name is for a run that no training has attached to, by default that of the entry point; an
+    empty status leaves its end to `mlflow run`.
     """
     client, run_id = mlflow.MlflowClient(), os.environ["MLFLOW_RUN_ID"]
     tags = client.get_run(run_id).data.tags

@@ -5,22 +5,14 @@ What one picture may take is stated in `pictures/limits.py`, which is logged wit
 
 MIB = 2**20
 
-
 # The page
-MAX_UPLOAD_BYTES = 64 * MIB
-"""Most bytes of one uploaded file."""
-MAX_UPLOADS_BYTES = 2048 * MIB
-"""Most bytes of all uploads that the page keeps."""
-MAX_UPLOADS_SECONDS = 3600
-"""How long the page keeps an upload."""
-MAX_RESULTS_BYTES = 2048 * MIB
-"""Most bytes of all results that the page keeps."""
-MAX_EVENT_BYTES = MIB
-"""Most bytes of one event of the page, such as a move of a slider."""
-MAX_PICTURES_AT_ONCE = 20
-"""Most pictures of one upload that the page colors."""
-MAX_WAITING = 50
-"""Most events of visitors that wait for the page."""
+MAX_UPLOAD_BYTES = 64 * MIB  # of one uploaded file
+MAX_UPLOADS_BYTES = 2048 * MIB  # of all uploads that it keeps
+MAX_UPLOADS_SECONDS = 3600  # for which it keeps an upload
+MAX_RESULTS_BYTES = 2048 * MIB  # of all results that it keeps
+MAX_EVENT_BYTES = MIB  # of one event, such as a move of a slider
+MAX_PICTURES_AT_ONCE = 20  # of one upload
+MAX_WAITING = 50  # events of visitors
 
 # Files, archives and the download of pictures.
 # A picture of 64 megapixels and 16 bits, not compressed, with transparency: 512 million bytes.

@@ -33,10 +33,7 @@ def delta_e(
 ) -> np.ndarray:
     """Return the mean CIEDE2000 color difference, 0 or more, lower is better (ISO/CIE 11664-6).
 
-    Args:
-        real: see above.
-        predicted: see above.
-        pixels: their indices, counted row by row, if not all are to be compared.
+    That is of all pixels, or of those with these indices, counted row by row.
     """
     return delta_e_of_pixels(real, predicted, pixels).mean(axis=1, dtype="float64")
 

@@ -22,7 +22,8 @@ def compared(names: str, epochs: int | str, size: int | str = Config.size) -> li
         ValueError: a name, `epochs` or `size` is not acceptable.
     """
     pairs = itertools.product(VARIANTS.values(), HEADS)
-    known = {each.label: each for each in (dataclasses.replace(a, head=b) for a, b in pairs)}
+    every = [dataclasses.replace(config, head=head) for config, head in pairs]
+    known = {each.label: each for each in every}
     given = list(dict.fromkeys(name.strip() for name in names.split(",")))
     if not set(given) <= set(known):
         raise ValueError(

@@ -40,13 +40,8 @@ class Resumption(NamedTuple):
 def find(asked: Config, arguments: argparse.Namespace, defaults: argparse.Namespace) -> Resumption:
     """Find the training that `--resume` names, a run's id or `last`.
 
-    Its settings and pictures are those of its run.
-
-    Args:
-        asked: the config of the command line.
-        arguments: the command line.
-        defaults: that of the variant alone. `mlflow run` hands defaults on like what was typed, so
-            that a default contradicts nothing.
+    Its settings and pictures are those of its run, whatever the config `asked` for. `mlflow run`
+    hands on the variant's `defaults` like what was typed, so that a default contradicts nothing.
 
     Raises:
         InputError: there is no such training, it cannot go on, or a flag contradicts its run.

@@ -25,10 +25,6 @@ from colorization.process import hold_signals, stop_if_asked
 
 CHECKPOINT = "checkpoint.npz"
 HEARTBEAT = "system/cpu_utilization_percentage"  # every ten seconds, by MLflow
-OTHER_EXPERIMENT = (
-    "restore the experiment (mlflow experiments restore -x ID), or name another one: "
-    "MLFLOW_EXPERIMENT_NAME=..."
-)
 SILENT_SECONDS = 120  # after which the process of a run counts as gone
 
 
@@ -55,11 +51,9 @@ def open_run(
     Ctrl-C and SIGTERM (raised as SystemExit) end it KILLED. What `kill -9` leaves is ended KILLED
     by the next call on this machine.
 
-    Args:
-        name: of a new run.
-        parent_run_id: the run is nested below this one, a new one in the same experiment.
-        resumed: the earlier run that goes on.
-        tool: the run is no training: it has a tag `kind`, and the machine is not measured.
+    A new run is nested below a parent's, in the same experiment. `resumed` is an earlier run, which
+    goes on. The run of a `tool` is no training: it has a tag `kind`, and the machine is not
+    measured.
 
     Raises:
         InputError: a process of this machine is at work on `resumed`.
@@ -138,7 +132,10 @@ def _start(
             opened = mlflow.start_run(**options)
         except MlflowException as error:
             if error.error_code == "INVALID_PARAMETER_VALUE":
-                error.add_note(OTHER_EXPERIMENT)
+                error.add_note(
+                    "restore the experiment (mlflow experiments restore -x ID), or name another "
+                    "one: MLFLOW_EXPERIMENT_NAME=..."
+                )
             raise
         _forget_the_end(opened)
         return opened, _lock(opened.info.run_id)

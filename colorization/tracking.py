@@ -56,15 +56,7 @@ SIGNATURE = ModelSignature(
         ]
     ),
 )
-REQUIREMENTS = (
-    "fastparquet",
-    "mlflow-skinny",
-    "numpy",
-    "onnxruntime",
-    "pandas",
-    "pillow",
-    "pillow-heif",
-)
+REQUIREMENTS = "fastparquet mlflow-skinny numpy onnxruntime pandas pillow pillow-heif".split()
 
 
 class Described(Protocol):
@@ -155,11 +147,8 @@ def log_once(metrics: Mapping[str, float], **where: Any) -> None:
 def log_model(name: str, onnx: Path, example: np.ndarray, trained_on: str) -> ModelInfo:
     """Log an exported network as the pyfunc, in the active run.
 
-    Args:
-        name: of the logged model.
-        onnx: the file.
-        example: a gray picture, uint8 (S, S), that shows how to send one.
-        trained_on: see `candidate.trained_on`; the pyfunc says where it should not be trusted.
+    `example` is a gray picture, uint8 (S, S), that shows how to send one. By `trained_on`, see
+    `candidate.trained_on`, the pyfunc says where it should not be trusted.
     """
     encoded = io.BytesIO()
     Image.fromarray(example).save(encoded, "PNG")

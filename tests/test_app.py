@@ -27,8 +27,7 @@ from colorization.pictures.formats import READABLE
 from colorization.registry import lookup, promotion
 from serve.page.__main__ import main
 from serve.page.champions import Champions
-from serve.page.events import Page
-from serve.page.examples import read_examples
+from serve.page.events import Page, read_examples
 from tests import warm
 from tests.conftest import ROOT, _wait_for
 

@@ -6,7 +6,7 @@ import shutil
 import mlflow
 import pytest
 
-from colorization.registry import leaderboard
+from colorization.registry import promotion
 from colorization.registry.lookup import Candidate
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -43,9 +43,9 @@ def fill(client, experiment):
 def test_the_view_holds_the_rivals_alone_and_the_best_comes_first(active_store):
     client = mlflow.MlflowClient()
     rival = fill(client, "0")
-    link = leaderboard.link(rival)
+    link = promotion.link(rival)
     key = link.partition("viewStateShareKey=")[2]
-    view = json.loads(client.get_experiment("0").tags[leaderboard.SHARED_VIEW + key])
+    view = json.loads(client.get_experiment("0").tags[promotion.SHARED_VIEW + key])
     order = f"{view['orderByKey']} {'ASC' if view['orderByAsc'] else 'DESC'}"
     found = client.search_runs(["0"], view["searchFilter"], order_by=[order])
     assert [run.info.run_name for run in found] == BEST_FIRST
@@ -61,9 +61,9 @@ def test_without_a_server_the_link_begins_with_the_command_that_starts_one(
 ):
     rival = log(mlflow.MlflowClient(), "0", "naive_basic", 12.0)
     page = "/#/experiments/0/runs?workflowType=machine_learning&viewStateShareKey="
-    assert leaderboard.link(rival).startswith(f"mlflow ui, then http://127.0.0.1:5000{page}")
+    assert promotion.link(rival).startswith(f"mlflow ui, then http://127.0.0.1:5000{page}")
     monkeypatch.chdir(tmp_path.parent)
-    assert leaderboard.link(rival).startswith(f"mlflow ui --backend-store-uri {active_store}, then")
+    assert promotion.link(rival).startswith(f"mlflow ui --backend-store-uri {active_store}, then")
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: `apt-get install chromium`")
@@ -72,7 +72,7 @@ def test_mlflow_s_own_table_shows_it(tracking_server):
     client = mlflow.MlflowClient(tracking_server)
     rival = fill(client, client.create_experiment("leaderboard"))
     mlflow.set_tracking_uri(tracking_server)
-    link = leaderboard.link(rival)
+    link = promotion.link(rival)
     mlflow.set_tracking_uri(None)
     assert link.startswith(f"{tracking_server}/#/experiments/")
     with sync_api.sync_playwright() as playwright:

@@ -1,16 +1,18 @@
-"""The way of a run into service: gate, registered version, alias."""
+"""The way of a run into service: gate, registered version, alias; and the view of its rivals."""
 
+import json
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 import mlflow
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from colorization import evaluation, tracking
-from colorization.address import redacted
+from colorization import charts, evaluation, tracking
+from colorization.address import redacted, shown
 from colorization.errors import GateError
-from colorization.registry import gate, leaderboard, served
+from colorization.registry import gate, served
 from colorization.registry.candidate import KINDS, Candidate, trained_on
 from colorization.registry.lookup import (
     CHALLENGER,
@@ -34,6 +36,7 @@ ROLES = (
     "against a version; the tag `forced`, that a person promoted it all the same."
 )
 FORCED = "forced, although the gate refused it"
+SHARED_VIEW = "mlflow.sharedViewState."  # a tag of the experiment: what "Share" in the UI writes
 
 logger = logging.getLogger(__name__)
 
@@ -62,17 +65,44 @@ def finish(candidate: Candidate, register: bool) -> None:
     """Offer a new model to the registry if asked to; log how to serve it and which run is best."""
     uri = offer(candidate) if register else candidate.model_uri
     logger.info("serve it: %s", serve_command(uri))
-    logger.info("compare the runs: %s", leaderboard.link(candidate))
+    logger.info("compare the runs: %s", link(candidate))
+
+
+def link(candidate: Candidate) -> str:
+    """Make the view of a finished run's rivals, the best first; return its address.
+
+    They are the tested runs of its family on the same pictures of the same size. What does not test
+    (tools, trials) is not among them. Where the store is not a server, the command that starts one
+    stands before the address.
+    """
+    best, test = charts.best_of(candidate.criterion), f"test_{candidate.criterion.metric}"
+    metrics = dict.fromkeys([best, test, *(f"test_{name}" for name in charts.TESTED)])
+    columns = ["tags.`variant`", *(f"metrics.`{name}`" for name in metrics)]
+    view = {
+        "searchFilter": f"tags.family = '{candidate.family}' and metrics.{test} >= 0 and "
+        f"tags.dataset_digest = '{candidate.digest}' and params.size = '{candidate.size}'",
+        "orderByKey": f"metrics.`{best}`",
+        "orderByAsc": not candidate.criterion.higher_is_better,
+        "selectedColumns": columns,
+        "columnOrder": columns,
+        "columnWidths": {"tags.`variant`": 140},
+    }
+    key = f"best-{candidate.family}-{candidate.digest[:8]}-{candidate.size}"
+    experiment = candidate.run.info.experiment_id
+    mlflow.MlflowClient().set_experiment_tag(experiment, SHARED_VIEW + key, json.dumps(view))
+    page = f"/#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={key}"
+    uri = shown(mlflow.get_tracking_uri())
+    if uri.startswith(("http://", "https://")):
+        return uri.rstrip("/") + page
+    own = "" if uri == f"sqlite:///{Path('mlflow.db').resolve()}" else f" --backend-store-uri {uri}"
+    return f"mlflow ui{own}, then http://127.0.0.1:5000{page}"
 
 
 def register(candidate: Candidate, force: bool = False) -> tuple[ModelVersion, str]:
     """Take a candidate through the gate; register it as champion, or else as challenger.
 
-    The alias moves last: whatever breaks before, the old champion goes on serving.
-
-    Args:
-        candidate: a finished run, see `lookup`.
-        force: promote although a comparison failed; the version is tagged `forced`.
+    The alias moves last: whatever breaks before, the old champion goes on serving. With `force`, it
+    moves although a comparison failed, and the version is tagged `forced`.
 
     Returns:
         The version and its alias; those of the champion if the candidate is already served.

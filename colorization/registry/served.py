@@ -37,19 +37,22 @@ class Served:
     def __call__(self, grays: np.ndarray) -> np.ndarray:
         """Color pictures."""
         levels = grays[..., 0].astype("uint8")
-        return np.stack([self._color(Image.fromarray(each)) for each in levels])
+        colored = [self.color(Image.fromarray(each)).convert("RGB") for each in levels]
+        return np.stack([np.asarray(each, "float32") for each in colored])
 
-    def _color(self, gray: Image.Image) -> np.ndarray:
-        encoded = io.BytesIO()
-        gray.save(encoded, "PNG")
+    def color(self, picture: Image.Image, kind: str = "PNG") -> Image.Image:
+        """Color a picture, given as a file of this kind."""
+        encoded, mode = io.BytesIO(), picture.mode
+        picture.save(encoded, kind)
         try:
             answer = self.model.predict(pd.DataFrame({"image": [encoded.getvalue()]}))
-            colored = Image.open(io.BytesIO(pd.DataFrame(answer)["image"].iloc[0])).convert("RGB")
+            colored = Image.open(io.BytesIO(pd.DataFrame(answer)["image"].iloc[0]))
+            colored.load()
         except Exception as error:
-            raise GateError(f"The model cannot color a picture: {error}") from error
-        if colored.size != gray.size:
-            raise GateError("The model does not keep the size of a picture.")
-        return np.asarray(colored, "float32")
+            raise GateError(f"The model cannot color a picture of mode {mode}: {error}") from error
+        if colored.size != picture.size:
+            raise GateError(f"The model does not keep the size of a picture of mode {mode}.")
+        return colored
 
 
 def known_params(model: PyFuncModel) -> set[str]:

@@ -32,10 +32,8 @@ logger = logging.getLogger(__name__)
 def provide(*models: str) -> None:
     """Register the weights of each family among `models` whose champion saw no photographs.
 
-    That is so if it has none, or one of paintings that nobody has forced.
-
-    Args:
-        models: as `lookup.resolve` takes them; those that name no family's champion are left alone.
+    That is so if it has none, or one of paintings that nobody has forced. The models are named as
+    `lookup.resolve` takes them; those that are no family's champion are left alone.
 
     Raises:
         InputError: a file is damaged; the other family is registered all the same.

@@ -30,8 +30,6 @@ COLORS = {  # Gradio's own grays are too pale for small print
     "error_text_color": "#b91c1c",
     "error_text_color_dark": "#fca5a5",
 }
-WARMTH = "Warmth: blue to orange"
-TINT = "Tint: green to magenta"
 PRIVATE: Any = {"api_visibility": "private"}  # an event for the page only, as the guard has it
 # What is pasted, or dropped anywhere, goes through Gradio's own upload.
 ANYWHERE = """const give = (event, files) => {
@@ -128,8 +126,9 @@ def build(page: Page) -> gr.Blocks:
         with gr.Row(elem_classes="hints", visible=False) as hints:
             strip = plain(js_on_load=PICK, min_width=300)
             with gr.Column(min_width=300):
-                warmth = gr.Slider(-1, 1, 0, step=0.05, label=WARMTH, buttons=[])
-                tint = gr.Slider(-1, 1, 0, step=0.05, label=TINT, buttons=[])
+                hint = functools.partial(gr.Slider, -1, 1, 0, step=0.05, buttons=[])
+                warmth = hint(label="Warmth: blue to orange")
+                tint = hint(label="Tint: green to magenta")
                 reference = gr.UploadButton("Take the mean color of another picture", size="sm")
         results = plain(js_on_load=RESULTS)
         models = plain()
@@ -171,13 +170,10 @@ def mount(
 ) -> FastAPI:
     """Return the web application.
 
-    Args:
-        page: holds the events and the folders.
-        root_path: where the page lies on the website of a proxy, which removes it: `/birds`.
-        users: see `guard.read_users`; without any, the page has no password.
-        public: a page without a password is for whoever reaches it. Any other page answers
-            under the names of loopback only: a website could point its own name at this address
-            (DNS rebinding) and read the answers. A browser sends it no password.
+    `root_path` is where the page lies on the website of a proxy, which removes it: `/birds`.
+    Without `users`, see `guard.read_users`, it has no password. Unless it is `public` or has one,
+    it answers under the names of loopback only: a website could point its own name at this address
+    (DNS rebinding) and read the answers. A browser sends it no password.
     """
     names = ["*"] if users or public else LOOPBACK
     app = FastAPI(

@@ -83,16 +83,16 @@ def color_upload(
     unsure: bool = False,
     **params: Any,
 ) -> Picture:
-    """Color an uploaded file by each champion.
+    """Color an uploaded file by one champion or more.
 
     Args:
         upload: in any format that the pyfunc reads.
         name: of the picture; its stem is the start of the downloads' names.
         painted: it is an example.
-        champions: one or more.
+        champions: each gets those of the params that it takes.
         folder: for the results; it is created.
         unsure: also draw where the champions are unsure.
-        params: of the pyfunc: tta, saturation, warmth, tint; a champion gets those that it takes.
+        params: of the pyfunc: tta, saturation, warmth, tint.
 
     Raises:
         InputError: the file is no picture, broken, too large, or gone.
@@ -189,13 +189,7 @@ def _score(real: Image.Image, small: dict[str, Image.Image]) -> dict[str, dict[s
 
 
 def write_variations(colored: Colored, warmth: float, tint: float, folder: Path) -> list[Variation]:
-    """Write small variations of a colored picture, three of each hint; no network runs.
-
-    Args:
-        colored: with the hints `warmth` and `tint`.
-        warmth: from -1 to 1.
-        tint: from -1 to 1.
-        folder: exists.
+    """Write small variations of a picture that was colored with these hints; no network runs.
 
     Returns:
         Nine, row by row: from green to magenta, in a row from blue to orange.
@@ -217,13 +211,9 @@ def write_variations(colored: Colored, warmth: float, tint: float, folder: Path)
 def hint_from(
     reference: Path, upload: Path, champion: Champion, params: dict[str, Any]
 ) -> tuple[float, float]:
-    """Return the warmth and the tint that give an upload the mean color of a reference.
+    """Return the warmth and the tint, -1 to 1, that give an upload the mean color of a reference.
 
-    Args:
-        reference: another picture.
-        upload: the picture to color.
-        champion: takes hints.
-        params: of the pyfunc, without hints.
+    The champion takes hints, and `params` of its pyfunc hold none.
 
     Raises:
         InputError: one of them is no picture that can be read.

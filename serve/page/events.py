@@ -2,41 +2,75 @@
 
 import ctypes
 import logging
+import re
 import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import gradio as gr
 import jinja2
+from PIL import Image, ImageOps
 
 from colorization.data.photograph import IMAGE_SIZE
 from colorization.errors import InputError
 from colorization.limits import MAX_PICTURES_AT_ONCE, MAX_RESULTS_BYTES
+from colorization.paths import ROOT
 from serve.page.champions import Champion, Champions, Slot
 from serve.page.coloring import Picture, color_upload, hint_from, write_variations
-from serve.page.examples import read_examples
 from serve.page.guard import is_upload, make_room
 
 HERE = Path(__file__).parent
+ASSETS = ROOT / "assets"
+CREDIT = re.compile(r"^\| `(.+)` \| (.+) \| \[(.+)\]\((.+)\) \|$", re.MULTILINE)
+THUMBNAIL = 256, 256
 
 logger = logging.getLogger(__name__)
+
+
+class Example(NamedTuple):
+    """A picture to try; a painted one has no credit. `licence` is a name, `terms` its address."""
+
+    path: Path
+    author: str = ""
+    licence: str = ""
+    terms: str = ""
+
+    @property
+    def name(self) -> str:
+        """What the page calls it."""
+        return self.path.stem[0].upper() + self.path.stem[1:].replace("_", " ")
+
+    @property
+    def painted(self) -> bool:
+        """Whether it is a painting, of which a model of paintings knows the colors."""
+        return not self.licence
+
+    def write_thumbnail(self, folder: Path) -> Path:
+        """Write a small square of it; return the path."""
+        path = folder / f"{self.name}.jpg"
+        with Image.open(self.path) as image:
+            ImageOps.fit(image, THUMBNAIL).save(path)
+        return path
+
+
+def read_examples() -> list[Example]:
+    """Return photographs that may be shown, with their credits, then painted birds."""
+    folder = ASSETS / "photographs"
+    rows = CREDIT.findall((folder / "README.md").read_text("utf-8"))
+    photographs = [Example(folder / file, *credit) for file, *credit in rows]
+    return photographs + [Example(path) for path in sorted((ASSETS / "examples").glob("*.jpg"))]
 
 
 class Page:
     """The events of the page; each visitor's results lie in a folder of their own.
 
-    Args:
-        folder: existing and empty; the caller deletes it.
-
-    Attributes:
-        pictures: folder of thumbnails of the examples and of the results, which are served.
-        results: folder below it, of the results.
-        uploads: folder of the visitors' files, which are not.
+    Below a `folder`, which is empty at first and which the caller deletes, `pictures` are served:
+    thumbnails of the examples, and `results`. The visitors' `uploads` are not.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -104,16 +138,11 @@ class Page:
         unsure: bool,
         before: str | None,
     ) -> Iterator[tuple]:
-        """Color files one by one; yield what the page shows, before each and at the end.
+        """Color uploads and examples one by one; yield what the page shows, and so at the end.
 
-        Args:
-            uploads: paths; only uploads and examples are colored.
-            tta: average over the picture and its mirror image.
-            saturation: factor on the chroma.
-            warmth: hint for the whole picture, from -1, blue, to 1, orange.
-            tint: the same, from -1, green, to 1, magenta.
-            unsure: also show where the champions are unsure.
-            before: folder of this visitor's former results, which is deleted.
+        The params are those of the page's controls, with `warmth` from -1, blue, to 1, orange, and
+        `tint` from -1, green, to 1, magenta. The folder of this visitor's results `before` is
+        deleted.
 
         Yields:
             Status, results, models, switch of heat maps, whether hints show, variations, folder of
@@ -187,11 +216,7 @@ def find_hinted(champions: Sequence[Champion]) -> Champion | None:
 
 
 def require_upload(path: Path, uploads: Path) -> None:
-    """Check that a path leads to a file in the folder of uploads.
-
-    Raises:
-        InputError: it does not.
-    """
+    """Raise an InputError unless a path leads to a file in the folder of uploads."""
     if not is_upload(path, uploads):
         raise InputError(f"{path.name} is no longer here: choose it again.")
 
