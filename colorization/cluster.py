@@ -12,11 +12,7 @@ CURE = "Expected `python -m dask worker` started in the project's folder and env
 
 
 def connect(address: str) -> Client:
-    """Connect to a scheduler.
-
-    Raises:
-        InputError: nobody answers there.
-    """
+    """Connect to a scheduler, or raise an InputError if nobody answers there."""
     for name in ("distributed", "distributed.client", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what is wrong is said here
     try:
@@ -30,11 +26,7 @@ def connect(address: str) -> Client:
 
 
 def require_workers(client: Client) -> None:
-    """Wait for a worker of the cluster.
-
-    Raises:
-        InputError: there is none within `WAIT_SECONDS`.
-    """
+    """Wait for a worker of the cluster; raise an InputError after `WAIT_SECONDS`."""
     try:
         client.wait_for_workers(1, WAIT_SECONDS)
     except OSError as error:  # TimeoutError among them

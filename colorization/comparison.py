@@ -57,10 +57,10 @@ def train(configs: Iterable[Config], splits: Splits, data: str, **options: Any) 
 
     The options are those of `train_and_log`. A training that breaks down is logged and left out.
     """
-    parent, contenders = tracking.active_run(), []
+    contenders = []
     for config in configs:
         try:
-            candidate = experiment.find_or_train(config, splits, data, parent, **options)
+            candidate = experiment.find_or_train(config, splits, data, **options)
         except (FloatingPointError, ValueError) as error:
             process.refuse(error)
         else:
@@ -111,7 +111,13 @@ def log(contenders: list[Contender], splits: Splits) -> str:
     mlflow.log_figure(figures.convergence(curves), "losses.png")
     mlflow.log_figure(_test_sheet(contenders, splits.test), "test_pictures.png")
     text = _as_markdown(compared)
-    mlflow.set_tag("mlflow.note.content", _note(contenders, text, splits))
+    links = "\n".join(f"- {each.label}: run `{each.run_id}`" for each in contenders)
+    note = (
+        f"Compared on `{splits.name}` (digest `{splits.digest}`): trained on "
+        f"{len(splits.train.images)} pictures, for {contenders[0].config.epochs} epochs each, "
+        f"tested on {len(splits.test.images)} others.\n\n{text}\n\n{links}\n"
+    )
+    mlflow.set_tag("mlflow.note.content", note)
     for line in text.split("\n"):
         logger.info("%s", line)
     return text
@@ -162,12 +168,3 @@ def _test_sheet(contenders: list[Contender], split: Split) -> Figure:
     captions = [figures.caption(split.species[index]) for index in chosen]
     title = f"{len(chosen)} of {len(split.images)} test pictures, the same for every model"
     return figures.sheet(real, colored, captions, title)
-
-
-def _note(contenders: list[Contender], text: str, splits: Splits) -> str:
-    links = "\n".join(f"- {each.label}: run `{each.run_id}`" for each in contenders)
-    return (
-        f"Compared on `{splits.name}` (digest `{splits.digest}`): trained on "
-        f"{len(splits.train.images)} pictures, for {contenders[0].config.epochs} epochs each, "
-        f"tested on {len(splits.test.images)} others.\n\n{text}\n\n{links}\n"
-    )

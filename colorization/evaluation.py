@@ -102,7 +102,7 @@ def mean_scores(table: pd.DataFrame) -> dict[str, float]:
     return means
 
 
-def mean_scores_by(table: pd.DataFrame, by: Sequence[str] = ("model",)) -> pd.DataFrame:
+def mean_scores_by(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Average the rows of `score_each` over each group, in the order of appearance."""
     rows = []
     for names, group in table.groupby(list(by), sort=False):

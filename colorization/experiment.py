@@ -98,12 +98,8 @@ def train_and_log(
         given = {name: value for name, value in flags.items() if value not in ("", "0")}
         tracking.log_config(config, data, **given)
         tracking.log_data(splits)
-        saved = checkpoint.Checkpoint(
-            runs.file_of(opened.info.run_id),
-            state,
-            training_log.log_checkpoint,
-            int(flags["checkpoint_every"]),
-        )
+        file, every = runs.file_of(opened.info.run_id), int(flags["checkpoint_every"])
+        saved = checkpoint.Checkpoint(file, state, training_log.log_checkpoint, every)
         with contextlib.nullcontext() if parent_run_id else _noting_how_to_resume(config, opened):
             callbacks = [training_log.EpochLog(config, splits.val)]
             prefix = (name or config.label) if parent_run_id else ""  # one of several
@@ -131,10 +127,8 @@ def _noting_how_to_resume(config: Config, run: Run) -> Iterator[None]:
         raise
 
 
-def find_or_train(
-    config: Config, splits: Splits, data: str, parent: mlflow.ActiveRun, **options: Any
-) -> Candidate:
-    """Return the finished run of a config: an earlier one, or a new one below the parent.
+def find_or_train(config: Config, splits: Splits, data: str, **options: Any) -> Candidate:
+    """Return the finished run of a config: an earlier one, or a new one below the active run.
 
     An earlier training that was stopped goes on where its checkpoint is. The options and errors
     are those of `train_and_log`.
@@ -144,7 +138,7 @@ def find_or_train(
         logger.info("%s: was trained already, run %s", config.label, earlier.run.info.run_id)
         return earlier
     stopped = _find_stopped(config, splits.digest)
-    options["parent_run_id"] = parent.info.run_id
+    options["parent_run_id"] = tracking.active_run().info.run_id
     if stopped:
         try:
             return train_and_log(config, splits, data, stopped=stopped, **options)

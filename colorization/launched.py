@@ -68,13 +68,10 @@ def _was_never_started(run: Run) -> bool:
     own = os.environ.get("MLFLOW_RUN_ID") == run.info.run_id  # of this process, if it is orphaned
     if own or PLACE in run.data.tags or path.rstrip("/") != str(ROOT):
         return False
-    launchers = filter(is_mlflow_run, psutil.process_iter())
-    return not any(_may_have_opened(each, run) for each in launchers)
-
-
-def _may_have_opened(launcher: psutil.Process, run: Run) -> bool:
-    with contextlib.suppress(psutil.Error):  # it has just ended
-        started = {each.environ().get("MLFLOW_RUN_ID") for each in launcher.children()}
-        older = launcher.create_time() < run.info.start_time / 1000
-        return older and (not started or run.info.run_id in started)
-    return False
+    for launcher in filter(is_mlflow_run, psutil.process_iter()):
+        with contextlib.suppress(psutil.Error):  # it has just ended
+            started = {each.environ().get("MLFLOW_RUN_ID") for each in launcher.children()}
+            older = launcher.create_time() < run.info.start_time / 1000
+            if older and (not started or run.info.run_id in started):
+                return False
+    return True

@@ -47,12 +47,12 @@ def delta_e_of_pixels(
     return deltaE_ciede2000(*map(_lab, pair))
 
 
-def pixel_sample(size: int, count: int = 1024) -> np.ndarray:
-    """Return `count` pixels of pictures of `size` x `size`, scattered, always the same.
+def pixel_sample(size: int) -> np.ndarray:
+    """Return 1,024 pixels of pictures of `size` x `size`, scattered, always the same.
 
     A regular grid would see only one phase of the checkerboards that networks paint.
     """
-    return np.random.default_rng(0).permutation(size**2)[:count]
+    return np.random.default_rng(0).permutation(size**2)[:1024]
 
 
 def colorfulness(images: np.ndarray) -> np.ndarray:

@@ -47,19 +47,21 @@ def find(asked: Config, arguments: argparse.Namespace, defaults: argparse.Namesp
         InputError: there is no such training, it cannot go on, or a flag contradicts its run.
     """
     runs.end_stale_runs()
-    run, data = None, arguments.data
+    stopped, data = None, arguments.data
     if arguments.resume != LAST:
         run = _find(arguments.resume, asked.variant)
+        stopped = Stopped(run, _state_of(run))
         if data == defaults.data:
             data = run.data.tags.get("data_source", data)
     pictures = sources.fetch(data)
-    stopped = (
-        Stopped(run, _state_of(run))
-        if run
-        else _find_last(asked.variant, prepare.prepare(pictures, asked.size))
-    )
+    stopped = stopped or _find_last(asked.variant, prepare.prepare(pictures, asked.size))
     run = stopped.run
-    config, run_id = _config_of(run), run.info.run_id
+    config = lookup.settings_of(run)
+    if config is None:
+        raise InputError(
+            "The run does not say how it was trained. Expected one of this release that was "
+            f"stopped in its training: train again. Received: resume={run.info.run_id!r}"
+        )
     splits = prepare.prepare(pictures, config.size)
     _require_same_pictures(run, splits, data)
     flags = {name: run.data.params.get(name, getattr(defaults, name)) for name in FLAGS}
@@ -70,7 +72,7 @@ def find(asked: Config, arguments: argparse.Namespace, defaults: argparse.Namesp
         {"start_from": origin, **flags, **asdict(config)},
     )
     start = StartingWeights(origin) if stopped.state else starting_weights(config, splits, origin)
-    logger.info("%s: goes on in run %s", config.label, run_id)
+    logger.info("%s: goes on in run %s", config.label, run.info.run_id)
     return Resumption(config, splits, data, start, flags, stopped)
 
 
@@ -110,16 +112,6 @@ def _require_same_pictures(run: Run, splits: Splits, data: str) -> None:
             "A training goes on with the pictures that it began with. Expected those of digest "
             f"{digest}. Received: data={shown(data)!r}, of digest {splits.digest}"
         )
-
-
-def _config_of(run: Run) -> Config:
-    config = lookup.settings_of(run)
-    if config is None:
-        raise InputError(
-            "The run does not say how it was trained. Expected one of this release that was "
-            f"stopped in its training: train again. Received: resume={run.info.run_id!r}"
-        )
-    return config
 
 
 def _refuse_contradictions(

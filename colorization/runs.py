@@ -65,27 +65,24 @@ def open_run(
         except BaseException:
             release_signals()
             raise
-    try:
-        with opened as run:
-            try:
-                release_signals()
-                if tool:
-                    mlflow.set_tag("kind", "tool")
-                yield run
-                if not tool:  # a stop is the usual end of the page
-                    stop_if_asked()
-            except (KeyboardInterrupt, SystemExit):
-                with contextlib.suppress(MlflowException):  # the server is gone
-                    mlflow.set_tag(ENDED_AS, launched.ended_as("KILLED"))
-                    mlflow.end_run("KILLED")
-                raise
-            except MlflowException:
-                raise  # the server is gone: logging the reason would take minutes
-            except Exception as error:
-                mlflow.set_tag("error", as_text(f"{type(error).__name__}: {redacted(error)}"))
-                raise
-    finally:
-        lock.release()
+    with lock, opened as run:
+        try:
+            release_signals()
+            if tool:
+                mlflow.set_tag("kind", "tool")
+            yield run
+            if not tool:  # a stop is the usual end of the page
+                stop_if_asked()
+        except (KeyboardInterrupt, SystemExit):
+            with contextlib.suppress(MlflowException):  # the server is gone
+                mlflow.set_tag(ENDED_AS, launched.ended_as("KILLED"))
+                mlflow.end_run("KILLED")
+            raise
+        except MlflowException:
+            raise  # the server is gone: logging the reason would take minutes
+        except Exception as error:
+            mlflow.set_tag("error", as_text(f"{type(error).__name__}: {redacted(error)}"))
+            raise
     folder = file_of(run.info.run_id).parent
     if not _is_locked(folder):  # by another process of a sweep
         shutil.rmtree(folder, ignore_errors=True)
@@ -118,7 +115,7 @@ def open_separate_run(name: str) -> Iterator[mlflow.ActiveRun]:
 
 def _start(
     name: str, parent_run_id: str | None, resumed: Run | None, measured: bool
-) -> tuple[mlflow.ActiveRun, FileLock]:
+) -> tuple[mlflow.ActiveRun, contextlib.AbstractContextManager]:
     """Start a run, or an earlier one again, and hold a lock of it as long as this process lives.
 
     The processes of a sweep share the run of the study, and hold a lock each.
@@ -164,12 +161,11 @@ def _forget_the_end(run: Run) -> None:
         mlflow.delete_tag(tag)
 
 
-def _lock(run_id: str) -> FileLock:
+def _lock(run_id: str) -> contextlib.AbstractContextManager:
     """Take a lock that shows other processes of this machine that this one is at work on a run."""
     folder = file_of(run_id).parent
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / f"{uuid.uuid4().hex}.lock")
-    lock.acquire()
+    lock = FileLock(folder / f"{uuid.uuid4().hex}.lock").acquire()
     mlflow.MlflowClient().set_tag(run_id, PLACE, _place(folder))
     return lock
 

@@ -115,8 +115,8 @@ def conclude(
     text = f"trial {best.number} {config.label} has won; it is trained in full now"
     text += f" ({plan.counted(epochs, 'epoch')}), then "
     logger.info("%s", text + (presets if others else "compared with the baselines alone"))
-    parent, tags = tracking.active_run(), {"sweep": "winner"}
-    winner = experiment.find_or_train(config, splits, data, parent, name="winner", tags=tags)
+    tags = {"sweep": "winner"}
+    winner = experiment.find_or_train(config, splits, data, name="winner", tags=tags)
     trained = comparison.train(others, splits, data, tags={"sweep": "preset"})
     contenders = [comparison.Contender("winner", config, winner), *trained]
     compared = comparison.log(contenders, splits)

@@ -19,17 +19,11 @@ PROBE = np.full((1, 32, 32, 1), 128, "float32")
 class Served:
     """The function of a pyfunc that takes and returns files, from gray levels to RGB levels.
 
-    Both are float32 arrays, (N, S, S, 1) and (N, S, S, 3).
-
-    Attributes:
-        channels: 1, of the arrays that it takes.
-        size: 0, the side in pixels of the network, which is not known.
-
-    Raises:
-        GateError: the pyfunc does not color a picture, or returns one of another size.
+    Both are float32 arrays, (N, S, S, 1) and (N, S, S, 3). It raises a GateError if the pyfunc does
+    not color a picture, or returns one of another size.
     """
 
-    channels, size = 1, 0
+    channels, size = 1, 0  # the side in pixels of its network is not known
 
     def __init__(self, model: PyFuncModel) -> None:
         self.model = model

@@ -87,7 +87,13 @@ def find(family: str) -> Candidate:
     known = json.loads((FOLDER / INDEX).read_text(encoding="utf-8"))[family]
     files = {kind: FOLDER / family / f"generator.{kind}" for kind in FORMATS}
     for kind, file in files.items():
-        _require_unchanged(file, known["sha256"][kind])
+        expected = known["sha256"][kind]
+        received = download.digest(file) if file.is_file() else "no file"
+        if received != expected:
+            raise InputError(
+                f"The weights that come with the project are damaged. Expected SHA-256 {expected}: "
+                f"`git checkout -- {file.relative_to(FOLDER.parents[1])}`. Received: {received}"
+            )
     query = f"tags.{PRETRAINED} = '{known['sha256']['onnx']}' and attributes.status = 'FINISHED'"
     for run in runs.search(query):
         if lookup.has_model(run):
@@ -95,15 +101,6 @@ def find(family: str) -> Candidate:
     with runs.open_separate_run(f"{known['variant']} {NAME}") as opened:
         _log(family, known, files)
     return lookup.find(opened.info.run_id)
-
-
-def _require_unchanged(file: Path, sha256: str) -> None:
-    received = download.digest(file) if file.is_file() else "no file"
-    if received != sha256:
-        raise InputError(
-            f"The weights that come with the project are damaged. Expected SHA-256 {sha256}: "
-            f"`git checkout -- {file.relative_to(FOLDER.parents[1])}`. Received: {received}"
-        )
 
 
 def _log(family: str, known: dict[str, Any], files: dict[str, Path]) -> None:

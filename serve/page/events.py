@@ -115,7 +115,8 @@ class Page:
         Raises:
             gr.Error: a sentence for the visitor.
         """
-        champion = find_hinted([slot.champion for slot in self.champions.slots() if slot.champion])
+        champions = [slot.champion for slot in self.champions.slots() if slot.champion]
+        champion = next((each for each in reversed(champions) if each.takes("warmth")), None)
         try:
             require_upload(Path(reference), self.uploads)
             if not (uploads and champion):
@@ -189,12 +190,11 @@ class Page:
         yield status, results, *about, gr.update(visible=bool(strip)), strip, str(folder)
 
     def _strip(self, done: Sequence[Picture], warmth: float, tint: float, folder: Path) -> str:
-        """Return variations of the first picture, or "" if no champion takes hints."""
+        """Return variations of the first picture by the last champion that takes hints, or ""."""
         colored = done[0].colored if done else []
-        champion = find_hinted([each.champion for each in colored])
-        if champion is None:
+        hinted = next((each for each in reversed(colored) if each.champion.takes("warmth")), None)
+        if hinted is None:
             return ""
-        (hinted,) = (each for each in colored if each.champion is champion)
         return self.html.strip(write_variations(hinted, warmth, tint, folder), warmth, tint)
 
 
@@ -208,11 +208,6 @@ def name_apart(paths: Sequence[Path]) -> list[str]:
             stem = f"{path.stem}-{number}"
         names[stem.casefold()] = stem + path.suffix
     return list(names.values())
-
-
-def find_hinted(champions: Sequence[Champion]) -> Champion | None:
-    """Return the last champion that takes hints: the one whose variations are shown."""
-    return next((each for each in reversed(champions) if each.takes("warmth")), None)
 
 
 def require_upload(path: Path, uploads: Path) -> None:

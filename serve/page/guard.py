@@ -50,9 +50,7 @@ HEADERS = {
 class Guard:
     """ASGI middleware that refuses requests which the page does not make itself.
 
-    Args:
-        app: the application behind it.
-        uploads: folder of the visitors' files, kept below a quota.
+    It keeps `uploads`, the folder of the visitors' files, below a quota.
     """
 
     def __init__(self, app: ASGIApp, uploads: Path) -> None:
@@ -90,12 +88,7 @@ class Guard:
             self.expected -= expected
 
     def _admit(self, headers: Headers) -> int:
-        """Make room for an upload; return its size in bytes.
-
-        Raises:
-            HTTPException: the size is not stated, or there is no room for it beside the uploads
-                that are on their way.
-        """
+        """Make room for an upload beside those that are on their way; return its size in bytes."""
         length = headers.get("content-length", "")
         if not length.isdecimal():
             raise HTTPException(411, "An upload must state its size.")
@@ -106,11 +99,7 @@ class Guard:
         return int(length)
 
     async def _check(self, scope: Scope, receive: Receive) -> Receive:
-        """Return the `receive` for the request's body.
-
-        Raises:
-            HTTPException: the page makes no such request.
-        """
+        """Return the `receive` for the request's body, if the page makes such a request."""
         method, path = scope["method"], scope["path"]
         if not is_open(method, path):
             raise HTTPException(404, "The page has nothing under this address.")
@@ -220,11 +209,7 @@ def make_room(folder: Path, most: int, kept_seconds: float = MAX_UPLOADS_SECONDS
 class Password:
     """ASGI middleware that answers 401 unless a request has one of the names with its password.
 
-    That is HTTP Basic authentication, RFC 7617.
-
-    Args:
-        app: the application behind it.
-        users: of `read_users`.
+    That is HTTP Basic authentication, RFC 7617, of the `users` of `read_users`.
     """
 
     def __init__(self, app: ASGIApp, users: Sequence[bytes]) -> None:
