@@ -6,20 +6,6 @@ The functions import Keras themselves, so that a command line can list them with
 from typing import Any
 
 
-def mean_absolute_error(real: Any, predicted: Any) -> Any:
-    """Return the mean absolute difference of each pixel, (N, H, W), of (N, H, W, C)."""
-    from keras import ops
-
-    return ops.mean(ops.abs(real - predicted), axis=-1)
-
-
-def mean_squared_error(real: Any, predicted: Any) -> Any:
-    """Return the mean squared difference of each pixel, (N, H, W), of (N, H, W, C)."""
-    from keras import ops
-
-    return ops.mean(ops.square(real - predicted), axis=-1)
-
-
 def binary_cross_entropy(real: bool, logits: Any) -> Any:
     """Return the mean cross-entropy of a label and a discriminator's logits, of any shape.
 
@@ -37,8 +23,8 @@ def least_squares(real: bool, logits: Any) -> Any:
     return ops.mean(ops.square(logits - (1.0 if real else 0.0)))
 
 
-PIXEL_LOSSES = {"l1": mean_absolute_error, "mse": mean_squared_error}
-"""Functions of real and predicted signed RGB."""
+PIXEL_LOSSES: dict[str, Any] = {"l1": "mean_absolute_error", "mse": "mean_squared_error"}
+"""Of real and predicted signed RGB, (N, H, W, C): functions to (N, H, W), or names of Keras's."""
 
 GAN_LOSSES = {"bce": binary_cross_entropy, "lsgan": least_squares}
 """Functions of a label and logits; the generator's adversarial loss labels its fakes as real."""

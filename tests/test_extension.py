@@ -3,6 +3,7 @@
 import dataclasses
 from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
 
@@ -47,7 +48,7 @@ def test_a_variant_is_an_entry_of_its_config(known, changes, loss, monkeypatch):
 @pytest.mark.slow  # trains
 def test_a_pixel_loss_is_a_function_and_its_name(monkeypatch):
     def doubled(real, predicted):
-        return 2 * losses.mean_absolute_error(real, predicted)
+        return 2 * keras.losses.mean_absolute_error(real, predicted)
 
     plain = train_one_step(parsed("naive_basic"))["loss"][0]
     monkeypatch.setitem(losses.PIXEL_LOSSES, "doubled", doubled)
