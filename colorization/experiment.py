@@ -15,7 +15,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.models.model import ModelInfo
 
-from colorization import color, evaluation, figures, runs, tracking, training_log
+from colorization import charts, color, evaluation, figures, runs, tracking, training_log
 from colorization.address import shown
 from colorization.config import Config
 from colorization.data.prepare import Split, Splits
@@ -219,13 +219,9 @@ def _note(
     origin: str,
 ) -> str:
     """Return a run's note as Markdown: its test beside the baselines, and how to serve it."""
-    titles = {"": f"`{config.variant}`"}
-    titles |= {f"_{name}": title for name, title in evaluation.BASELINES.items()}
     columns = evaluation.SCORES_TOGETHER
-    rows = [
-        [title, *evaluation.cells(metrics, "test_", suffix, columns)]
-        for suffix, title in titles.items()
-    ]
+    tested = charts.as_table(metrics, f"`{config.variant}`").to_dict("records")
+    rows = [[row["model"], *evaluation.cells(row, shown=columns)] for row in tested]
     return (
         f"**{config.variant}**, tested on {len(splits.test.images)} pictures of `{splits.name}` "
         f"(digest `{splits.digest}`), {origin}:\n\n"
