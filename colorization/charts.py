@@ -71,10 +71,7 @@ def fact(run: Run, name: str) -> float:
 
 
 def as_table(means: Mapping[str, float], model: str) -> pd.DataFrame:
-    """Return an `evaluation.Evaluation.metrics` of the split `test`: a row for each baseline, too.
-
-    The first row is that of the model.
-    """
+    """Return the metrics of an `Evaluation` as a table: the model, then the baselines."""
     names = [name.removesuffix("_gray") for name in means if name.endswith("_gray")]
     rows = {"": model} | {f"_{name}": title for name, title in evaluation.BASELINES.items()}
     return pd.DataFrame(

@@ -107,13 +107,9 @@ def _log(family: str, known: dict[str, Any], files: dict[str, Path]) -> None:
     """Log weights in the active run as a training would: its settings, pictures, test and model."""
     data, scores = known["data"], pd.DataFrame(**known["scores"])
     mlflow.log_params(known["params"])
-    mlflow.set_tags(
-        {
-            **{name: known[name] for name in ("variant", "parameters", "collapse") if known[name]},
-            **{"family": family, PRETRAINED: known["sha256"]["onnx"]},
-            **{"data": data["name"], "data_kind": data["kind"], "dataset_digest": data["digest"]},
-        }
-    )
+    tags = {name: known[name] for name in ("variant", "parameters", "collapse") if known[name]}
+    tags |= {"family": family, PRETRAINED: known["sha256"]["onnx"], "data": data["name"]}
+    mlflow.set_tags(tags | {"data_kind": data["kind"], "dataset_digest": data["digest"]})
     mlflow.log_artifact(str(FOLDER / MANIFEST), "data")
     mlflow.log_artifact(str(files["keras"]), "keras")
     source = CodeDatasetSource({"uri": data["uri"], "manifest": f"data/{MANIFEST}"})

@@ -27,7 +27,6 @@ from serve.page.guard import is_upload, make_room
 HERE = Path(__file__).parent
 ASSETS = ROOT / "assets"
 CREDIT = re.compile(r"^\| `(.+)` \| (.+) \| \[(.+)\]\((.+)\) \|$", re.MULTILINE)
-THUMBNAIL = 256, 256
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +53,7 @@ class Example(NamedTuple):
         """Write a small square of it; return the path."""
         path = folder / f"{self.name}.jpg"
         with Image.open(self.path) as image:
-            ImageOps.fit(image, THUMBNAIL).save(path)
+            ImageOps.fit(image, (256, 256)).save(path)
         return path
 
 
