@@ -189,7 +189,7 @@ def _story(candidate: Candidate, version: ModelVersion, verdict: str) -> str:
     beside = ""
     if candidate.is_beside_baselines:
         metric = candidate.criterion.metric
-        heading, digits = evaluation.SCORES_TOGETHER[metric]
+        heading, digits = evaluation.SCORES_TOGETHER.get(metric, (metric, ".2f"))
         better = "more" if candidate.criterion.higher_is_better else "less"
         others = ", ".join(
             f"{title} {candidate.score(f'_{name}'):{digits}}"
