@@ -84,13 +84,17 @@ def ask(server: Server, body: bytes) -> Callable[[], None]:
 
 
 def flood(server: Server, body: bytes, requests: float = 1e9, seconds: float = 1e9) -> int:
-    """Send so many requests, or for so long, by many clients; return the number of answers."""
+    """Send so many requests, or for so long, by many clients; return the number of answers.
+
+    Each goes over a connection of its own, as from nginx. Kept ones that open at once would all go
+    to the same worker of uvicorn.
+    """
     deadline, tickets = time.perf_counter() + seconds, itertools.count()
 
     def work(_) -> int:
-        post, count = ask(server, body), 0
+        count = 0
         while next(tickets) < requests and time.perf_counter() < deadline:
-            post()
+            ask(server, body)()
             count += 1
         return count
 

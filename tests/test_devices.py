@@ -51,7 +51,7 @@ def report(splits):
         "descent": descend(splits),  # of the GAN's own step; Keras has that of the others
         "histories": [
             history("naive_deep", splits, head="chroma"),
-            history("pix2pix", splits, head="histogram"),
+            history("pix2pix", splits, head="histogram", generator_only_ratio=0.0),
         ],
         "finetuned": history(
             "naive_efficientnet",
