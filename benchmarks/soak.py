@@ -42,13 +42,14 @@ from colorization.registry import lookup, promotion, shipped
 
 CLIENTS = 32
 GOOD_FOR_ONE_BROKEN = 9
-WARM_UP = 60  # seconds, or a third of a shorter test: until then pools and buffers fill
+MINUTE = 60  # or a third of a shorter test: in the first one pools and buffers fill
+RECOVERY = 5  # seconds until the page knows that the registry is there again
 LONG, MAX_GROWTH = 240, 1.05  # seconds
 MAX_GROWTH_SHORT = 1.25  # in a shorter test pools still fill, and single pictures count
 MISSED = "missed"
 # What happens in the second half, and when, as shares of the whole time.
 REPLACED = 0.5, 0.55, 0.6, 0.65, 0.85, 0.9  # all champions
-KILLED, STARTED, RECOVERED = 0.7, 0.75, 0.95  # MLflow's server
+KILLED, STARTED = 0.7, 0.75  # MLflow's server
 
 Event = tuple[float, Callable[[], object]]
 
@@ -62,10 +63,11 @@ class Answer(NamedTuple):
 
 
 class Result(NamedTuple):
-    """All answers, and memory as (seconds since the test began, bytes)."""
+    """All answers; memory as (seconds since the test began, bytes); when which event was over."""
 
     answers: list[Answer]
     memory: list[tuple[float, int]]
+    over: dict[float, float]
 
 
 def load(server: Server, client: type, seconds: float, events: Sequence[Event] = ()) -> Result:
@@ -74,7 +76,7 @@ def load(server: Server, client: type, seconds: float, events: Sequence[Event] =
     mixed = [[*itertools.islice(good, GOOD_FOR_ONE_BROKEN), next(broken)] for _ in range(20)]
     requests = list(itertools.chain.from_iterable(mixed))
     tickets, over = itertools.count(), threading.Event()
-    result, start = Result([], []), time.perf_counter()
+    result, start = Result([], [], {}), time.perf_counter()
 
     def visit(_):
         visitor = client(server.url)
@@ -90,7 +92,9 @@ def load(server: Server, client: type, seconds: float, events: Sequence[Event] =
             while (now := time.perf_counter() - start) < seconds or waiting:
                 result.memory.append((now, server.resident()))
                 while waiting and now >= waiting[0][0] * seconds:
-                    waiting.pop(0)[1]()
+                    at, happen = waiting.pop(0)
+                    happen()
+                    result.over[at] = time.perf_counter() - start
                 over.wait(min(1, seconds / 100))
         finally:
             over.set()
@@ -100,7 +104,8 @@ def load(server: Server, client: type, seconds: float, events: Sequence[Event] =
 
 def report(name: str, result: Result, seconds: float) -> Iterator[Row]:
     """Yield the rows of a test; `wanted` ends with `missed` where it is."""
-    counts = Counter(_named(answer, seconds) for answer in result.answers)
+    away_from, away_until = KILLED * seconds, result.over.get(STARTED, math.inf) + RECOVERY
+    counts = Counter(_named(answer, away_from, away_until) for answer in result.answers)
     colored, refused, away = (counts.pop(each, 0) for each in (COLORED, REFUSED, NO_REGISTRY))
     yield Row(
         f"{name}: requests; colored; refused, being broken",
@@ -120,22 +125,21 @@ def report(name: str, result: Result, seconds: float) -> Iterator[Row]:
     yield _grown(name, result, seconds)
 
 
-def _named(answer: Answer, seconds: float) -> str:
+def _named(answer: Answer, away_from: float, away_until: float) -> str:
     """Return an answer's outcome; that the registry is away is wrong while it is there."""
-    is_away = answer.sent < RECOVERED * seconds and answer.sent + answer.seconds > KILLED * seconds
+    is_away = answer.sent < away_until and answer.sent + answer.seconds > away_from
     wrong = answer.outcome == NO_REGISTRY and not is_away
     return "the registry was there, but not for the page" if wrong else answer.outcome
 
 
 def _grown(name: str, result: Result, seconds: float) -> Row:
-    first = min(WARM_UP, seconds / 3)
-    third = (seconds - first) / 3
-    early = [size for at, size in result.memory if first <= at < first + third]
-    late = [size for at, size in result.memory if at >= seconds - third]
+    part = min(MINUTE, seconds / 3)
+    early = [size for at, size in result.memory if part <= at < 2 * part]
+    late = [size for at, size in result.memory if at >= seconds - part]
     growth = statistics.median(late) / statistics.median(early)
     limit = MAX_GROWTH if seconds >= LONG else MAX_GROWTH_SHORT
     row = Row(
-        f"{name}: memory in the last {third:.0f} s / in as many after {first:.0f} s",
+        f"{name}: memory in the last {part:.0f} s / in as many after {part:.0f} s",
         f"{growth:.3f} ({statistics.median(late) / 1e6:.0f} MB)",
         f"<= {limit}",
     )

@@ -24,10 +24,11 @@ from colorization.pictures import DEFAULT_MAX_PIXELS
 SECONDS = 1000
 GOOD = [Answer(at, 0.1, COLORED) for at in range(0, SECONDS, 10)]
 FLAT = [(at, 100_000_000) for at in range(SECONDS)]
+OVER = {soak.KILLED: 700, soak.STARTED: 770}
 
 
 def missed(answers=(), memory=FLAT):
-    rows = soak.report("page", Result([*GOOD, *answers], memory), SECONDS)
+    rows = soak.report("page", Result([*GOOD, *answers], memory, OVER), SECONDS)
     return [row.what.partition(": ")[2] for row in rows if soak.MISSED in row.wanted]
 
 
@@ -41,7 +42,7 @@ def test_colored_and_refused_pictures_and_a_registry_that_is_away_are_as_they_sh
         Answer(5, 0.1, "500 to bird.png"),
         Answer(710, 0.1, "ConnectionResetError"),
         Answer(200, 0.1, NO_REGISTRY),
-        Answer(960, 0.1, NO_REGISTRY),
+        Answer(780, 0.1, NO_REGISTRY),
     ],
 )
 def test_any_other_answer_is_missed(answer):
@@ -50,11 +51,13 @@ def test_any_other_answer_is_missed(answer):
 
 def test_memory_that_grows_by_more_than_a_twentieth_is_missed():
     assert missed(memory=[(at, 100_000_000 + at * 5_000) for at in range(SECONDS)]) == []
-    assert len(missed(memory=[(at, 100_000_000 + at * 20_000) for at in range(SECONDS)])) == 1
+    assert len(missed(memory=[(at, 100_000_000 + at * 7_000) for at in range(SECONDS)])) == 1
+    late = [(at, size * (1 + (at > 850))) for at, size in FLAT]
+    assert len(missed(memory=late)) == 1
 
 
 def test_a_server_that_colors_nothing_more_once_it_is_disturbed_is_missed():
-    rows = soak.report("page", Result(GOOD[:50], FLAT), SECONDS)
+    rows = soak.report("page", Result(GOOD[:50], FLAT, OVER), SECONDS)
     (row,) = [row for row in rows if soak.MISSED in row.wanted]
     assert "page, disturbed" in row.what
 
@@ -76,7 +79,7 @@ def test_clients_send_one_broken_request_in_ten_until_all_has_happened():
     server = SimpleNamespace(url="http://here", resident=lambda: 7)
     events = [(0.5, lambda: happened.append("first")), (2, lambda: happened.append(enough.wait()))]
     result = soak.load(server, Client, 0.1, events)
-    assert happened == ["first", True]
+    assert happened == ["first", True] and result.over.keys() == {0.5, 2}
     assert len(result.answers) == len(sent) >= 400
     broken = {each.name for each in sent if each.size is None}
     assert broken == {each.name for each in break_pictures()}
