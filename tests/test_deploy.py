@@ -59,6 +59,11 @@ def test_only_nginx_publishes_ports_and_that_of_mlflow_on_loopback_only():
     assert f"127.0.0.1:5000:{server}" in published["nginx"]
 
 
+def test_the_builder_gets_what_it_copies_and_no_secrets():
+    first, *others = re.findall(r"^[^#\n]+", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
+    assert first == "*" and sorted(others) == sorted(f"!{each}" for each in COPIED)
+
+
 def test_every_file_that_is_mounted_or_built_from_is_in_the_repository():
     places = [(ROOT, each) for each in COPIED]
     for service in SERVICES.values():
@@ -182,9 +187,9 @@ class Deployment:
                 os.killpg(process.pid, 2 if process is self.processes["postgres"] else 15)
             process.wait(60)
 
-    def ask(self, path, body=None, who=WHO, **headers):
+    def ask(self, path, body=None, who=WHO, port="8080", **headers):
         """Ask nginx; return status and body of the answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.ports["8080"], timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports[port], timeout=60)
         if who:
             headers["Authorization"] = f"Basic {base64.b64encode(who.encode()).decode()}"
         connection.request("POST" if path == "/invocations" else "GET", path, body, headers)
@@ -238,6 +243,13 @@ def test_the_services_color_a_picture_and_show_the_page_through_nginx(deployment
     os.killpg(deployment.processes["model"].pid, 9)
     status, answer = deployment.ask("/invocations", body, **kind)
     assert status == 503 and "Try again" in json.loads(answer)["message"]
+
+
+@pytest.mark.slow
+def test_mlflow_answers_under_no_name_that_a_foreign_website_could_have(deployment):
+    assert deployment.ask("/health", port="8081")[0] == 200
+    with pytest.raises(http.client.RemoteDisconnected):
+        deployment.ask("/health", port="8081", Host="birds.example:5000")
 
 
 @pytest.mark.slow
