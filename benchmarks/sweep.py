@@ -33,9 +33,9 @@ from colorization.data import prepare, sources
 from colorization.training import train
 from sweeps import parent_run, search
 from sweeps import study as studies
-from sweeps.clock import Clock
 from sweeps.space import Spec, parse_fix
 from sweeps.storage import Storage
+from sweeps.study import Clock
 from sweeps.trial import Report, run_trial
 
 EVERY = 4  # picture of the sample: 120 of 480
@@ -109,7 +109,7 @@ def sweep(spec, splits, curves, pruner, trials, until=None):
     trainer = Trainer(spec, splits, curves)
     for number in range(trials):
         study.sampler = studies.sampler(spec, number)
-        trial = study.ask(spec.distributions)
+        trial = study.ask(spec.searched)
         study.tell(trial, **trainer(trial))
         if until is not None and study.best_value <= until:
             return study.best_value, trainer.epochs, True
@@ -153,7 +153,7 @@ def measure_trials(splits, folder):
     os.chdir(folder)
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
     spec = Spec("naive", "delta_e", parse_fix("naive", FIX), 1, 0, splits.digest)
-    storage = Storage(f"sqlite:///{folder}/trials.db", studies.on_stale_trial)
+    storage = Storage(f"sqlite:///{folder}/trials.db")
     study, spec = studies.open_study(storage, "trials", spec)
     objective = functools.partial(run_trial, spec=spec, splits=splits, data="birds")
     turn, plain = functools.partial(storage.lock, "turn"), train.train
@@ -193,7 +193,7 @@ def measure_workers(birds, folder):
         database = f"sqlite:///{folder}/{name}.db"
         splits = prepare.prepare(sources.fetch(str(birds)))
         spec = Spec("naive", "delta_e", parse_fix("naive", "filters=16"), 3, 0, splits.digest)
-        study, spec = studies.open_study(Storage(database, None), name, spec)
+        study, spec = studies.open_study(Storage(database), name, spec)
         (first, *_) = spec.presets().values()
         for trial in range(WORKER_TRIALS):  # equally long, and never pruned
             params = spec.params_of(first) | {"learning_rate": 1e-3 + trial * 1e-5}

@@ -45,7 +45,6 @@ def main(arguments: argparse.Namespace) -> None:
     from colorization import evaluation
     from colorization.data import prepare, sources
     from sweeps.storage import Storage
-    from sweeps.study import on_stale_trial
 
     _whole("trials", arguments.trials, 1)
     _whole("timeout", arguments.timeout or "0", 0)
@@ -61,7 +60,7 @@ def main(arguments: argparse.Namespace) -> None:
 
         cluster.require(arguments.cluster, arguments.storage)
     pictures = sources.fetch(arguments.data)
-    storage = Storage(arguments.storage, on_stale_trial)
+    storage = Storage(arguments.storage)
     splits = prepare.prepare(pictures, config.size)
     spec = Spec(spec.family, spec.objective, fix, config.epochs, config.seed, splits.digest)
     process.import_tensorflow()  # last: nothing that can be refused should wait for it

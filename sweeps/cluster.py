@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from distributed import Client, Future, get_worker
+from distributed import Future, get_worker
 
 from colorization.address import redacted, shown
 from colorization.cluster import CURE, connect, require_workers
@@ -65,11 +65,23 @@ def run(address: str, most: int, flags: Mapping[str, object], look: Callable[[],
     """
     words = [f"--{name}={value}" for name, value in flags.items()]
     variables = {name: os.environ[name] for name in HANDED_ON if name in os.environ}
-    tasks: dict[str, Future] = {}
+    tasks: dict[str, Future] = {}  # by the address of the Dask worker
+    at_work: set[str] = set()
     with connect(address) as client:
-        while _keep(client, tasks, most, words, variables):
+        while at_work or not tasks:
+            require_workers(client)
+            present = client.nthreads()
+            for place in at_work.difference(present):
+                logger.warning("%s: this worker has gone", place)
+                tasks.pop(place).cancel()
+            free = [place for place in present if place not in tasks]
+            for place in free[: most - len(tasks)]:
+                logger.info("%s: a worker of the study starts here", place)
+                where = {"workers": [place], "retries": RETRIES, "pure": False}
+                tasks[place] = client.submit(work, words, variables, **where)
             look()
             time.sleep(LOOK_SECONDS)
+            at_work = {place for place, future in tasks.items() if not future.done()}
         look()
         if not any(future.status == "finished" for future in tasks.values()):
             place, future = tasks.popitem()
@@ -80,33 +92,10 @@ def run(address: str, most: int, flags: Mapping[str, object], look: Callable[[],
             )
 
 
-def _keep(client: Client, tasks: dict[str, Future], most: int, *arguments: object) -> bool:
-    """Start workers where there are too few; return whether any is at work.
-
-    `tasks` has those that were started, by the address of the Dask worker, and is changed here;
-    the `arguments` are those of `work`.
-    """
-    at_work = {place for place, future in tasks.items() if not future.done()}
-    if tasks and not at_work:
-        return False
-    require_workers(client)
-    present = client.nthreads()
-    for place in at_work.difference(present):
-        logger.warning("%s: this worker has gone", place)
-        tasks.pop(place).cancel()
-    for place in [each for each in present if each not in tasks][: max(0, most - len(tasks))]:
-        logger.info("%s: a worker of the study starts here", place)
-        where = {"workers": [place], "retries": RETRIES, "pure": False}
-        tasks[place] = client.submit(work, *arguments, **where)
-    return True
-
-
 def work(flags: list[str], variables: dict[str, str]) -> None:
     """Be a worker of the study, on a Dask worker, until it has ended or nobody waits for it.
 
-    Args:
-        flags: of `python -m sweeps`.
-        variables: of the environment, besides those of the Dask worker.
+    The flags are those of `python -m sweeps`; the variables join those of the Dask worker.
 
     Raises:
         Failure: it has ended otherwise; the message has the last line of its log.

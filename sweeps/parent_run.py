@@ -59,8 +59,8 @@ def open_parent(study: optuna.Study, spec: Spec, splits: Splits, flags: dict) ->
             # The param may be the empty text that `mlflow run` was given; the tag is not.
             tags = {"objective": spec.objective, "family": spec.family, "sweep": "study"}
             mlflow.set_tags(tags | {"study": name})
-            parts = {name: [str(part.drawn), part.reason] for name, part in spec.searched.items()}
-            mlflow.log_dict({"fix": spec.fix, "searched": parts}, "space.json")
+            searched = {name: str(each) for name, each in spec.searched.items()}
+            mlflow.log_dict({"fix": spec.fix, "searched": searched}, "space.json")
             study.set_user_attr("run_id", run.info.run_id)
         yield run.info.run_id
 

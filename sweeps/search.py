@@ -24,9 +24,9 @@ from colorization.data.sources import located
 from colorization.registry import promotion
 from sweeps import parent_run
 from sweeps import study as studies
-from sweeps.clock import Clock
 from sweeps.space import Spec
 from sweeps.storage import Storage
+from sweeps.study import Clock
 from sweeps.trial import OUTAGES, run_trial
 
 WAIT_SECONDS = 2  # between looks at what other processes do
@@ -76,18 +76,15 @@ def _watch(arguments: argparse.Namespace, study: optuna.Study, spec: Spec, clock
     """Have the study's work done on a cluster, and log each trial that ends there."""
     from sweeps import cluster  # Dask, which a single process need not import
 
-    def ended() -> set[int]:
-        trials = study.get_trials(deepcopy=False)
-        return {trial.number for trial in trials if trial.state.is_finished()}
-
-    known = ended()
+    known = {trial.number for trial in studies.ended(study)}
 
     def look() -> None:
         with contextlib.suppress(StorageInternalError):  # its workers wait for it, or end
-            for number in sorted(ended() - known):
-                worker = study.trials[number].user_attrs.get("worker")
-                logger.info("%s: %s", worker, progress(study, spec, number, clock))
-                known.add(number)
+            for trial in studies.ended(study):
+                if trial.number not in known:
+                    line = progress(study, spec, trial.number, clock)
+                    logger.info("%s: %s", trial.user_attrs.get("worker"), line)
+                    known.add(trial.number)
 
     own = {"study": study.study_name, "data": located(arguments.data)}
     flags = {name: value for name, value in vars(arguments).items() if name not in cluster.OWN}
@@ -135,7 +132,7 @@ def search(study: optuna.Study, spec: Spec, turn: Turn, objective: Objective, cl
 def _take(study: optuna.Study, spec: Spec) -> optuna.Trial:
     """Take the next trial. `Study.optimize` would hold the turn until its training ends."""
     study.sampler = studies.sampler(spec, len(study.get_trials(deepcopy=False)))
-    trial = study.ask(spec.distributions)
+    trial = study.ask(spec.searched)
     study._storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
     trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
     return trial
@@ -178,5 +175,5 @@ def progress(study: optuna.Study, spec: Spec, number: int, clock: Clock) -> str:
         text += f" after epoch {trial.last_step}" if trial.state == TrialState.PRUNED else ""
         text += f", {spec.objective} {trial.value:.4f}"
     text += f"; best {best.value:.4f} of trial {best.number}" if best else "; none finished yet"
-    ended = sum(t.state.is_finished() for t in studies.spent(study))
-    return f"{text}; {ended} of {clock.trials} trials; {clock.left(study, spec)} left in all"
+    done = f"{clock.done(study)} of {clock.trials} trials"
+    return f"{text}; {done}; {clock.left(study, spec)} left in all"

@@ -5,8 +5,9 @@ import hashlib
 import json
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
+from optuna.distributions import BaseDistribution
 from optuna.distributions import CategoricalDistribution as Choice
 from optuna.distributions import FloatDistribution as Floats
 from optuna.distributions import IntDistribution as Ints
@@ -21,13 +22,6 @@ OBJECTIVES: dict[str, Literal["minimize", "maximize"]] = {
 }
 
 
-class Part(NamedTuple):
-    """A field that is searched: what Optuna draws it from, and why."""
-
-    drawn: Choice | Floats | Ints
-    reason: str
-
-
 def of_family(family: str) -> dict[str, Config]:
     """Return the variants of a family: name to config."""
     return {name: config for name, config in VARIANTS.items() if config.family == family}
@@ -38,25 +32,24 @@ def searched_variants(names: Collection[str]) -> Choice:
     return Choice([name for name in names if VARIANTS[name].searched])
 
 
-_RATE = "ten times less or more than the default: what works spans orders of magnitude"
-
-SPACES: dict[str, dict[str, Part]] = {
+# Of a rate: ten times less or more than the default, since what works spans orders of magnitude.
+SPACES: dict[str, dict[str, BaseDistribution]] = {
     "naive": {
-        "variant": Part(searched_variants(of_family("naive")), "naive_basic has dropout 0"),
-        "filters": Part(Ints(16, 48, step=16), "minutes on two cores; pin it higher on a GPU"),
-        "depth": Part(Ints(2, 5), "32 to 4 pixels are left; below 4 there is no garden to see"),
-        "dropout": Part(Floats(0.0, 0.5), "none, up to what still lets a small network learn"),
-        "learning_rate": Part(Floats(1e-4, 1e-2, log=True), _RATE),
+        "variant": searched_variants(of_family("naive")),  # naive_basic has dropout 0
+        "filters": Ints(16, 48, step=16),  # minutes on two cores; pin it higher on a GPU
+        "depth": Ints(2, 5),  # 32 to 4 pixels are left; below 4 there is no garden to see
+        "dropout": Floats(0.0, 0.5),  # none, up to what still lets a small network learn
+        "learning_rate": Floats(1e-4, 1e-2, log=True),
     },
     "pix2pix": {
-        "variant": Part(searched_variants(of_family("pix2pix")), "with or without an encoder"),
-        "filters": Part(Ints(8, 32, step=8), "minutes on two cores; pin it to 64 on a GPU"),
-        "depth": Part(Ints(4, 7), "7 reach the paper's one pixel; an encoder has 5"),
-        "dropout": Part(Floats(0.0, 0.7), "around the paper's 0.5, and none at all"),
-        "generator_only_learning_rate": Part(Floats(1e-4, 1e-2, log=True), _RATE),
-        "generator_learning_rate": Part(Floats(5e-5, 2e-3, log=True), _RATE),
-        "discriminator_learning_rate": Part(Floats(2e-5, 2e-3, log=True), _RATE),
-        "l1_weight": Part(Floats(2.0, 500.0, log=True), "100 in the paper, 17 with an encoder"),
+        "variant": searched_variants(of_family("pix2pix")),  # with or without an encoder
+        "filters": Ints(8, 32, step=8),  # minutes on two cores; pin it to 64 on a GPU
+        "depth": Ints(4, 7),  # 7 reach the paper's one pixel; an encoder has 5
+        "dropout": Floats(0.0, 0.7),  # around the paper's 0.5, and none at all
+        "generator_only_learning_rate": Floats(1e-4, 1e-2, log=True),
+        "generator_learning_rate": Floats(5e-5, 2e-3, log=True),
+        "discriminator_learning_rate": Floats(2e-5, 2e-3, log=True),
+        "l1_weight": Floats(2.0, 500.0, log=True),  # 100 in the paper, 17 with an encoder
     },
 }
 
@@ -102,25 +95,15 @@ def parse_fix(family: str, text: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Spec:
-    """What makes the trials of a study comparable.
-
-    Attributes:
-        family: `naive` or `pix2pix`.
-        objective: a key of `OBJECTIVES`, measured on the validation pictures.
-        fix: of `parse_fix`.
-        epochs: of a trial that is not pruned.
-        seed: of the sampler, and of every training.
-        digest: of the pictures.
-        variants: that the study knows; by default those that `fix` allows and a trial can draw.
-    """
+    """What makes the trials of a study comparable."""
 
     family: str
-    objective: str
-    fix: dict[str, Any]
-    epochs: int
-    seed: int
-    digest: str = ""
-    variants: tuple[str, ...] = ()
+    objective: str  # a key of `OBJECTIVES`, measured on the validation pictures
+    fix: dict[str, Any]  # of `parse_fix`
+    epochs: int  # of a trial that is not pruned
+    seed: int  # of the sampler, and of every training
+    digest: str = ""  # of the pictures
+    variants: tuple[str, ...] = ()  # that the study knows; by default all that a trial can draw
 
     def __post_init__(self) -> None:
         """Fill in the default of `variants`."""
@@ -138,17 +121,12 @@ class Spec:
         return dataclasses.asdict(self) | {"variants": variants}
 
     @property
-    def searched(self) -> dict[str, Part]:
-        """What is left to search, by field."""
-        parts = {name: part for name, part in SPACES[self.family].items() if name not in self.fix}
-        if "variant" in parts:
-            parts["variant"] = parts["variant"]._replace(drawn=searched_variants(self.variants))
-        return parts
-
-    @property
-    def distributions(self) -> dict[str, Any]:
-        """What a trial draws, see `Study.ask`."""
-        return {name: part.drawn for name, part in self.searched.items()}
+    def searched(self) -> dict[str, BaseDistribution]:
+        """What is left to search, which a trial draws, see `Study.ask`: by field."""
+        drawn = {name: each for name, each in SPACES[self.family].items() if name not in self.fix}
+        if "variant" in drawn:
+            drawn["variant"] = searched_variants(self.variants)
+        return drawn
 
     @property
     def full_epochs(self) -> int:
@@ -187,8 +165,8 @@ class Spec:
     def _with(self, config: Config, params: dict[str, Any]) -> Config:
         """Change fields of a config. The depth is cut to what its network can have."""
         fields = params | self.fix | {"epochs": self.epochs, "seed": self.seed}
-        (depth,) = (field for field in tunable_fields(config) if field.name == "depth")
-        most = min(depth.metadata["high"], deepest(fields.get("size", config.size)))
+        high = config.__dataclass_fields__["depth"].metadata["high"]
+        most = min(high, deepest(fields.get("size", config.size)))
         fields["depth"] = min(fields.get("depth", config.depth), most)
         return dataclasses.replace(config, **fields | {"variant": config.variant})
 

@@ -10,18 +10,18 @@ import logging
 import os
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import optuna
 import sqlalchemy
 from filelock import FileLock
 from optuna.exceptions import StorageInternalError
-from optuna.trial import FrozenTrial
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from colorization.address import redacted, shown
 from colorization.paths import user_path
+from sweeps.study import on_stale_trial
 
 HEARTBEAT_SECONDS = 5
 GRACE_SECONDS = 20  # of silence; then a trial is stale
@@ -37,18 +37,13 @@ logger = logging.getLogger(__name__)
 class Storage(optuna.storages.RDBStorage):
     """An Optuna storage that a process may leave at any moment without harm to the others.
 
-    Args:
-        url: `sqlite:///file.db` or `postgresql://user@host/database`; `shown` has no secrets.
-        on_stale_trial: called with a study and a trial that failed after `GRACE_SECONDS` without
-            a heartbeat of its process.
+    Its URL is `sqlite:///file.db` or `postgresql://user@host/database`; `shown` has no secrets.
 
     Raises:
         ValueError: the URL is of another kind, or nobody answers there.
     """
 
-    def __init__(
-        self, url: str, on_stale_trial: Callable[[optuna.Study, FrozenTrial], None] | None
-    ) -> None:
+    def __init__(self, url: str) -> None:
         self._address = _parse(url)
         self._sqlite = self._address.get_backend_name() == "sqlite"
         if self._sqlite:

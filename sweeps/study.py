@@ -1,16 +1,22 @@
-"""A study: how it is opened, who draws and who prunes, what counts, and what is tried again."""
+"""A study: how it is opened, who draws and who prunes, what is tried again, how long it takes."""
 
 import dataclasses
 import logging
+import math
+import time
+from statistics import fmean
+from typing import NamedTuple
 
 import numpy as np
 import optuna
 from optuna.storages import BaseStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 
+from colorization import plan
 from colorization.config import Config
 from sweeps.space import OBJECTIVES, Spec, network
 
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 MAX_CRASHES = 2  # after which a config that fells its process (memory!) is not tried again
 
 logger = logging.getLogger(__name__)
@@ -71,6 +77,16 @@ def pruner(spec: Spec) -> optuna.pruners.MedianPruner:
     return optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=begin)
 
 
+def running(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the trials that are being trained now, here or elsewhere."""
+    return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+
+
+def ended(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the trials that are over."""
+    return study.get_trials(deepcopy=False, states=ENDED)
+
+
 def spent(study: optuna.Study) -> list[FrozenTrial]:
     """Return the trials that count: all that have begun but those that were retried."""
     trials = study.get_trials(deepcopy=False)
@@ -81,11 +97,8 @@ def spent(study: optuna.Study) -> list[FrozenTrial]:
 def finals(study: optuna.Study, spec: Spec) -> list[Config]:
     """Return what is trained in full in the end: the best config, and presets of other networks.
 
-    Before any trial has finished, the presets are all that is known.
-
-    Args:
-        study: with its trials.
-        spec: of the study, with the epochs of a full training.
+    Before any trial has finished, the presets are all that is known. The epochs of `spec` are those
+    of a full training.
     """
     presets = list(spec.presets().values())
     best = next(iter(study.best_trials), None)
@@ -93,11 +106,6 @@ def finals(study: optuna.Study, spec: Spec) -> list[Config]:
         return presets
     config = spec.config_of(best.params)
     return [config, *(each for each in presets if network(each) != network(config))]
-
-
-def running(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the trials that are being trained now, here or elsewhere."""
-    return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 
 
 def state_of(trial: FrozenTrial) -> str:
@@ -136,3 +144,55 @@ def retry(study: optuna.Study, trial: FrozenTrial, crashed: bool = False) -> boo
     if crashes <= MAX_CRASHES:
         RetryHeartbeatStaleTrialCallback()(study, trial)  # with the parameters, drawn or queued
     return crashes <= MAX_CRASHES
+
+
+class Clock(NamedTuple):
+    """How long a study still takes in all: its trials, and what is trained in full after them."""
+
+    trials: int  # of the whole study
+    final_epochs: int = 0  # of what is trained in full; 0 for nothing
+    pictures: int = 0  # of an epoch
+    deadline: float = math.inf  # of all, by `time.monotonic`
+
+    def plan(self, study: optuna.Study, spec: Spec) -> str:
+        """Say what the study trains in all, and how long what is left of it takes."""
+        text = f"in all: {plan.counted(self.trials, 'trial')} "
+        text += f"of {plan.counted(spec.epochs, 'epoch')}, "
+        text += f"the presets first ({', '.join(spec.presets())})"
+        if self.final_epochs:
+            text += "; then the winner and each preset that is another network, "
+            text += f"{plan.counted(self.final_epochs, 'epoch')} each"
+        if done := self.done(study):
+            text += f"; {done} of them {'is' if done == 1 else 'are'} done"
+        return f"{text}; about {self.left(study, spec)}, {plan.ESTIMATE_OF}"
+
+    def done(self, study: optuna.Study) -> int:
+        """Return how many trials are over, without those that were retried."""
+        return sum(trial.state.is_finished() for trial in spent(study))
+
+    def left(self, study: optuna.Study, spec: Spec) -> str:
+        """Return the time that is left for all of it; the processes of the study share trials."""
+        trials = max(0, self.trials - self.done(study)) / max(1, len(running(study)))
+        return plan.duration(self._seconds(study, spec, trials))
+
+    def allows_another(self, study: optuna.Study, spec: Spec) -> bool:
+        """Tell whether a trial that begins now, and what comes after it, will end in time.
+
+        Where no trial has finished yet, there is nothing that could come after it.
+        """
+        seconds = self._seconds(study, spec, 1) if study.best_trials else 0
+        return time.monotonic() + seconds < self.deadline
+
+    def _seconds(self, study: optuna.Study, spec: Spec, trials: float) -> float:
+        """Return how long some trials and all of the end take, by what the trials took so far."""
+        expected = trials * fmean(plan.seconds(x, self.pictures) for x in spec.presets().values())
+        if self.final_epochs:
+            full = dataclasses.replace(spec, epochs=self.final_epochs)
+            expected += sum(plan.seconds(each, self.pictures) for each in finals(study, full))
+        took = planned = 0.0
+        for trial in ended(study):
+            if trial.duration and trial.last_step:
+                took += trial.duration.total_seconds()
+                config = dataclasses.replace(spec.config_of(trial.params), epochs=trial.last_step)
+                planned += plan.seconds(config, self.pictures)
+        return expected * took / planned if planned else expected

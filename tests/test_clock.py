@@ -7,9 +7,8 @@ import optuna
 import pytest
 
 from colorization import plan
-from sweeps.clock import Clock
 from sweeps.space import Spec
-from sweeps.study import finals
+from sweeps.study import Clock, finals
 
 PICTURES, MINUTES = 384, 60
 SPEC = Spec("naive", "delta_e", {}, epochs=8, seed=0)
@@ -28,7 +27,7 @@ def finish(study, variant, value=9.0, slowness=1.0, **changes):
     took = slowness * plan.seconds(config, PICTURES)
     params = SPEC.params_of(config) | changes
     trial = optuna.trial.create_trial(
-        params=params, distributions=SPEC.distributions, value=value, intermediate_values={8: value}
+        params=params, distributions=SPEC.searched, value=value, intermediate_values={8: value}
     )
     trial.datetime_start, trial.datetime_complete = begin, begin + datetime.timedelta(seconds=took)
     study.add_trial(trial)

@@ -85,7 +85,7 @@ def test_the_workers_end_when_their_client_is_stopped(dask, tmp_path):
         if started:
             raise KeyboardInterrupt
 
-    with Storage(address, None).lock("tables"):  # for which the worker waits
+    with Storage(address).lock("tables"):  # for which the worker waits
         with pytest.raises(KeyboardInterrupt):
             cluster.run(dask[0], 1, {"storage": address}, stop_once_it_works)
         _, alive = psutil.wait_procs(started, 60)

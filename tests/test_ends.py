@@ -7,8 +7,8 @@ import optuna
 import pytest
 
 from colorization import launched, process, runs
-from sweeps.clock import Clock
 from sweeps.space import Spec
+from sweeps.study import Clock
 from tests import warm
 from tests.conftest import ROOT
 

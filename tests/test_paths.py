@@ -99,10 +99,10 @@ def test_a_study_is_kept_where_the_url_says_in_a_folder_that_there_is(tmp_path, 
 
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir()
-    storage = Storage("sqlite:///~/sweeps.db", None)
+    storage = Storage("sqlite:///~/sweeps.db")
     assert storage.shown == f"sqlite:///{tmp_path}/home/sweeps.db"
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
     assert (tmp_path / "home" / "sweeps.db").is_file()
     with pytest.raises(ValueError, match=f"no such folder.*Received: .*{tmp_path}/no/such"):
-        Storage("sqlite:///no/such/folder.db", None)
+        Storage("sqlite:///no/such/folder.db")
     assert not (tmp_path / "no").exists()

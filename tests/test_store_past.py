@@ -330,13 +330,13 @@ def test_weights_and_trainings_that_are_gone_are_a_sentence(store):
 
 @pytest.mark.parametrize("damage", [delete_run, collect(delete_run)], ids=lambda d: d.__name__)
 def test_a_study_whose_run_was_deleted_goes_on_in_a_new_one(store, photographs, damage, tmp_path):
-    kept = storage.Storage(f"sqlite:///{tmp_path}/sweeps.db", None)
+    kept = storage.Storage(f"sqlite:///{tmp_path}/sweeps.db")
     spec = Spec("naive", "delta_e", {"variant": "naive_basic"}, 1, 0, photographs.digest)
     opened, spec = study.open_study(kept, "birds", spec)
     flags = {"data": "birds"}
     with parent_run.open_parent(opened, spec, photographs, flags) as first:
         pass
-    trial = opened.ask(spec.distributions)
+    trial = opened.ask(spec.searched)
     trial.set_user_attr("run_id", first)
     damage(lookup.Candidate(mlflow.get_run(first), ""))
     with parent_run.open_parent(opened, spec, photographs, flags) as second:

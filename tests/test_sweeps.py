@@ -26,7 +26,7 @@ from sweeps import space
 from sweeps.__main__ import main
 from sweeps.space import Spec
 from sweeps.storage import Storage
-from sweeps.study import MAX_CRASHES, on_stale_trial, open_study, pruner, retry, sampler
+from sweeps.study import MAX_CRASHES, open_study, pruner, retry, sampler
 from tests import warm
 from tests.conftest import ROOT, serve_mlflow
 
@@ -416,7 +416,7 @@ def opened(tmp_path, splits):
 
     def open_as_a_process(name, **flags):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        storage = Storage(f"sqlite:///{tmp_path}/sweeps.db", on_stale_trial)
+        storage = Storage(f"sqlite:///{tmp_path}/sweeps.db")
         return open_study(storage, name, spec(splits.digest, **flags))
 
     return open_as_a_process
@@ -429,7 +429,7 @@ def prepared(opened):
 
 
 def draw(study, spec):
-    return spec.config_of(study.ask(spec.distributions).params)
+    return spec.config_of(study.ask(spec.searched).params)
 
 
 def test_a_study_goes_on_with_its_own_variants_when_another_one_was_added(opened, monkeypatch):
