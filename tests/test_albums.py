@@ -20,7 +20,7 @@ from colorization import tracking
 from colorization.data import photograph, tone
 from colorization.registry import lookup
 from serve import pyfunc
-from serve.batch import encoding, folder, metadata, names
+from serve.batch import encoding, folder, jobs, metadata, places
 from serve.evaluation import holdout
 from serve.page import coloring
 from serve.page.champions import Champions
@@ -269,13 +269,13 @@ def paths(*texts):
     ],
 )
 def test_no_two_pictures_share_a_name(format, pictures, colored):
-    chosen = names.choose(paths(*pictures.split()), format)
+    chosen = jobs.choose(paths(*pictures.split()), format)
     assert [str(each.colored) for each in chosen] == colored.split()
     assert [str(each.copy) for each in chosen] == pictures.split()
 
 
 def test_numbers_of_pages_do_not_meet_other_names():
-    chosen = names.choose(paths("a.tif", "a-1.gif", "a.tif-3.png", "b.tif", "x/b-1.png"), "keep")
+    chosen = jobs.choose(paths("a.tif", "a-1.gif", "a.tif-3.png", "b.tif", "x/b-1.png"), "keep")
     assert [str(each.page(1)) for each in chosen if each.copy.suffix == ".tif"] == [
         "a.tif.png-1.png",
         "b-1.png",
@@ -290,7 +290,7 @@ def test_format_and_quality_are_those_asked_for(color, tmp_path):
     source.mkdir()
     bird("Robin", 1).convert("L").save(source / "a.png")
     sizes = {}
-    for format, suffix in names.SUFFIXES.items():
+    for format, suffix in jobs.SUFFIXES.items():
         for quality in ("30", "95"):
             flags = ("--format", format, "--quality", quality)
             target = tmp_path / format / quality
@@ -315,13 +315,13 @@ def test_a_model_that_knows_no_quality_does_as_well(color, tmp_path):
     source = tmp_path / "in"
     source.mkdir()
     bird("Robin", 1).convert("L").save(source / "a.jpg")
-    jobs, _ = folder.plan(source, tmp_path / "out")
+    planned, _ = jobs.plan(source, tmp_path / "out", jobs.KEEP, places.find(source))
     sizes = []
     for quality in (30, 95):
         params = {"tta": False, "saturation": 1.0, "quality": quality}
-        settings = folder.Settings(params, colors_all=False, overwrites=True)
-        (outcome,) = folder.color(mlflow.pyfunc.load_model(str(model)), jobs, settings)
-        assert outcome.what == folder.COLORED
+        settings = jobs.Settings(params, colors_all=False, overwrites=True)
+        (outcome,) = folder.color(mlflow.pyfunc.load_model(str(model)), planned, settings)
+        assert outcome.what == jobs.COLORED
         sizes.append((tmp_path / "out" / "a.jpg").stat().st_size)
     assert sizes[0] < 0.6 * sizes[1]
 
@@ -409,7 +409,7 @@ def resolutions(data, format):
     return stated
 
 
-@pytest.mark.parametrize("format", names.SUFFIXES)
+@pytest.mark.parametrize("format", jobs.SUFFIXES)
 @pytest.mark.parametrize("suffix", GIVEN)
 def test_what_a_file_carries_is_kept(suffix, format, scans):
     given = metadata.read(scans[suffix])
@@ -440,7 +440,7 @@ def test_an_old_scan_keeps_its_resolution_comment_and_xmp(color, tmp_path):
     (tmp_path / "in").mkdir()
     scan = Path(shutil.copy(DATA / "scan-600-dpi.jpg", tmp_path / "in"))
     os.utime(scan, (10**9, 10**9))
-    for format, suffix in names.SUFFIXES.items():
+    for format, suffix in jobs.SUFFIXES.items():
         assert color(tmp_path / "in", tmp_path / format, "--format", format)[0] == 0
         file = tmp_path / format / f"{scan.stem}{suffix}"
         data = file.read_bytes()
@@ -464,13 +464,13 @@ def test_a_scan_of_any_depth_keeps_what_it_carries(bits, bigtiff, byteorder):
     tifffile.imwrite(file, np.zeros((20, 30), bits), bigtiff=bigtiff, **options)
     given = metadata.read(file.getvalue())
     assert given.resolution == (300, 200, metadata.INCH) and b"Garden" in given.exif
-    for format in names.SUFFIXES:
+    for format in jobs.SUFFIXES:
         data = encoding.insert(pyfunc.encode_picture(scene(), "png"), format, given, 90)
         assert Image.open(io.BytesIO(data)).getexif()[BASE.ImageDescription] == "Garden"
         assert set(resolutions(data, format)) == {(300, 200)}
 
 
-@pytest.mark.parametrize("format", names.SUFFIXES)
+@pytest.mark.parametrize("format", jobs.SUFFIXES)
 def test_what_cannot_be_carried_is_left_out(format, caplog):
     broken = metadata.Carried(exif=b"Exif\0\0II+\0\x08\0\0\0", comment=b"Garden")
     data = encoding.encode(scene(), format, broken, 90)

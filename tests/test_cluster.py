@@ -17,7 +17,7 @@ import tifffile
 from PIL import Image
 
 from colorization import cluster as reach
-from serve.batch import bucket, cluster
+from serve.batch import cluster, places
 from tests import test_folder, warm
 from tests.conftest import ROOT, bird
 from tests.test_folder import files, is_red, scene
@@ -295,12 +295,12 @@ def test_a_url_that_will_not_do_is_a_sentence(source, target, message, color, me
 
 
 def test_a_file_url_is_a_path(tmp_path):
-    assert bucket.locate(f"file://{tmp_path}/a") == tmp_path / "a"
+    assert places.locate(f"file://{tmp_path}/a") == tmp_path / "a"
 
 
 def test_a_picture_behind_a_url_above_the_limit_is_not_read(color, memory, monkeypatch):
     memory.pipe("/album/a.png", b"x" * 1000)
-    monkeypatch.setattr("serve.batch.folder.MAX_PICTURE_BYTES", 999)
+    monkeypatch.setattr("serve.batch.places.MAX_PICTURE_BYTES", 999)
     status, said = color("memory://album", "memory://colored")
     assert status == 1
     assert "left out: memory://album/a.png: cannot be read: larger than 999 bytes" in said

@@ -23,7 +23,7 @@ from colorization import limits, tracking
 from colorization.pictures import formats
 from colorization.registry import lookup
 from serve.batch import __main__ as command
-from serve.batch import encoding, folder, metadata, output
+from serve.batch import encoding, jobs, metadata, places
 from tests import warm
 from tests.conftest import ROOT
 
@@ -194,8 +194,8 @@ def test_hidden_files_and_linked_folders_are_passed_over(tmp_path):
     for name in ("a.png", ".b.png", ".trash/c.png"):
         scene().save(source / name)
     (source / "again").symlink_to(source)
-    jobs, bad = folder.plan(source, tmp_path / "out")
-    assert [job.source.name for job in jobs] == ["a.png"]
+    planned, bad = jobs.plan(source, tmp_path / "out", jobs.KEEP, places.find(source))
+    assert [job.source.name for job in planned] == ["a.png"]
     assert bad == []
 
 
@@ -305,9 +305,9 @@ def test_links_in_the_output_are_not_written_through(color, tmp_path):
 
 def test_a_half_written_file_is_not_written_through_a_link(tmp_path):
     (tmp_path / "kept").write_text("mine")
-    partial = f".{os.getpid()}-{threading.get_ident()}{output.PARTIAL}"
+    partial = f".{os.getpid()}-{threading.get_ident()}{places.PARTIAL}"
     (tmp_path / partial).symlink_to(tmp_path / "kept")
-    output.write(tmp_path / "a.png", b"colored", tmp_path / "kept")
+    places.write(tmp_path / "a.png", b"colored", tmp_path / "kept")
     assert (tmp_path / "kept").read_text() == "mine"
     assert files(tmp_path) == ["a.png", "kept"]
 
@@ -321,14 +321,14 @@ def test_files_named_like_leftovers_are_let_be(color, tmp_path):
     gone.wait()
     theirs = ["mine", "-1", "", "9" * 30 + "-1", "\u0663-1", f"{os.getpid()}-1", "1-2-3"]
     for name in theirs:
-        (target / f".{name}{output.PARTIAL}").touch()
-    (tmp_path / "elsewhere" / f".{gone.pid}-1{output.PARTIAL}").touch()
+        (target / f".{name}{places.PARTIAL}").touch()
+    (tmp_path / "elsewhere" / f".{gone.pid}-1{places.PARTIAL}").touch()
     (target / "linked").symlink_to(tmp_path / "elsewhere")
     theirs.append(f"{gone.pid}-7")
-    (target / f".{gone.pid}-7{output.PARTIAL}").symlink_to(source / "a.png")
-    (target / "deep" / f".{gone.pid}-1{output.PARTIAL}").touch()
+    (target / f".{gone.pid}-7{places.PARTIAL}").symlink_to(source / "a.png")
+    (target / "deep" / f".{gone.pid}-1{places.PARTIAL}").touch()
     assert color(source, target)[0] == 0
-    assert files(target) == sorted(["a.png", *(f".{name}{output.PARTIAL}" for name in theirs)])
+    assert files(target) == sorted(["a.png", *(f".{name}{places.PARTIAL}" for name in theirs)])
     assert len(files(tmp_path / "elsewhere")) == 1
 
 
@@ -390,7 +390,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(number, store, color, tmp_p
     assert all(is_red(path) for path in done)  # none is cut off
     if number != signal.SIGKILL:
         assert files(target) == sorted(path.name for path in done)
-    (target / f".{process.pid}-2{output.PARTIAL}").write_text("of a run that was killed")
+    (target / f".{process.pid}-2{places.PARTIAL}").write_text("of a run that was killed")
     assert color(source, target)[0] == 0
     assert files(target) == names
     assert {path: path.stat().st_mtime_ns for path in done} == done

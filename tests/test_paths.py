@@ -12,7 +12,8 @@ from colorization.data.sources import fetch, located
 from colorization.errors import InputError
 from colorization.paths import as_text, printable, user_path
 from colorization.weights.download import fetch as fetch_weights
-from serve.batch.folder import plan
+from serve.batch import places
+from serve.batch.jobs import KEEP, plan
 
 ROOT = Path(__file__).parent.parent
 # As `mlflow run` works: in the project's folder, in a shell.
@@ -81,17 +82,22 @@ def test_bytes_that_are_no_text_are_escaped_and_the_rest_is_whole():
     assert printable("a\udcfc\n\u202eロ\u200c\u3000") == "a\\xfc\\n\\u202eロ\u200c\u3000"
 
 
+def planned(source, target):
+    source, target = places.resolve(source, target)
+    return plan(source, target, KEEP, places.find(source))
+
+
 def test_a_single_picture_is_colored_into_a_folder_of_its_own(tmp_path):
     for name in ("one.jpg", "two.jpg"):
         (tmp_path / name).touch()
-    (job,), uncolored = plan(tmp_path / "one.jpg", tmp_path / "colored")
+    (job,), uncolored = planned(tmp_path / "one.jpg", tmp_path / "colored")
     assert (job.source, job.target) == (tmp_path / "one.jpg", tmp_path / "colored" / "one.jpg")
     assert not uncolored
     for target in ("", "one.jpg", "two.jpg"):
         with pytest.raises(InputError, match="need a folder of their own"):
-            plan(tmp_path / "one.jpg", tmp_path / target)
+            planned(tmp_path / "one.jpg", tmp_path / target)
     with pytest.raises(InputError, match=f"Expected a picture, or a folder.*{tmp_path}/three.jpg"):
-        plan(tmp_path / "three.jpg", tmp_path / "colored")
+        planned(tmp_path / "three.jpg", tmp_path / "colored")
 
 
 def test_a_study_is_kept_where_the_url_says_in_a_folder_that_there_is(tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from colorization import color, metrics
 from colorization.errors import InputError
 from colorization.registry import served
 from serve import pyfunc
-from serve.batch import folder
+from serve.batch import folder, jobs, places
 from tests.conftest import bird
 from tests.test_pyfunc import paint, save_colorizer
 
@@ -134,9 +134,10 @@ def test_a_model_from_before_hints_colors_folders_but_takes_no_hint(path, tmp_pa
     options = pyfunc.Options()._asdict()
     del options["format"], options["size"]
     served.require(model, options)
-    jobs, _ = folder.plan(tmp_path / "in", tmp_path / "out")
-    (outcome,) = folder.color(model, jobs, folder.Settings(options, True, False))
-    assert outcome.what == folder.COLORED
+    listed = places.find(tmp_path / "in")
+    planned, _ = jobs.plan(tmp_path / "in", tmp_path / "out", jobs.KEEP, listed)
+    (outcome,) = folder.color(model, planned, jobs.Settings(options, True, False))
+    assert outcome.what == jobs.COLORED
     for asked in ({"warmth": 0.5}, {"tint": -0.1}, {"output": "uncertainty"}):
         (name,) = asked
         with pytest.raises(InputError, match=f"before there was `{name}`. Expected a model"):

@@ -25,8 +25,8 @@ from colorization.cluster import CURE, WAIT_SECONDS, connect, require_workers
 from colorization.errors import InputError
 from colorization.paths import ROOT
 from colorization.registry import served
-from serve.batch import folder, output
-from serve.batch.folder import LEFT_OUT, Job, Outcome, Settings
+from serve.batch import folder, places
+from serve.batch.jobs import LEFT_OUT, Job, Outcome, Settings
 
 IN_FLIGHT = 256  # batches that the scheduler holds: enough for as many threads, a megabyte
 PACKAGES = ("mlflow", "numpy", "onnxruntime", "pillow", "pillow-heif")  # that decide what comes out
@@ -48,12 +48,7 @@ def color(address: str, task: Task, jobs: Sequence[Job]) -> Iterator[Outcome]:
     """Color or copy pictures on a cluster; a file is written whole or not at all.
 
     A batch whose worker dies is given to another one, as often as the scheduler allows; then its
-    pictures are left out.
-
-    Args:
-        address: of the scheduler.
-        task: of all batches.
-        jobs: one or more; of their batches, `IN_FLIGHT` are on the cluster at a time.
+    pictures are left out. There is one job or more.
 
     Yields:
         An outcome for each job, in the order of completion.
@@ -153,5 +148,5 @@ def describe(job: Job) -> dict[str, str]:
     for file in sorted([*ROOT.glob("colorization/**/*.py"), *ROOT.glob("serve/**/*.py")]):
         code.update(file.read_bytes())
     versions = {name: version(name) for name in PACKAGES} | {"code": code.hexdigest()[:8]}
-    places = (job.source, job.target.parent)
-    return versions | {str(place): THERE[output.is_there(place)] for place in places}
+    seen = (job.source, job.target.parent)
+    return versions | {str(place): THERE[places.is_there(place)] for place in seen}

@@ -1,4 +1,4 @@
-"""The folder of colored pictures: files are written whole or not at all, and nowhere else."""
+"""Pictures here, or behind a URL of fsspec as `s3://bucket/album`: listed, read, written whole."""
 
 import contextlib
 import errno
@@ -7,17 +7,62 @@ import os
 import re
 import shutil
 import threading
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+import fsspec
 import psutil
 
+from colorization.address import redacted, shown
 from colorization.data.listing import walk
+from colorization.data.regular_file import read_regular
 from colorization.errors import InputError
+from colorization.limits import MAX_PICTURE_BYTES
+from colorization.paths import user_path
 from colorization.pictures import PictureError
-from serve.batch import bucket
-from serve.batch.bucket import Place, Remote
 
 PARTIAL = ".colorizing"  # suffix of the hidden files that a killed run may leave
+
+
+class Remote(PurePosixPath):
+    """The path of a file or a folder behind a URL, which is its text."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return super().__str__().replace(":/", "://", 1)
+
+
+Place = Path | Remote
+
+
+def locate(text: str) -> Place:
+    """Return the place that a user's text means: a path, or a URL; `file://` means a path.
+
+    Raises:
+        InputError: nothing that is installed can open the URL.
+    """
+    scheme, separator, path = text.partition("://")
+    if not separator:
+        return user_path(text)
+    if scheme == "file":
+        return Path(path)
+    place = Remote(text)
+    _system(place)
+    return place
+
+
+def _system(place: Remote) -> fsspec.AbstractFileSystem:
+    """Return the file system of a place; fsspec keeps it, with its connections."""
+    url = str(place)
+    try:
+        kind = fsspec.get_filesystem_class(url.partition("://")[0])
+        return kind(**kind._get_kwargs_from_urls(url))  # `url_to_fs` would split a name at `::`
+    except (ImportError, ValueError) as error:
+        raise InputError(
+            f"{redacted(error)}. Expected a path or a URL like s3://bucket/album, and the package "
+            "that opens it here and on all workers: s3fs for s3://, gcsfs for gs://, of the "
+            f"release {fsspec.__version__}, as fsspec. Received: {shown(url)}"
+        ) from error
 
 
 def resolve(source: Place, target: Place) -> tuple[Place, Place]:
@@ -40,12 +85,58 @@ def resolve(source: Place, target: Place) -> tuple[Place, Place]:
     return source, target
 
 
+def find(folder: Place) -> dict[str, int]:
+    """Return the names of the files below a folder with their sizes; none if there is no folder.
+
+    A file has an empty name below itself. The size is 0 if it cannot be told.
+
+    Raises:
+        InputError: they cannot be listed.
+    """
+    if isinstance(folder, Path):
+        names = walk(folder, follow=False) if folder.is_dir() else [""]
+        return {name: _size(folder / name) for name in names}
+    system = _system(folder)
+    try:
+        found = system.find(str(folder), detail=True)
+    except FileNotFoundError:
+        return {}
+    except Exception as error:  # each package has its own: no network, no such user
+        raise InputError(
+            "A folder cannot be listed. Expected the URL of one that you may read. Received: "
+            f"{shown(str(folder))}: {redacted(error)}"
+        ) from error
+    start = len(system._strip_protocol(str(folder)))
+    return {
+        name[start:].lstrip("/"): each["size"] or 0
+        for name, each in found.items()
+        if "\0" not in name  # no path of a computer
+    }
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # it is gone, and reading it will raise
+        return 0
+
+
+def read(file: Place, size: int) -> bytes:
+    """Read a picture of a size that `find` gave, or raise an OSError that says why not."""
+    if isinstance(file, Path):
+        return read_regular(file, MAX_PICTURE_BYTES)
+    if size > MAX_PICTURE_BYTES:
+        raise OSError(errno.EFBIG, f"larger than {MAX_PICTURE_BYTES} bytes")
+    try:
+        return _system(file).cat_file(str(file))
+    except Exception as error:
+        raise OSError(errno.EIO, redacted(error)) from error
+
+
 def stays(path: Place, folder: Place) -> bool:
     """Tell whether a file would be written below a folder, all links followed.
 
-    Args:
-        path: of the file, below `folder` by its name; it need not exist.
-        folder: without links in its own path.
+    The file is below it by its name, and need not exist; the folder's own path has no links.
     """
     if isinstance(path, Remote):
         return True
@@ -54,7 +145,9 @@ def stays(path: Place, folder: Place) -> bool:
 
 def is_there(path: Place) -> bool:
     """Tell whether there is something of this name, be it a link to nowhere."""
-    return bucket.is_there(path) if isinstance(path, Remote) else os.path.lexists(path)
+    if isinstance(path, Remote):
+        return bool(_system(path).exists(str(path)))
+    return os.path.lexists(path)
 
 
 class Present:
@@ -63,7 +156,7 @@ class Present:
     def __init__(self, folder: Place) -> None:
         self._sizes: dict[Place, int] | None = None
         if isinstance(folder, Remote):
-            self._sizes = {folder / name: size for name, size in bucket.find(folder).items()}
+            self._sizes = {folder / name: size for name, size in find(folder).items()}
 
     def has(self, path: Place) -> bool:
         """Tell whether there is something of this name."""
@@ -82,10 +175,8 @@ class Present:
 def write(path: Place, content: bytes, source: Place) -> None:
     """Write a file and the folders it needs; replace a link of its name, do not follow it.
 
-    Args:
-        path: of the file.
-        content: of it.
-        source: file whose times and permissions it gets, as far as the disk can hold them.
+    It gets the times and permissions of `source`, as far as the disk can hold them. Object stores
+    show it once it is whole.
 
     Raises:
         InputError: it cannot be written.
@@ -93,7 +184,7 @@ def write(path: Place, content: bytes, source: Place) -> None:
     """
     try:
         if isinstance(path, Remote):
-            bucket.write(path, content)
+            _write_remote(path, content)
         else:
             _write(path, content, source)
     except OSError as error:
@@ -103,6 +194,13 @@ def write(path: Place, content: bytes, source: Place) -> None:
             "A colored picture cannot be written. Expected an output folder that is yours to "
             f"write to, with room. Received: {str(path)!r}: {error.strerror}"
         ) from error
+
+
+def _write_remote(file: Remote, content: bytes) -> None:
+    try:
+        _system(file).pipe_file(str(file), content)
+    except Exception as error:
+        raise OSError(errno.EIO, redacted(error)) from error
 
 
 def _write(path: Path, content: bytes, source: Place) -> None:
