@@ -42,7 +42,7 @@ def main():
     places = figures.spread(order, COLUMNS)
     scored = [pictures.of(holdout.SCORED)[place] for place in places]
     real = pictures.images[scored]
-    colored = scoring.color_all(colorizers, real)
+    colored = dict(scoring.color_all(colorizers, real))
     gray = {"gray": color.to_uint8(color.gray_input(real, 3))}
     rows = gray | {name: colored[name] for name in models} | {"real": real}
     found = [pictures.rows[index] for index in scored]

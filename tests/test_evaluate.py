@@ -151,7 +151,7 @@ def test_tta_is_the_mean_of_a_picture_and_its_mirror_image():
 
     red_to_the_left.channels = 1
     real = np.full((2, 16, 16, 3), 100, "uint8")
-    colored = scoring.color_all({"a": red_to_the_left}, real)
+    colored = dict(scoring.color_all({"a": red_to_the_left}, real))
     assert list(colored) == ["a", "a_tta"]
     assert (colored["a"][:, :, :8, 0] == 160).all() and (colored["a"][:, :, 8:, 0] == 100).all()
     assert (colored["a_tta"][..., 0] == 130).all() and (colored["a_tta"][..., 1:] == 100).all()

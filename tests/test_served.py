@@ -12,7 +12,7 @@ from mlflow.pyfunc import PythonModelContext
 
 from benchmarks.saved import save_pyfunc
 from colorization.registry.candidate import trained_on
-from serve.evaluation.verdict import verdict
+from serve.evaluation.scoring import verdict
 from serve.page.events import name_apart
 from tests import warm
 

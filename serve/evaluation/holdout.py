@@ -29,22 +29,13 @@ SCORED, SHOWN = "scored", "shown"  # color photographs, and gray ones, whose col
 
 
 class Pictures(NamedTuple):
-    """The pictures of a source.
+    """The pictures of a source, as in training; black where one cannot be read."""
 
-    Attributes:
-        images: uint8 (N, S, S, 3), RGB, as in training; black where one cannot be read. S is the
-            largest of the models' sizes.
-        rows: N of the manifest; the split is scored, shown, or "" with a reason.
-        chroma: mean Cb and Cr, (2,), for the baseline; zeros if nothing is scored.
-        chroma_source: names the pictures of that mean.
-        unknown: labels of the models whose training pictures are unknown.
-    """
-
-    images: np.ndarray
-    rows: list[Row]
-    chroma: np.ndarray
-    chroma_source: str
-    unknown: list[str]
+    images: np.ndarray  # uint8 (N, S, S, 3), RGB; S is the largest of the models' sizes
+    rows: list[Row]  # N of the manifest; the split is scored, shown, or "" with a reason
+    chroma: np.ndarray  # mean Cb and Cr, (2,), for the baseline; zeros if nothing is scored
+    chroma_source: str  # names the pictures of that mean
+    unknown: list[str]  # labels of the models whose training pictures are unknown
 
     def of(self, split: str) -> list[int]:
         """Return the indices of a split's pictures, in the order of training."""

@@ -1,6 +1,7 @@
 """Scores of several models on the same pictures, and their log."""
 
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -18,10 +19,9 @@ from colorization.data import manifest
 from colorization.data.sources import Source
 from colorization.evaluation import mean_scores_by
 from colorization.registry import lookup
-from colorization.registry.candidate import Candidate, trained_on
+from colorization.registry.candidate import KINDS, Candidate, trained_on
 from colorization.registry.lookup import Colorize
 from serve.evaluation.holdout import SCORED, SHOWN, Pictures
-from serve.evaluation.verdict import verdict
 
 BATCH = 16  # pictures, as in a training's test: the sums are the same to the last bit
 SHOWN_ROWS = 24
@@ -53,23 +53,28 @@ def _variant(candidate: Candidate) -> str:
     return variant if head == own else f"{variant}_{head}"
 
 
-def color_all(colorizers: Mapping[str, Colorize], real: np.ndarray) -> dict[str, np.ndarray]:
-    """Color pictures by each model, uint8 RGB; under its label, and with TTA as label + `_tta`.
+def color_all(
+    colorizers: Mapping[str, Colorize], real: np.ndarray
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Color pictures by each model: one model's at a time are in memory.
 
     Args:
         colorizers: by label.
         real: RGB levels, uint8 (N, S, S, 3).
+
+    Yields:
+        A label and its pictures, of the same shape and type; the same with TTA as label + `_tta`.
     """
-    colored = {}
     for label, colorize in colorizers.items():
-        colored[label], colored[label + TTA] = np.empty_like(real), np.empty_like(real)
+        straight, averaged = np.empty_like(real), np.empty_like(real)
         for start in range(0, len(real), BATCH):
             batch = slice(start, start + BATCH)
             gray = color.gray_input(real[batch], colorize.channels)
-            straight, mirrored = colorize(gray), colorize(gray[:, :, ::-1])[:, :, ::-1]
-            colored[label][batch] = color.to_uint8(straight)
-            colored[label + TTA][batch] = color.to_uint8((straight + mirrored) / 2)
-    return colored
+            colored, mirrored = colorize(gray), colorize(gray[:, :, ::-1])[:, :, ::-1]
+            straight[batch] = color.to_uint8(colored)
+            averaged[batch] = color.to_uint8((colored + mirrored) / 2)
+        yield label, straight
+        yield label + TTA, averaged
 
 
 def score(
@@ -84,10 +89,16 @@ def score(
     """
     scored = pictures.of(SCORED)
     real, rows = pictures.images[scored], [pictures.rows[index] for index in scored]
+    if not scored:
+        return pd.DataFrame(), pd.DataFrame()
+
+    def colored() -> Iterator[tuple[str, np.ndarray]]:
+        yield from color_all(colorizers, real)
+        yield from evaluation.baselines(real, pictures.chroma).items()
+
     tables, means = [], []
-    total = (2 * len(colorizers) + len(evaluation.BASELINES)) * bool(scored)
-    colored = _colored(colorizers, real, pictures.chroma) if scored else ()
-    for name, predicted in tqdm(colored, "Scoring", total, unit="", mininterval=0.5):
+    total = 2 * len(colorizers) + len(evaluation.BASELINES)
+    for name, predicted in tqdm(colored(), "Scoring", total, unit="", mininterval=0.5):
         table = evaluation.score_each(real, predicted)
         measured = evaluation.score_set(real, predicted, table)
         collapse = evaluation.collapse(measured, real)
@@ -96,16 +107,7 @@ def score(
         table.insert(1, "species", [row.species for row in rows])
         table.insert(2, "model", name)
         tables.append(table)
-    return (pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()), pd.DataFrame(means)
-
-
-def _colored(
-    colorizers: Mapping[str, Colorize], real: np.ndarray, chroma: np.ndarray
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield a name and all pictures as it colors them: one model's at a time are in memory."""
-    for label, colorize in colorizers.items():
-        yield from color_all({label: colorize}, real).items()
-    yield from evaluation.baselines(real, chroma).items()
+    return pd.concat(tables, ignore_index=True), pd.DataFrame(means)
 
 
 def log(models: Mapping[str, Candidate], source: Source, pictures: Pictures) -> str:
@@ -209,4 +211,44 @@ def _shown_sheet(colorizers: Mapping[str, Colorize], pictures: Pictures) -> Figu
 
 
 def _columns(colorizers: Mapping[str, Colorize], real: np.ndarray) -> dict[str, np.ndarray]:
-    return {_title(name): batch for name, batch in color_all(colorizers, real).items()}
+    return {_title(name): batch for name, batch in color_all(colorizers, real)}
+
+
+def verdict(means: pd.DataFrame, trained: Mapping[str, str], kind: str) -> str:
+    """Say whether models are better than plain gray, by CIEDE2000, and what they were trained on.
+
+    Args:
+        means: a row for each model, with `model` and `delta_e`; one is `gray`.
+        trained: label of each model in question -> `candidate.trained_on`.
+        kind: of the scored pictures, see `sources.Source`.
+    """
+    scores = {row.model: f"{row.delta_e:.2f}" for row in means.itertuples()}
+    outcomes, origins = defaultdict(list), defaultdict(list)
+    for label, pictures in trained.items():
+        outcomes[_compare(float(scores[label]), float(scores["gray"]))].append(label)
+        if pictures:  # `Pictures.summary` names the others
+            origins[f"trained on {pictures}"].append(label)
+    total = len(trained)
+    clauses = _clauses(outcomes, ("is", "are"), total, "both" if total == 2 else "all")
+    figures = ", ".join(f"{label} {scores[label]}" for label in [*trained, "gray"])
+    text = f"On these {KINDS[kind]} {clauses} (CIEDE2000: {figures})."
+    return f"{text} {_clauses(origins, ('was', 'were'), total, 'They')}." if origins else text
+
+
+def _compare(score: float, gray: float) -> str:
+    if score == gray:
+        return "as good as plain gray"
+    return "better than plain gray" if score < gray else "worse than plain gray"
+
+
+def _clauses(
+    groups: Mapping[str, list[str]], verbs: tuple[str, str], total: int, everyone: str
+) -> str:
+    """Return a clause for each group of labels; `everyone` stands for a group of all."""
+    clauses = []
+    for complement, labels in groups.items():
+        *first, last = labels
+        subject = f"{', '.join(first)} and {last}" if first else last
+        subject = everyone if len(labels) == total > 1 else subject
+        clauses.append(f"{subject} {verbs[len(labels) > 1]} {complement}")
+    return ", ".join(clauses)

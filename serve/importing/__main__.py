@@ -4,14 +4,60 @@
 project. `mlflow run . -e pretrained` calls it.
 """
 
+from __future__ import annotations
+
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from colorization import process
 from colorization.address import shown
-from colorization.config import DATA
-from serve.importing.imported import GRAY_CHANNELS, Imported, log
+from colorization.config import DATA, NaiveConfig, Pix2PixConfig
+
+if TYPE_CHECKING:
+    import keras
+
+    from colorization.data.prepare import Splits
+
+GRAY_CHANNELS = {each.family: each.gray_channels for each in (NaiveConfig, Pix2PixConfig)}
+UNKNOWN_HOLDOUT = "unknown: the imported weights may have been trained on them"
+
+logger = logging.getLogger("serve.importing")
+
+
+@dataclass(frozen=True)
+class Imported:
+    """Describes imported weights: what their run logs in place of a training's config."""
+
+    variant: str
+    family: str
+    source: str  # without secrets
+    sha256: str
+    size: int  # the side of the network's pictures
+    input_range: str  # as of `value_range.ValueRange`
+    output_range: str
+
+    @property
+    def label(self) -> str:
+        """The name in tables and figures."""
+        return self.variant
+
+    @property
+    def gray_channels(self) -> int:
+        """Channels of the network's input."""
+        return GRAY_CHANNELS[self.family]
+
+    @property
+    def origin(self) -> str:
+        """The note of the run says this about the weights."""
+        return (
+            "with weights that may have been trained on these very pictures, imported from "
+            f"`{self.source}` (SHA-256 `{self.sha256}`; {self.input_range} in, "
+            f"{self.output_range} out)"
+        )
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -36,14 +82,14 @@ def main(arguments: argparse.Namespace) -> None:
 
     All of them are checked before anything is logged.
     """
-    if not any(getattr(arguments, family) for family in GRAY_CHANNELS):
-        return register_own()
+    given = {family: getattr(arguments, family) for family in GRAY_CHANNELS}
+    if not any(given.values()):
+        return _register_own()
     from colorization.data import prepare, sources
 
     sources.require(arguments.data)
     from colorization.weights import download  # imports MLflow
 
-    given = {family: getattr(arguments, family) for family in GRAY_CHANNELS}
     given = {family: download.resolve(each) for family, each in given.items() if each}
     files = {
         family: download.fetch(reference, getattr(arguments, f"{family}_sha256"))
@@ -65,16 +111,37 @@ def main(arguments: argparse.Namespace) -> None:
         family: value_range.probe(network, prepared[sizes[family]].val.images)
         for family, network in networks.items()
     }
-    for family, network in networks.items():
-        size, splits = sizes[family], prepared[sizes[family]]
-        found, sha256 = ranges[family], download.digest(files[family])
-        variant, source = f"{family}_pretrained", shown(given[family])
-        config = Imported(variant, family, source, sha256, size, found.input, found.output)
-        colorizer = value_range.as_colorizer(network, found)
-        log(config, colorizer, splits, arguments.data, found.luma_error)
+    for family, (*found, luma_error) in ranges.items():
+        source, sha256, size = shown(given[family]), download.digest(files[family]), sizes[family]
+        config = Imported(f"{family}_pretrained", family, source, sha256, size, *found)
+        colorizer = value_range.as_colorizer(networks[family], ranges[family])
+        _log(config, colorizer, prepared[size], arguments.data, luma_error)
 
 
-def register_own() -> None:
+def _log(
+    config: Imported, colorizer: keras.Model, splits: Splits, data: str, luma_error: float
+) -> None:
+    """Log an imported network like a trained one, and offer it to the registry."""
+    import mlflow
+
+    from colorization import experiment, tracking
+    from colorization.registry import promotion
+
+    logger.info(
+        "%s: %s in, %s out; its luma is off by %.1f levels of 255 in these ranges",
+        *(config.variant, config.input_range, config.output_range, luma_error),
+    )
+    with tracking.open_run(config.label) as opened:
+        tracking.log_config(config, data=data)
+        tracking.log_data(splits, used=["test"])
+        mlflow.set_tag("test_pictures_unseen", UNKNOWN_HOLDOUT)
+        mlflow.log_metric("probe_luma_error", luma_error)
+        model = experiment.log_colorizer(config, colorizer, splits, config.origin)
+    candidate = experiment.log_outcome(config.label, opened, model)
+    promotion.finish(candidate, register=True)
+
+
+def _register_own() -> None:
     """Register the networks that come with the project."""
     from colorization import runs
     from colorization.registry import promotion, shipped

@@ -56,10 +56,7 @@ Found = tuple[ValueRange, float, float]  # and an error, and the one from which 
 def require_shapes(network: Any, size: int, channels: int) -> keras.Model:
     """Return the network with one input and one output, if they have a colorizer's shapes.
 
-    Args:
-        network: of squares of one size, or of any.
-        size: in pixels, for one of any.
-        channels: of its input.
+    A network of any size is fixed to `size`, in pixels.
 
     Raises:
         InputError: its input is not (N, S, S, channels), its output not (N, S, S, 3) or, for a* and
@@ -71,7 +68,7 @@ def require_shapes(network: Any, size: int, channels: int) -> keras.Model:
     if [len(end) for end in shapes] == [1, 1] and all(len(shape) == 3 for (shape,) in shapes):
         size = shapes[0][0][0] or size
         known = [size, size, channels]
-        gray = keras.Input(known)  # fixes the size of a network of any size
+        gray = keras.Input(known)
         fits = all(a in (None, b) for a, b in zip(shapes[0][0], known, strict=True))
         if fits and bounds["low"] <= size <= bounds["high"]:
             (colors,) = keras.tree.flatten(network(gray))  # it may return a list of one
@@ -129,7 +126,9 @@ def probe(network: keras.Model, images: np.ndarray) -> ValueRange:
 def _find_rgb(network: keras.Model, images: np.ndarray, run: Run) -> Found:
     """Find the ranges of a network of RGB by its luma; uniform gray is the limit."""
     gray = color.gray_input(images, network.input_shape[-1])
-    outputs = {name: run(_from_levels(gray, *RANGES[name])) for name in RANGES}
+    outputs = {}
+    for name, (low, high) in RANGES.items():
+        outputs[name] = run(low + gray * ((high - low) / color.MAX_LEVEL))
     ranges = {}
     for output in _possible_outputs(run(FAR_OUT * color.to_signed(gray))):
         errors = {name: _luma_error(gray, found, output) for name, found in outputs.items()}
@@ -181,26 +180,19 @@ def as_colorizer(network: keras.Model, found: ValueRange) -> keras.Model:
         A network of float32 (N, S, S, C), 0..255, to float32 (N, S, S, 3), RGB, 0..255.
     """
     gray = keras.Input(network.input_shape[1:], name="gray")
-    if found.output in A_B:
-        levels = _from_a_b(network, gray, found)
-        clipped = layers.ReLU(max_value=color.MAX_LEVEL, name="clip")(levels)
-        return keras.Model(gray, clipped, name="colorizer")
-    (low, high), (out_low, out_high) = RANGES[found.input], RANGES[found.output]
-    step = (high - low) / color.MAX_LEVEL
-    rgb = network(layers.Rescaling(step, offset=low, name="from_levels")(gray))
-    scale = color.MAX_LEVEL / (out_high - out_low)
-    levels = layers.Rescaling(scale, offset=-out_low * scale, name="to_levels")(rgb)
+    if found.output in A_B:  # on the input's own lightness
+        (low, high), (zero, one) = LIGHTNESS[found.input], A_B[found.output]
+        light = lab.lightness(gray)
+        scaled = layers.Rescaling((high - low) / 100, offset=low, name="from_lightness")(light)
+        a_b = layers.Rescaling(one - zero, offset=zero, name="to_a_b")(network(scaled))
+        levels = lab.to_levels(light[..., :1], a_b)
+    else:
+        (low, high), (out_low, out_high) = RANGES[found.input], RANGES[found.output]
+        step, scale = (high - low) / color.MAX_LEVEL, color.MAX_LEVEL / (out_high - out_low)
+        rgb = network(layers.Rescaling(step, offset=low, name="from_levels")(gray))
+        levels = layers.Rescaling(scale, offset=-out_low * scale, name="to_levels")(rgb)
     clipped = layers.ReLU(max_value=color.MAX_LEVEL, name="clip")(levels)
     return keras.Model(gray, clipped, name="colorizer")
-
-
-def _from_a_b(network: keras.Model, gray: Any, found: ValueRange) -> Any:
-    """Return RGB levels: a and b of the network, on the input's own lightness."""
-    (low, high), (zero, one) = LIGHTNESS[found.input], A_B[found.output]
-    light = lab.lightness(gray)
-    planes = network(layers.Rescaling((high - low) / 100, offset=low, name="from_lightness")(light))
-    a_b = layers.Rescaling(one - zero, offset=zero, name="to_a_b")(planes)
-    return lab.to_levels(light[..., :1], a_b)
 
 
 def _run(network: keras.Model, batch: np.ndarray) -> np.ndarray:
@@ -210,10 +202,6 @@ def _run(network: keras.Model, batch: np.ndarray) -> np.ndarray:
 def _run_training(network: keras.Model, batch: np.ndarray) -> np.ndarray:
     parts = [network(part[None].astype("float32"), training=True) for part in batch]
     return np.concatenate([np.asarray(part, "float32") for part in parts])
-
-
-def _from_levels(levels: np.ndarray, low: float, high: float) -> np.ndarray:
-    return low + levels * ((high - low) / color.MAX_LEVEL)
 
 
 def _possible_outputs(far_out: np.ndarray) -> list[str]:
