@@ -43,8 +43,6 @@ else:
 # PNG level 1 takes a third of the time of the default 6; photographs get 6 to 15 % larger.
 WRITABLE: dict[str, dict[str, int]] = {"png": {"compress_level": 1}, "jpeg": {}, "webp": {}}
 DEFAULT_QUALITY = 92  # of JPEG and WebP, of 100
-SIZES = ("original", "model")
-OUTPUTS = ("colors", "uncertainty")
 MAX_SATURATION = 2.0
 RANGES = {"saturation": (0.0, MAX_SATURATION), "warmth": (-1.0, 1.0), "tint": (-1.0, 1.0)}
 HINT_LEVELS = 40.0  # by which a hint of 1 moves the mean Cb and the mean Cr; a step of 0.1 is seen
@@ -118,13 +116,9 @@ class Colorizer(PythonModel):
         model_input: pd.DataFrame,
         params: dict[str, Any] | None = None,
     ) -> pd.DataFrame:
-        """Color every picture in the column `image`.
+        """Color every picture in the column `image`: its bytes, or their base64 text.
 
-        Args:
-            context: unused; the network was opened by `load_context`.
-            model_input: column `image`, bytes of a picture in a format of `reader`, or
-                their base64 text. Text is never taken for a path.
-            params: see `read_options`.
+        Text is never taken for a path. For `params` see `read_options`.
 
         Returns:
             The same index, column `image`: the bytes of the colored pictures.
@@ -232,16 +226,16 @@ def read_options(params: dict[str, Any]) -> Options:
     """
     options = Options(**{key: params[key] for key in Options._fields if key in params})
     if options.format not in WRITABLE:
-        raise _bad_param("format", "png, jpeg or webp")
-    if options.size not in SIZES:
-        raise _bad_param("size", "original or model")
+        raise RequestError("Param 'format' must be png, jpeg or webp")
+    if options.size not in ("original", "model"):
+        raise RequestError("Param 'size' must be original or model")
     if not isinstance(options.tta, (bool, np.bool_)):
-        raise _bad_param("tta", "true or false")
+        raise RequestError("Param 'tta' must be true or false")
     is_whole = isinstance(options.quality, (int, np.integer))
     if not is_whole or options.quality is True or not 1 <= options.quality <= 100:
-        raise _bad_param("quality", "a whole number from 1 to 100")
-    if options.output not in OUTPUTS:
-        raise _bad_param("output", "colors or uncertainty")
+        raise RequestError("Param 'quality' must be a whole number from 1 to 100")
+    if options.output not in ("colors", "uncertainty"):
+        raise RequestError("Param 'output' must be colors or uncertainty")
     numbers = {name: _read_number(name, getattr(options, name)) for name in RANGES}
     return Options(**options._asdict() | numbers | {"quality": int(options.quality)})
 
@@ -253,7 +247,7 @@ def _read_number(name: str, value: Any) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if not low <= number <= high:
-        raise _bad_param(name, f"a number from {low:g} to {high:g}")
+        raise RequestError(f"Param '{name}' must be a number from {low:g} to {high:g}")
     return number
 
 
@@ -313,11 +307,7 @@ def join_tiles(planes: np.ndarray, is_upright: bool) -> np.ndarray:
 
 
 def predict_chroma(session: "onnxruntime.InferenceSession", grays: np.ndarray) -> np.ndarray:
-    """Run the network and keep only the color of its output.
-
-    Args:
-        session: the network.
-        grays: float32 (N, S, S, C), 0..255.
+    """Run the network on float32 (N, S, S, C), 0..255; keep only the color of its output.
 
     Returns:
         float32 (N, S, S, 2), -255..255: red minus luma and blue minus luma, of which the Cr and
@@ -371,32 +361,23 @@ def _spread(shift: tuple[float, float], luma: Image.Image) -> np.ndarray:
     return np.outer(np.array([to_red, to_blue], np.float32), weights)
 
 
-def require_webp(image: Image.Image) -> None:
-    """Raise a PictureError if libwebp would take gigabytes to write a picture with transparency."""
-    if image.mode == "RGBA" and math.prod(image.size) > MAX_CLEAR_WEBP_PIXELS:
-        raise reader.PictureError(
-            "is too large for a webp with transparency, above the limit of "
-            f"{MAX_CLEAR_WEBP_PIXELS} pixels"
-        )
-
-
 def encode_picture(
     image: Image.Image, format: str, quality: int = DEFAULT_QUALITY, **carried: Any
 ) -> bytes:
-    """Encode a picture; JPEG has no alpha, so there it is laid on white.
+    """Encode a picture, RGB or RGBA; JPEG has no alpha, so there it is laid on white.
 
-    Args:
-        image: RGB or RGBA.
-        format: one of `WRITABLE`.
-        quality: 1 to 100; PNG loses nothing.
-        carried: what else Pillow is to write into the file.
+    The format is one of `WRITABLE`, the quality 1 to 100; Pillow writes into the file what is
+    `carried`.
 
     Raises:
         PictureError: the format cannot hold a picture this wide or high, or libwebp would take
             gigabytes for its alpha.
     """
-    if format == "webp":
-        require_webp(image)
+    if format == "webp" and image.mode == "RGBA" and math.prod(image.size) > MAX_CLEAR_WEBP_PIXELS:
+        raise reader.PictureError(
+            "is too large for a webp with transparency, above the limit of "
+            f"{MAX_CLEAR_WEBP_PIXELS} pixels"
+        )
     if format == "jpeg" and image.mode == "RGBA":
         opaque = Image.new("RGB", image.size, "white")
         opaque.paste(image, mask=image.getchannel("A"))
@@ -463,10 +444,6 @@ def _naming_row(row: int) -> Iterator[None]:
         raise RequestError(f"Row {row}: the picture {error}") from None
     except MemoryError:
         raise RequestError(f"Row {row}: the picture {reader.NO_MEMORY}") from None
-
-
-def _bad_param(name: str, expected: str) -> RequestError:
-    return RequestError(f"Param '{name}' must be {expected}")
 
 
 mlflow.models.set_model(Colorizer())

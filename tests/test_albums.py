@@ -473,7 +473,7 @@ def test_a_scan_of_any_depth_keeps_what_it_carries(bits, bigtiff, byteorder):
 @pytest.mark.parametrize("format", jobs.SUFFIXES)
 def test_what_cannot_be_carried_is_left_out(format, caplog):
     broken = metadata.Carried(exif=b"Exif\0\0II+\0\x08\0\0\0", comment=b"Garden")
-    data = encoding.encode(scene(), format, broken, 90)
+    data = encoding.insert(scene(), format, broken, 90)
     assert Image.open(io.BytesIO(data)).size == scene().size
     assert "What a picture carried is left out" in caplog.text
 

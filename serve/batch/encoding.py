@@ -12,18 +12,8 @@ from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import IFDRational
 
 from colorization.pictures import MAX_EXIF_BYTES, PictureError
-from serve.batch.metadata import (
-    BASE,
-    CENTIMETER,
-    IPTC_HEAD,
-    IPTC_TAG,
-    RESOLUTION,
-    SUB_DIRECTORIES,
-    XMP_NAME,
-    XMP_TAG,
-    Carried,
-    keep_texts,
-)
+from serve.batch import metadata
+from serve.batch.metadata import Carried, keep_texts
 from serve.pyfunc import encode_picture
 
 PNG_HEADER = 33  # bytes of signature and IHDR; any chunk may follow
@@ -32,21 +22,30 @@ XMP_HEAD, PHOTOSHOP_HEAD = b"http://ns.adobe.com/xap/1.0/\0", b"Photoshop 3.0\0"
 logger = logging.getLogger(__name__)
 
 
-def insert(content: bytes, format: str, carried: Carried, quality: int) -> bytes:
+def insert(picture: bytes | Image.Image, format: str, carried: Carried, quality: int) -> bytes:
     """Return a picture in this format with all of this in it, as far as the format can hold it.
 
     If it cannot be written for another reason, the picture is returned without it.
 
     Args:
-        content: JPEG or PNG; in its own format its pixels stay as they are.
+        picture: a JPEG or PNG, whose pixels stay as they are in its own format; or one to encode,
+            RGB or RGBA, whose color profile is kept.
         format: jpeg, png, webp or tiff.
-        carried: of `read`.
+        carried: of `metadata.read`.
         quality: 1 to 100, of what is encoded here.
 
     Raises:
         PictureError: the picture is too large for the format.
     """
-    return _or_bare(lambda each: _insert(content, format, each, quality), carried)
+    write: Callable[..., bytes] = _insert if isinstance(picture, bytes) else _encode
+    try:
+        return write(picture, format, carried, quality)
+    except (MemoryError, PictureError):
+        raise
+    except Exception as error:  # a picture matters more than what it carries
+        content = write(picture, format, Carried(), quality)
+        logger.warning("What a picture carried is left out: %r", error)
+        return content
 
 
 def _insert(content: bytes, format: str, carried: Carried, quality: int) -> bytes:
@@ -58,26 +57,6 @@ def _insert(content: bytes, format: str, carried: Carried, quality: int) -> byte
         return _encode(image, format, carried, quality)
 
 
-def encode(image: Image.Image, format: str, carried: Carried, quality: int) -> bytes:
-    """Encode a picture, RGB or RGBA, as `insert` would; its color profile is kept.
-
-    Raises:
-        PictureError: the picture is too large for the format.
-    """
-    return _or_bare(lambda each: _encode(image, format, each, quality), carried)
-
-
-def _or_bare(write: Callable[[Carried], bytes], carried: Carried) -> bytes:
-    try:
-        return write(carried)
-    except (MemoryError, PictureError):
-        raise
-    except Exception as error:  # a picture matters more than what it carries
-        content = write(Carried())
-        logger.warning("What a picture carried is left out: %r", error)
-        return content
-
-
 def _encode(image: Image.Image, format: str, carried: Carried, quality: int) -> bytes:
     profile = {"icc_profile": image.info.get("icc_profile")}
     if format in ("jpeg", "png"):
@@ -86,12 +65,12 @@ def _encode(image: Image.Image, format: str, carried: Carried, quality: int) -> 
     if format == "webp":
         block = exif.tobytes() if len(exif) else b""
         return encode_picture(image, format, quality, exif=block, xmp=carried.xmp, **profile)
-    for tag, value in ((XMP_TAG, carried.xmp), (IPTC_TAG, carried.iptc)):
+    for tag, value in ((metadata.XMP_TAG, carried.xmp), (metadata.IPTC_TAG, carried.iptc)):
         if value:
             exif[tag] = value
     buffer = io.BytesIO()
     # libtiff, which compresses, writes no further directories.
-    compression = None if {*exif} & {*SUB_DIRECTORIES} else "tiff_lzw"
+    compression = None if {*exif} & {*metadata.SUB_DIRECTORIES} else "tiff_lzw"
     image.save(buffer, "TIFF", compression=compression, exif=exif, **profile)
     return buffer.getvalue()
 
@@ -128,13 +107,13 @@ def _segment(marker: int, body: bytes) -> bytes:
 def _insert_into_png(content: bytes, carried: Carried) -> bytes:
     info, exif = PngInfo(), _exif(carried)
     if carried.resolution:
-        meter = 100 if carried.resolution[2] == CENTIMETER else 1 / 0.0254
+        meter = 100 if carried.resolution[2] == metadata.CENTIMETER else 1 / 0.0254
         x, y = (min(round(each * meter), 2**31 - 1) for each in carried.resolution[:2])
         info.add(b"pHYs", struct.pack(">IIB", x, y, 1))
     if len(exif):
         info.add(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
     if carried.xmp:
-        info.add_itxt(XMP_NAME, carried.xmp.decode("utf-8", "replace"))
+        info.add_itxt(metadata.XMP_NAME, carried.xmp.decode("utf-8", "replace"))
     if carried.iptc:
         block = _as_resource(carried.iptc)
         digits = "\n".join(re.findall(".{1,72}", block.hex()))
@@ -153,27 +132,25 @@ def _insert_into_png(content: bytes, carried: Carried) -> bytes:
 def _exif(carried: Carried, *comments: bytes, alone: bool = False) -> Image.Exif:
     """Return the EXIF with the resolution in it.
 
-    Args:
-        carried: of `read`.
-        comments: for a format that has no other place for them.
-        alone: EXIF is also the only place of the resolution.
+    The comments are for a format that has no other place for them; `alone` says that EXIF is the
+    only place of the resolution, too.
     """
     exif = Image.Exif()
     if carried.exif:
         exif.load(carried.exif)
-    description = str(exif.get(BASE.ImageDescription, "")).encode("latin-1")
+    description = str(exif.get(metadata.BASE.ImageDescription, "")).encode("latin-1")
     if lines := [text for text in (description, *comments) if text]:
-        exif[BASE.ImageDescription] = b"\n".join(dict.fromkeys(lines))
+        exif[metadata.BASE.ImageDescription] = b"\n".join(dict.fromkeys(lines))
     if carried.resolution and (len(exif) or alone):
         x, y, unit = carried.resolution
         values = IFDRational(x), IFDRational(y), unit
-        for tag, value in zip(RESOLUTION, values, strict=True):
+        for tag, value in zip(metadata.RESOLUTION, values, strict=True):
             exif[tag] = value
     return keep_texts(exif)
 
 
 def _as_resource(iptc: bytes) -> bytes:
-    return IPTC_HEAD + len(iptc).to_bytes(4) + iptc + bytes(len(iptc) % 2)
+    return metadata.IPTC_HEAD + len(iptc).to_bytes(4) + iptc + bytes(len(iptc) % 2)
 
 
 def _as_comments(texts: dict[str, str]) -> list[bytes]:

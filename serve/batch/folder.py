@@ -127,7 +127,7 @@ def _color_pages(
         try:
             if not settings.colors_all and is_in_color(page):
                 image = turn_upright(open_picture(page))
-                content = encoding.encode(image, job.format, metadata.read(page), quality)
+                content = encoding.insert(image, job.format, metadata.read(page), quality)
             else:
                 (answer,) = _predict(model, [page], job.format, settings)
                 content = encoding.insert(answer, job.format, metadata.read(page), quality)
