@@ -14,13 +14,8 @@ RESOLUTION = BASE.XResolution, BASE.YResolution, BASE.ResolutionUnit
 INCH, CENTIMETER = 2, 3  # values of the last
 SIDES = (BASE.ExifImageWidth, BASE.ExifImageHeight)  # before it was turned
 # The tags of a TIFF that describe the picture; the others describe the layout of its pixels.
-DESCRIPTIVE = {
-    ExifTags.Base[name]
-    for name in (
-        *("ImageDescription", "Make", "Model", "Software", "DateTime", "Artist"),
-        *("HostComputer", "Copyright", "ExifOffset", "GPSInfo"),
-    )
-}
+DESCRIPTIVE = {BASE.ImageDescription, BASE.Make, BASE.Model, BASE.Software, BASE.DateTime}
+DESCRIPTIVE |= {BASE.Artist, BASE.HostComputer, BASE.Copyright, BASE.ExifOffset, BASE.GPSInfo}
 XMP_TAG, IPTC_TAG, PHOTOSHOP_TAG = 700, 33723, 34377  # of a TIFF
 SUB_DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 XMP_NAME = "XML:com.adobe.xmp"  # of a PNG's text

@@ -225,20 +225,16 @@ def verdict(means: pd.DataFrame, trained: Mapping[str, str], kind: str) -> str:
     scores = {row.model: f"{row.delta_e:.2f}" for row in means.itertuples()}
     outcomes, origins = defaultdict(list), defaultdict(list)
     for label, pictures in trained.items():
-        outcomes[_compare(float(scores[label]), float(scores["gray"]))].append(label)
+        own, gray = float(scores[label]), float(scores["gray"])
+        better = "better than" if own < gray else "worse than"
+        outcomes[f"{'as good as' if own == gray else better} plain gray"].append(label)
         if pictures:  # `Pictures.summary` names the others
             origins[f"trained on {pictures}"].append(label)
     total = len(trained)
     clauses = _clauses(outcomes, ("is", "are"), total, "both" if total == 2 else "all")
-    figures = ", ".join(f"{label} {scores[label]}" for label in [*trained, "gray"])
-    text = f"On these {KINDS[kind]} {clauses} (CIEDE2000: {figures})."
+    listed = ", ".join(f"{label} {scores[label]}" for label in [*trained, "gray"])
+    text = f"On these {KINDS[kind]} {clauses} (CIEDE2000: {listed})."
     return f"{text} {_clauses(origins, ('was', 'were'), total, 'They')}." if origins else text
-
-
-def _compare(score: float, gray: float) -> str:
-    if score == gray:
-        return "as good as plain gray"
-    return "better than plain gray" if score < gray else "worse than plain gray"
 
 
 def _clauses(

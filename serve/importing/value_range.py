@@ -32,7 +32,7 @@ A_B = {
 PROBED = 16  # pictures
 FAR_OUT = 1000  # times the range; only a last layer with a bounded range, as sigmoid, stays in it
 SLACK = 1e-3  # a bounded layer may exceed its range by this much, from rounding
-FREE_RATIO = 2  # see `_choose_output`
+FREE_RATIO = 2  # a -1..1 network, and stored statistics, may be so many times as far off
 MOST_SCALED = 2  # a or b of a picture go beyond it, but not divided by 128
 WORST_A_B = 2  # times as far from the real colors as gray is: no network that learnt colors
 
@@ -129,12 +129,16 @@ def _find_rgb(network: keras.Model, images: np.ndarray, run: Run) -> Found:
     outputs = {}
     for name, (low, high) in RANGES.items():
         outputs[name] = run(low + gray * ((high - low) / color.MAX_LEVEL))
-    ranges = {}
+    ranges = []
     for output in _possible_outputs(run(FAR_OUT * color.to_signed(gray))):
-        errors = {name: _luma_error(gray, found, output) for name, found in outputs.items()}
-        best = min(errors, key=lambda name: errors[name])
-        ranges[output] = ValueRange(best, output, errors[best])
-    found = _choose_output(ranges)
+        errors = {name: _luma_error(gray, values, output) for name, values in outputs.items()}
+        best = min(errors, key=errors.__getitem__)
+        ranges.append(ValueRange(best, output, errors[best]))
+    # The luma of a -1..1 network also follows its input in the half range 0..1, at times a little
+    # better. A 0..1 network is far off where its input is negative.
+    found = min(ranges, key=lambda each: each.luma_error)
+    if ranges[0].luma_error <= FREE_RATIO * found.luma_error:
+        found = ranges[0]
     even = float(np.abs(gray - gray.mean(axis=(1, 2, 3), keepdims=True)).mean())
     return found, found.luma_error, even
 
@@ -154,7 +158,7 @@ def _find_a_b(network: keras.Model, images: np.ndarray, run: Run) -> Found:
                 continue
             planes[name, output] = zero + values * (one - zero)
             errors[name, output] = _distance(planes[name, output], real)
-    best = min(errors, key=lambda each: errors[each])
+    best = min(errors, key=errors.__getitem__)
     colored = np.asarray(lab.to_levels(light, planes[best].astype("float32")))
     luma_error = float(np.abs(colored @ color.LUMA - gray[..., 0]).mean())
     return ValueRange(*best, luma_error), errors[best], WORST_A_B * _distance(0 * real, real)
@@ -219,14 +223,3 @@ def _luma_error(gray: np.ndarray, found: np.ndarray, output: str) -> float:
     levels = (found - low) * (color.MAX_LEVEL / (high - low))
     error = float(np.abs(levels @ color.LUMA - gray[..., 0]).mean())
     return error if np.isfinite(error) else np.inf
-
-
-def _choose_output(ranges: dict[str, ValueRange]) -> ValueRange:
-    """Choose between the ranges of an unbounded output.
-
-    The luma of a -1..1 network also follows its input in the half range 0..1, at times a little
-    better. A 0..1 network is far off where its input is negative.
-    """
-    first, *others = ranges.values()
-    best = min(others, key=lambda each: each.luma_error, default=first)
-    return first if first.luma_error <= FREE_RATIO * best.luma_error else best
