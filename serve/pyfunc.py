@@ -135,12 +135,11 @@ class Colorizer(PythonModel):
         for pictures in read_chunks(model_input["image"], self._max_pixels):
             for answer in self._color(pictures, len(colored), options):
                 total += len(answer)
-                with _naming_row(len(colored)):
-                    if total > limit:
-                        raise reader.PictureError(
-                            f"is one too many: the answers take more than {limit} bytes, the "
-                            "limit of a request. Send fewer rows at a time"
-                        )
+                if total > limit:
+                    raise RequestError(
+                        f"Row {len(colored)}: the picture is one too many: the answers take more "
+                        f"than {limit} bytes, the limit of a request. Send fewer rows at a time"
+                    )
                 colored.append(answer)
             pictures.clear()  # before the next are decoded
         return pd.DataFrame({"image": colored}, index=model_input.index, dtype=object)

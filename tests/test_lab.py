@@ -12,7 +12,7 @@ from PIL import Image
 from skimage.color import lab2rgb, rgb2lab
 
 from colorization import color
-from serve.importing import lab, value_range
+from serve.importing import value_range
 from serve.importing.__main__ import main
 
 SIZE = 32
@@ -42,9 +42,13 @@ def network_of(input_range, output, channels=1, size=SIZE, last="linear"):
 def test_lightness_and_colors_are_those_of_skimage():
     levels = np.random.default_rng(0).integers(0, 256, (40, 40, 3)).astype("float32")
     planes = rgb2lab(levels / 255).astype("float32")
-    np.testing.assert_allclose(lab.to_levels(planes[..., :1], planes[..., 1:]), levels, atol=0.05)
+    np.testing.assert_allclose(
+        value_range.to_levels(planes[..., :1], planes[..., 1:]), levels, atol=0.05
+    )
     gray = levels[..., :1].repeat(3, axis=-1)
-    np.testing.assert_allclose(lab.lightness(gray)[..., 0], rgb2lab(gray / 255)[..., 0], atol=1e-3)
+    np.testing.assert_allclose(
+        value_range.lightness(gray)[..., 0], rgb2lab(gray / 255)[..., 0], atol=1e-3
+    )
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -98,12 +98,12 @@ def _manifest(run: mlflow.entities.Run) -> list[Row] | None:
 def _without_seen(
     rows: list[Row], hashes: np.ndarray, seen: Mapping[str, Row], label: str
 ) -> list[Row]:
-    """Return the rows, those left out that are in `seen`, SHA-256 -> row of a training's manifest.
+    """Return the rows, without a split those that a model learned, or was chosen from.
 
     Args:
         rows: N pictures.
         hashes: uint64 (N, 2, 2), see `photograph.perceptual_hashes`.
-        seen: what the model learned or was chosen from, or its training left out.
+        seen: SHA-256 -> row of the manifest of a training, which may have left it out.
         label: of the model.
     """
     hashed = [row for row in seen.values() if row.hash]

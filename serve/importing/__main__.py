@@ -50,15 +50,6 @@ class Imported:
         """Channels of the network's input."""
         return GRAY_CHANNELS[self.family]
 
-    @property
-    def origin(self) -> str:
-        """The note of the run says this about the weights."""
-        return (
-            "with weights that may have been trained on these very pictures, imported from "
-            f"`{self.source}` (SHA-256 `{self.sha256}`; {self.input_range} in, "
-            f"{self.output_range} out)"
-        )
-
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line: weights for one family, both or none, and pictures for their test."""
@@ -127,16 +118,17 @@ def _log(
     from colorization import experiment, tracking
     from colorization.registry import promotion
 
-    logger.info(
-        "%s: %s in, %s out; its luma is off by %.1f levels of 255 in these ranges",
-        *(config.variant, config.input_range, config.output_range, luma_error),
-    )
+    ranges = f"{config.input_range} in, {config.output_range} out"
+    off = f"its luma is off by {luma_error:.1f} levels of 255 in these ranges"
+    logger.info("%s: %s; %s", config.variant, ranges, off)
+    origin = "with weights that may have been trained on these very pictures, imported from "
+    origin += f"`{config.source}` (SHA-256 `{config.sha256}`; {ranges})"
     with tracking.open_run(config.label) as opened:
         tracking.log_config(config, data=data)
         tracking.log_data(splits, used=["test"])
         mlflow.set_tag("test_pictures_unseen", UNKNOWN_HOLDOUT)
         mlflow.log_metric("probe_luma_error", luma_error)
-        model = experiment.log_colorizer(config, colorizer, splits, config.origin)
+        model = experiment.log_colorizer(config, colorizer, splits, origin)
     candidate = experiment.log_outcome(config.label, opened, model)
     promotion.finish(candidate, register=True)
 

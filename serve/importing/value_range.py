@@ -5,14 +5,15 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-from keras import layers
-from skimage.color import rgb2lab
+from keras import layers, ops
+from skimage.color import rgb2lab, xyz_tristimulus_values
+from skimage.color.colorconv import rgb_from_xyz
 
 from colorization import color
+from colorization.color import MAX_LEVEL
 from colorization.config import Config
 from colorization.errors import InputError
 from colorization.models.export import in_parts
-from serve.importing import lab
 
 RANGES = {"0..255": (0.0, 255.0), "-1..1": (-1.0, 1.0), "0..1": (0.0, 1.0)}
 # Of networks from L* to a* and b*: the range that stands for L* 0..100, and what 0 and 1 of the
@@ -29,6 +30,10 @@ A_B = {
     "ab": (0.0, 1.0),
     "ab + 128": (-128.0, -127.0),
 }
+# CIE L*a*b* of sRGB (IEC 61966-2-1), in the numbers of `skimage.color`, with which most networks of
+# a and b were trained.
+WHITE = xyz_tristimulus_values(illuminant="D65", observer="2", dtype="float32")
+XYZ_TO_RGB = rgb_from_xyz.T.astype("float32")
 PROBED = 16  # pictures
 FAR_OUT = 1000  # times the range; only a last layer with a bounded range, as sigmoid, stays in it
 SLACK = 1e-3  # a bounded layer may exceed its range by this much, from rounding
@@ -128,7 +133,7 @@ def _find_rgb(network: keras.Model, images: np.ndarray, run: Run) -> Found:
     gray = color.gray_input(images, network.input_shape[-1])
     outputs = {}
     for name, (low, high) in RANGES.items():
-        outputs[name] = run(low + gray * ((high - low) / color.MAX_LEVEL))
+        outputs[name] = run(low + gray * ((high - low) / MAX_LEVEL))
     ranges = []
     for output in _possible_outputs(run(FAR_OUT * color.to_signed(gray))):
         errors = {name: _luma_error(gray, values, output) for name, values in outputs.items()}
@@ -146,7 +151,7 @@ def _find_rgb(network: keras.Model, images: np.ndarray, run: Run) -> Found:
 def _find_a_b(network: keras.Model, images: np.ndarray, run: Run) -> Found:
     """Find the ranges of a network of a and b by the real ones; gray's distance is the measure."""
     gray = color.gray_input(images, 1)
-    light, real = np.asarray(lab.lightness(gray)), rgb2lab(images)[..., 1:]
+    light, real = np.asarray(lightness(gray)), rgb2lab(images)[..., 1:]
     repeated = light.repeat(network.input_shape[-1], axis=-1)
     possible = _possible_a_b(run(FAR_OUT * (repeated / 50 - 1)))
     errors, planes = {}, {}
@@ -159,7 +164,7 @@ def _find_a_b(network: keras.Model, images: np.ndarray, run: Run) -> Found:
             planes[name, output] = zero + values * (one - zero)
             errors[name, output] = _distance(planes[name, output], real)
     best = min(errors, key=errors.__getitem__)
-    colored = np.asarray(lab.to_levels(light, planes[best].astype("float32")))
+    colored = np.asarray(to_levels(light, planes[best].astype("float32")))
     luma_error = float(np.abs(colored @ color.LUMA - gray[..., 0]).mean())
     return ValueRange(*best, luma_error), errors[best], WORST_A_B * _distance(0 * real, real)
 
@@ -186,16 +191,16 @@ def as_colorizer(network: keras.Model, found: ValueRange) -> keras.Model:
     gray = keras.Input(network.input_shape[1:], name="gray")
     if found.output in A_B:  # on the input's own lightness
         (low, high), (zero, one) = LIGHTNESS[found.input], A_B[found.output]
-        light = lab.lightness(gray)
+        light = lightness(gray)
         scaled = layers.Rescaling((high - low) / 100, offset=low, name="from_lightness")(light)
         a_b = layers.Rescaling(one - zero, offset=zero, name="to_a_b")(network(scaled))
-        levels = lab.to_levels(light[..., :1], a_b)
+        levels = to_levels(light[..., :1], a_b)
     else:
         (low, high), (out_low, out_high) = RANGES[found.input], RANGES[found.output]
-        step, scale = (high - low) / color.MAX_LEVEL, color.MAX_LEVEL / (out_high - out_low)
+        step, scale = (high - low) / MAX_LEVEL, MAX_LEVEL / (out_high - out_low)
         rgb = network(layers.Rescaling(step, offset=low, name="from_levels")(gray))
         levels = layers.Rescaling(scale, offset=-out_low * scale, name="to_levels")(rgb)
-    clipped = layers.ReLU(max_value=color.MAX_LEVEL, name="clip")(levels)
+    clipped = layers.ReLU(max_value=MAX_LEVEL, name="clip")(levels)
     return keras.Model(gray, clipped, name="colorizer")
 
 
@@ -220,6 +225,24 @@ def _possible_outputs(far_out: np.ndarray) -> list[str]:
 
 def _luma_error(gray: np.ndarray, found: np.ndarray, output: str) -> float:
     low, high = RANGES[output]
-    levels = (found - low) * (color.MAX_LEVEL / (high - low))
+    levels = (found - low) * (MAX_LEVEL / (high - low))
     error = float(np.abs(levels @ color.LUMA - gray[..., 0]).mean())
     return error if np.isfinite(error) else np.inf
+
+
+def lightness(gray: Any) -> Any:
+    """Return L*, 0..100, of gray levels 0..255 of any shape."""
+    signal = gray / MAX_LEVEL
+    linear = ops.where(signal > 0.04045, ((signal + 0.055) / 1.055) ** 2.4, signal / 12.92)
+    root = ops.where(linear > 0.008856, linear ** (1 / 3), 7.787 * linear + 16 / 116)
+    return 116 * root - 16
+
+
+def to_levels(light: Any, a_b: Any) -> Any:
+    """Join L* (..., 1) and a*, b* (..., 2) to RGB levels (..., 3), not clipped above 255."""
+    y = (light + 16) / 116
+    roots = ops.concatenate([y + a_b[..., :1] / 500, y, y - a_b[..., 1:] / 200], axis=-1)
+    xyz = ops.where(roots > 0.2068966, roots**3, (roots - 16 / 116) / 7.787) * WHITE
+    linear = ops.maximum(ops.matmul(xyz, XYZ_TO_RGB), 0.0)
+    signal = ops.where(linear > 0.0031308, 1.055 * linear ** (1 / 2.4) - 0.055, 12.92 * linear)
+    return signal * MAX_LEVEL
