@@ -33,10 +33,10 @@ from colorization.data import prepare, sources
 from colorization.training import train
 from sweeps import parent_run, search
 from sweeps import study as studies
+from sweeps.search import Report, run_trial
 from sweeps.space import Spec, parse_fix
 from sweeps.storage import Storage
 from sweeps.study import Clock
-from sweeps.trial import Report, run_trial
 
 EVERY = 4  # picture of the sample: 120 of 480
 FIX = "filters=8,batch_size=4"  # searched: variant, depth, dropout, learning rate

@@ -31,9 +31,8 @@ def open_study(storage: BaseStorage, name: str, spec: Spec) -> tuple[optuna.Stud
     Raises:
         ValueError: the study of this name has another spec, or other configs of its variants.
     """
-    direction = OBJECTIVES[spec.objective]
     study = optuna.create_study(
-        study_name=name, storage=storage, direction=direction, load_if_exists=True
+        study_name=name, storage=storage, direction=OBJECTIVES[spec.objective], load_if_exists=True
     )
     if "spec" not in study.user_attrs and not study.trials:
         study.set_user_attr("spec", spec.identity)
