@@ -71,13 +71,9 @@ class Outcome(NamedTuple):
 def plan(
     source: Place, target: Place, format: str, listed: Mapping[str, int]
 ) -> tuple[list[Job], list[Outcome]]:
-    """Assign files below `target` to every picture below `source`.
+    """Assign files below `target` to every picture in `listed`, of `places.find(source)`.
 
-    Args:
-        source: folder, or one picture; links to other folders and hidden files are skipped.
-        target: folder; may lie inside `source`: its own pictures are not colored again.
-        format: of the colored pictures, or `KEEP`.
-        listed: `places.find(source)`.
+    Hidden files are skipped. If `target` lies inside `source`, its pictures are not colored again.
 
     Returns:
         The jobs, and the pictures without one: a link in `target` would lead their file elsewhere.
@@ -95,14 +91,15 @@ def plan(
             f"depth. Received: input={source}"
         )
     chosen = choose([path.relative_to(source) for path in pictures], format)
-    jobs = []
+    jobs, left_out = [], []
     for path, files in zip(pictures, chosen, strict=True):
         below = {name: target / name for name in files}  # mostly one, held once
-        jobs.append(Job(path, Names(*map(below.__getitem__, files)), found[path]))
-    outside = {job for job in jobs if not places.stays(job.target, target)}
-    reason = "would be written outside the output: a link"
-    left_out = [Outcome(job.source, LEFT_OUT, reason) for job in outside]
-    return [job for job in jobs if job not in outside], left_out
+        job = Job(path, Names(*map(below.__getitem__, files)), found[path])
+        if places.stays(job.target, target):
+            jobs.append(job)
+        else:
+            left_out.append(Outcome(path, LEFT_OUT, "would be written outside the output: a link"))
+    return jobs, left_out
 
 
 def _is_picture(path: Place, source: Place, target: Place) -> bool:
