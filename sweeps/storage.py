@@ -46,8 +46,6 @@ class Storage(optuna.storages.RDBStorage):
     def __init__(self, url: str) -> None:
         self._address = _parse(url)
         self._sqlite = self._address.get_backend_name() == "sqlite"
-        if self._sqlite:
-            self._address = _located(self._address)
         self.shown = shown(str(self._address) if self._sqlite else url)
         try:
             with self.lock("tables"):  # two at once cannot create the same ones
@@ -99,27 +97,25 @@ class Storage(optuna.storages.RDBStorage):
             raise StorageInternalError(str(getattr(error, "orig", error))) from error
 
 
-def _located(address: sqlalchemy.URL) -> sqlalchemy.URL:
-    """Return the address of a SQLite file with an absolute path, in a folder that there is."""
-    path = user_path(str(address.database))
-    if not path.parent.is_dir():  # the lock's would be made
-        raise ValueError(
-            f"There is no such folder for the storage. {EXPECTED}, the file in a folder that "
-            f"exists. Received: storage={shown(str(address))!r}, folder={str(path.parent)!r}"
-        )
-    return address.set(database=str(path))
-
-
 def _parse(text: str) -> sqlalchemy.URL:
+    """Return the address that a text states; that of a SQLite file has an absolute path."""
+    url = None
     with contextlib.suppress(ArgumentError, ValueError):
         url = sqlalchemy.make_url(text)
-        secret = url.password or {"password", "sslpassword"} & url.query.keys()
-        if secret and "MLFLOW_RUN_ID" in os.environ:
-            instead = "in PGPASSWORD or ~/.pgpass"
-            logger.warning("`mlflow run` has logged a password: next time, give it %s", instead)
-        known = url.get_backend_name() in ("sqlite", "postgresql")
-        if known and url.database not in (None, "", ":memory:"):
-            return url
-    # What is no address may still hold a password.
-    received = shown(text) if "://" in text else "..."
-    raise ValueError(f"Unknown kind of storage. {EXPECTED}. Received: storage={received!r}")
+    kind = url.get_backend_name() if url else ""
+    if not url or kind not in ("sqlite", "postgresql") or url.database in (None, "", ":memory:"):
+        received = shown(text) if "://" in text else "..."  # it may still hold a password
+        raise ValueError(f"Unknown kind of storage. {EXPECTED}. Received: storage={received!r}")
+    secret = url.password or {"password", "sslpassword"} & url.query.keys()
+    if secret and "MLFLOW_RUN_ID" in os.environ:
+        instead = "in PGPASSWORD or ~/.pgpass"
+        logger.warning("`mlflow run` has logged a password: next time, give it %s", instead)
+    if kind == "sqlite":
+        path = user_path(str(url.database))
+        if not path.parent.is_dir():  # the lock's would be made
+            raise ValueError(
+                f"There is no such folder for the storage. {EXPECTED}, the file in a folder that "
+                f"exists. Received: storage={shown(text)!r}, folder={str(path.parent)!r}"
+            )
+        url = url.set(database=str(path))
+    return url
