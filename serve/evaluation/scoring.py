@@ -26,6 +26,8 @@ from serve.evaluation.holdout import SCORED, SHOWN, Pictures
 BATCH = 16  # pictures, as in a training's test: the sums are the same to the last bit
 SHOWN_ROWS = 24
 TTA = "_tta"
+Colorizers = Mapping[str, Colorize]
+Colored = Iterator[tuple[str, np.ndarray]]
 COLUMNS = {**evaluation.SCORES_TOGETHER, "chroma_distance": ("chroma distance", ".2f")}
 
 
@@ -53,9 +55,7 @@ def _variant(candidate: Candidate) -> str:
     return variant if head == own else f"{variant}_{head}"
 
 
-def color_all(
-    colorizers: Mapping[str, Colorize], real: np.ndarray
-) -> Iterator[tuple[str, np.ndarray]]:
+def color_all(colorizers: Colorizers, real: np.ndarray) -> Colored:
     """Color pictures by each model: one model's at a time are in memory.
 
     Args:
@@ -77,9 +77,7 @@ def color_all(
         yield label + TTA, averaged
 
 
-def score(
-    colorizers: Mapping[str, Colorize], pictures: Pictures
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def score(colorizers: Colorizers, pictures: Pictures) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Score every model and the baselines on every color picture; both are empty without any.
 
     Returns:
@@ -92,7 +90,7 @@ def score(
     if not scored:
         return pd.DataFrame(), pd.DataFrame()
 
-    def colored() -> Iterator[tuple[str, np.ndarray]]:
+    def colored() -> Colored:
         yield from color_all(colorizers, real)
         yield from evaluation.baselines(real, pictures.chroma).items()
 
@@ -182,9 +180,7 @@ def _title(name: str) -> str:
     return evaluation.BASELINES.get(name) or name.replace(TTA, " with TTA")
 
 
-def _scored_sheet(
-    colorizers: Mapping[str, Colorize], pictures: Pictures, table: pd.DataFrame
-) -> Figure:
+def _scored_sheet(colorizers: Colorizers, pictures: Pictures, table: pd.DataFrame) -> Figure:
     """Draw scored pictures from the best to the worst: gray, by each model, and real."""
     # Every model's rows are in the order of the pictures; a path may occur twice.
     scores = {str(name): group.to_numpy() for name, group in table.groupby("model")["delta_e"]}
@@ -200,7 +196,7 @@ def _scored_sheet(
     return figures.sheet(real, _columns(colorizers, real), captions, title)
 
 
-def _shown_sheet(colorizers: Mapping[str, Colorize], pictures: Pictures) -> Figure:
+def _shown_sheet(colorizers: Colorizers, pictures: Pictures) -> Figure:
     """Draw gray pictures, as they are and by each model."""
     shown = pictures.of(SHOWN)
     chosen = shown[:SHOWN_ROWS]
@@ -210,7 +206,7 @@ def _shown_sheet(colorizers: Mapping[str, Colorize], pictures: Pictures) -> Figu
     return figures.sheet(images, _columns(colorizers, images), captions, title, truth=False)
 
 
-def _columns(colorizers: Mapping[str, Colorize], real: np.ndarray) -> dict[str, np.ndarray]:
+def _columns(colorizers: Colorizers, real: np.ndarray) -> dict[str, np.ndarray]:
     return {_title(name): batch for name, batch in color_all(colorizers, real)}
 
 
