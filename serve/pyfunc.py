@@ -60,6 +60,8 @@ WHITE = 255.0
 HINT_BY_LUMA = np.sqrt(1 - (2 * np.arange(256, dtype=np.float32) / WHITE - 1) ** 2)
 LEAST_HINT_MEAN = 0.25  # of it; in a picture that is nearly all black, the rest is not overdone
 
+Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
+
 logger = logging.getLogger("colorizer")
 
 
@@ -273,9 +275,7 @@ def hint_for(wanted: Iterable[float], predicted: Iterable[float]) -> tuple[float
     return warmth, tint
 
 
-def shrink(
-    luma: Image.Image, side: int, box: tuple[float, float, float, float] | None = None
-) -> Image.Image:
+def shrink(luma: Image.Image, side: int, box: Box | None = None) -> Image.Image:
     """Stretch a box of a picture, or all of it, to the network's square."""
     return luma.resize((side, side), Image.Resampling.LANCZOS, box, reducing_gap=2)
 

@@ -130,11 +130,7 @@ def _insert_into_png(content: bytes, carried: Carried) -> bytes:
 
 
 def _exif(carried: Carried, *comments: bytes, alone: bool = False) -> Image.Exif:
-    """Return the EXIF with the resolution in it.
-
-    The comments are for a format that has no other place for them; `alone` says that EXIF is the
-    only place of the resolution, too.
-    """
+    """Return the EXIF, with comments and a resolution that have no other place (`alone`) in it."""
     exif = Image.Exif()
     if carried.exif:
         exif.load(carried.exif)

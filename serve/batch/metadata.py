@@ -55,15 +55,11 @@ def read(content: bytes) -> Carried:
             texts = dict(getattr(image, "text", {}))  # of a PNG, some stand behind the pixels
             iptc = _read_iptc(image, texts)
             exif, resolution = _read_exif(image)
-            return Carried(
-                exif,
-                _clean_xmp(_as_bytes(image.info.get("xmp")) or _read_tag(image, XMP_TAG)),
-                iptc,
-                _read_comment(image) or texts.pop("Comment", "").encode(),
-                texts,
-                resolution,
-                count_pages(image),
-            )
+            xmp = _clean_xmp(_as_bytes(image.info.get("xmp")) or _read_tag(image, XMP_TAG))
+            comments = [text for name, text in getattr(image, "applist", []) if name == "COM"]
+            comment = b"\n".join(comments) or _as_bytes(image.info.get("comment"))
+            comment = comment or texts.pop("Comment", "").encode()
+            return Carried(exif, xmp, iptc, comment, texts, resolution, count_pages(image))
     except Exception:  # A picture with broken metadata is colored all the same.
         return Carried()
 
@@ -103,11 +99,6 @@ def keep_texts(exif: Image.Exif) -> Image.Exif:
             if isinstance(value, str) and not value.isascii():
                 group[tag] = value.encode("latin-1")
     return exif
-
-
-def _read_comment(image: Image.Image) -> bytes:
-    comments = [text for name, text in getattr(image, "applist", []) if name == "COM"]
-    return b"\n".join(comments) or _as_bytes(image.info.get("comment"))
 
 
 def _read_resolution(image: Image.Image, exif: Image.Exif) -> tuple[float, float, int] | None:

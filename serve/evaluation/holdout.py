@@ -155,18 +155,14 @@ def _read(path: Path, folder: Path, out: np.ndarray) -> tuple[Row, np.ndarray]:
     found = photograph.read(path, out)
     split, reason = ("" if found.reason else SCORED), found.reason
     if reason.startswith("gray"):
-        split, reason = _read_gray(path, out)
+        try:
+            content = read_regular(path, MAX_PICTURE_BYTES)
+            picture = read_picture(open_picture(content, MAX_PIXELS))
+            square = picture.luma.resize(out.shape[:2], Image.Resampling.LANCZOS)
+            out[:] = np.asarray(square)[..., None]
+            split, reason = SHOWN, ""
+        except (PictureError, OSError) as error:
+            reason = f"unreadable: gray, and {error}"
     name = relative(path, folder)
     species = PurePosixPath(name).parent.name
     return Row(name, found.sha256, species, split, reason), found.hashes
-
-
-def _read_gray(path: Path, out: np.ndarray) -> tuple[str, str]:
-    try:
-        content = read_regular(path, MAX_PICTURE_BYTES)
-        picture = read_picture(open_picture(content, MAX_PIXELS))
-    except (PictureError, OSError) as error:
-        return "", f"unreadable: gray, and {error}"
-    square = picture.luma.resize(out.shape[:2], Image.Resampling.LANCZOS)
-    out[:] = np.asarray(square)[..., None]
-    return SHOWN, ""
