@@ -11,12 +11,8 @@ from serve.batch import places
 from serve.batch.places import Place
 
 SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif"}  # by format
-FORMATS = {suffix: format for format, suffix in SUFFIXES.items()} | {
-    ".jpeg": "jpeg",
-    ".jpe": "jpeg",
-    ".jfif": "jpeg",
-    ".tiff": "tiff",
-}
+FORMATS = {suffix: format for format, suffix in SUFFIXES.items()}
+FORMATS |= {".jpeg": "jpeg", ".jpe": "jpeg", ".jfif": "jpeg", ".tiff": "tiff"}
 KEEP = "keep"  # the format: JPEG, PNG and WebP stay what they are, others become PNG
 COLORED, COPIED, LEFT_OUT = "colored", "copied", "left out"
 
