@@ -206,9 +206,7 @@ def open_session(path: str) -> "onnxruntime.InferenceSession":
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     shape = session.get_inputs()[0].shape
     if len(shape) != 4 or shape[1] != shape[2] or shape[3] not in (1, 3):
-        raise RequestError(
-            f"Expected a network of input (N, S, S, 1 or 3). Received: shape={shape}"
-        )
+        raise RequestError(f"Expected a network of input (N, S, S, 1 or 3). Received: {shape=}")
     return session
 
 
@@ -385,10 +383,8 @@ def encode_picture(
     try:
         image.save(buffer, format, quality=quality, **WRITABLE[format], **carried)
     except (OSError, ValueError):
-        width, height = image.size
-        raise reader.PictureError(
-            f"of {width} x {height} pixels does not fit into a {format}"
-        ) from None
+        size = f"{image.width} x {image.height}"
+        raise reader.PictureError(f"of {size} pixels does not fit into a {format}") from None
     return buffer.getvalue()
 
 

@@ -110,9 +110,7 @@ def score(colorizers: Colorizers, pictures: Pictures) -> tuple[pd.DataFrame, pd.
 
 def log(models: Mapping[str, Candidate], source: Source, pictures: Pictures) -> str:
     """Score models and log all of it to the active run; return what came out, Markdown."""
-    colorizers = {
-        label: lookup.load_colorizer(candidate.model_uri) for label, candidate in models.items()
-    }
+    colorizers = {name: lookup.load_colorizer(each.model_uri) for name, each in models.items()}
     dataset = _log_inputs(models, source, pictures)
     table, means = score(colorizers, pictures)
     note, outcome = pictures.summary(), ""
@@ -141,18 +139,16 @@ def log(models: Mapping[str, Candidate], source: Source, pictures: Pictures) -> 
         f"- {label}: run `{each.run.info.run_id}`, `{each.model_uri}` {each.missing}".rstrip()
         for label, each in models.items()
     )
-    mlflow.set_tag(
-        "mlflow.note.content", f"{outcome}\n\nOn `{source.name}`. {note}\n\n{runs}\n".lstrip()
-    )
+    text = f"{outcome}\n\nOn `{source.name}`. {note}\n\n{runs}\n"
+    mlflow.set_tag("mlflow.note.content", text.lstrip())
     return f"{note}\n\n{outcome}".rstrip()
 
 
 def _log_inputs(models: Mapping[str, Candidate], source: Source, pictures: Pictures) -> MetaDataset:
     """Log which models are evaluated on which pictures; return these."""
-    mlflow.log_params(
-        {f"{label}_run_id": each.run.info.run_id or "none" for label, each in models.items()}
-    )
-    mlflow.log_params({f"{label}_model": each.model_uri for label, each in models.items()})
+    for label, each in models.items():
+        mlflow.log_param(f"{label}_run_id", each.run.info.run_id or "none")
+        mlflow.log_param(f"{label}_model", each.model_uri)
     for split in (SCORED, SHOWN):
         mlflow.log_metric(f"pictures_{split}", len(pictures.of(split)))
     mlflow.log_metric("pictures_left_out", sum(bool(row.reason) for row in pictures.rows))
@@ -169,10 +165,8 @@ def _log_inputs(models: Mapping[str, Candidate], source: Source, pictures: Pictu
 
 
 def _as_markdown(means: pd.DataFrame) -> str:
-    rows = [
-        [_title(row["model"]), *evaluation.cells(row, shown=COLUMNS)]
-        for row in means.to_dict("records")
-    ]
+    models = means.to_dict("records")
+    rows = [[_title(each["model"]), *evaluation.cells(each, shown=COLUMNS)] for each in models]
     return figures.table(["", *evaluation.headings(COLUMNS)], rows)
 
 
@@ -214,7 +208,7 @@ def verdict(means: pd.DataFrame, trained: Mapping[str, str], kind: str) -> str:
     """Say whether models are better than plain gray, by CIEDE2000, and what they were trained on.
 
     Args:
-        means: a row for each model, with `model` and `delta_e`; one is `gray`.
+        means: of `score`.
         trained: label of each model in question -> `candidate.trained_on`.
         kind: of the scored pictures, see `sources.Source`.
     """
