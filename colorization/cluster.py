@@ -1,10 +1,12 @@
 """A Dask cluster that exists: reached within a bounded time, or a sentence says what is missing."""
 
 import logging
+from urllib.parse import urlsplit
 
 from distributed import Client
 from distributed.comm import get_address_host_port
 
+from colorization.address import shown
 from colorization.errors import InputError
 
 WAIT_SECONDS = 30  # for the scheduler, and for a worker
@@ -23,6 +25,15 @@ def connect(address: str) -> Client:
             "The cluster cannot be reached. Expected the address of a Dask scheduler, as "
             f"tcp://host:8786. Received: cluster={address!r}"
         ) from error
+
+
+def require_shared(name: str, address: str, server: str) -> None:
+    """Raise an InputError if an address is that of a file, which other machines do not see."""
+    if urlsplit(address).scheme in ("", "file", "sqlite"):
+        raise InputError(
+            "The workers of a cluster share what they find on a server, and do not see a file "
+            f"of this machine. Expected {name}={server}. Received: {name}={shown(address)!r}"
+        )
 
 
 def require_workers(client: Client) -> None:

@@ -14,19 +14,21 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from distributed import Future, get_worker
 
-from colorization.address import redacted, shown
-from colorization.cluster import CURE, connect, require_workers
+from colorization.address import redacted
+from colorization.cluster import CURE, connect, require_shared, require_workers
 from colorization.errors import Failure
 from colorization.paths import ROOT
 
 LOOK_SECONDS = 1  # between looks at the cluster, and at what a worker does
 RETRIES = 2  # of a worker that was killed or refused to work
 OWN = ("cluster", "workers")  # flags that a worker is not started with
-HANDED_ON = ("MLFLOW_TRACKING_URI", "PGPASSWORD")  # to the workers, from the environment here
+HANDED_ON = (  # to the workers, from the environment here
+    *("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
+    *("MLFLOW_TRACKING_TOKEN", "PGPASSWORD"),
+)
 
 logger = logging.getLogger(__name__)
 
@@ -38,15 +40,9 @@ def require(address: str, storage: str) -> None:
             "`workers` are started on a cluster. Expected cluster=tcp://host:8786 as well, the "
             "address of a Dask scheduler. Received: cluster=''"
         )
-    for name, place, server in (
-        ("storage", storage, "postgresql://user@host/database"),
-        ("MLFLOW_TRACKING_URI", os.environ.get("MLFLOW_TRACKING_URI", ""), "http://host:5000"),
-    ):
-        if urlsplit(place).scheme in ("", "file", "sqlite"):
-            raise ValueError(
-                "The workers of a cluster share what they find on a server, and do not see a file "
-                f"of this machine. Expected {name}={server}. Received: {name}={shown(place)!r}"
-            )
+    require_shared("storage", storage, "postgresql://user@host/database")
+    store = os.environ.get("MLFLOW_TRACKING_URI", "")
+    require_shared("MLFLOW_TRACKING_URI", store, "http://host:5000")
     with connect(address) as client:
         require_workers(client)
 
@@ -68,6 +64,11 @@ def run(address: str, most: int, flags: Mapping[str, object], look: Callable[[],
     tasks: dict[str, Future] = {}  # by the address of the Dask worker
     at_work: set[str] = set()
     with connect(address) as client:
+        require_workers(client)
+        if (count := len(client.nthreads())) < most:
+            logger.warning(
+                "%d of %d workers of the study start: the cluster has no more yet", count, most
+            )
         while at_work or not tasks:
             require_workers(client)
             present = client.nthreads()

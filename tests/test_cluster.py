@@ -1,6 +1,7 @@
 """Albums on a Dask cluster of real processes, and behind URLs."""
 
 import contextlib
+import importlib.util
 import json
 import os
 import shutil
@@ -17,7 +18,8 @@ import tifffile
 from PIL import Image
 
 from colorization import cluster as reach
-from serve.batch import cluster, places
+from colorization.errors import InputError
+from serve.batch import cluster, jobs, places
 from tests import test_folder, warm
 from tests.conftest import ROOT, bird
 from tests.test_folder import files, is_red, scene
@@ -198,6 +200,29 @@ def test_what_a_cluster_lacks_is_said(strict, impatient, color, many, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_worker_that_comes_later_with_other_code_colors_nothing(strict, color, store, tmp_path):
+    for package in ("colorization", "serve"):
+        shutil.copytree(ROOT / package, tmp_path / package)
+    (tmp_path / "serve" / "other.py").write_text("# of another release")
+    scene().save(tmp_path / "a.png")
+    here = (tmp_path / "a.png", tmp_path / "out")
+    (job,), _ = jobs.plan(*here, jobs.KEEP, places.find(here[0]))
+    (tmp_path / "out").mkdir()
+    task = cluster.Task(store, "models:/nothing/1", None, job, cluster.describe(job))
+    strict.add_worker(tmp_path)
+    with reach.connect(strict.address) as client:
+        with pytest.raises(InputError, match=r"A worker cannot .* tcp://[^ ]+: code: \w+, here"):
+            client.submit(cluster.color_batch, task, [job]).result(60)
+    assert files(tmp_path / "out") == []
+
+
+def test_a_cluster_of_other_machines_needs_a_store_on_a_server(monkeypatch, store, tmp_path):
+    monkeypatch.setattr(cluster, "connect", lambda _: contextlib.nullcontext())  # nobody answers
+    with pytest.raises(InputError, match="Expected MLFLOW_TRACKING_URI=http://host:5000. Rec"):
+        list(cluster.color("tcp://10.0.0.1:8786", "models:/a/1", [], None))
+
+
+@pytest.mark.slow
 def test_what_workers_died_of_is_left_out_and_tried_by_the_same_command(
     strict, impatient, color, many, tmp_path
 ):
@@ -286,7 +311,7 @@ def test_one_picture_behind_a_url(color, memory, tmp_path):
     ],
 )
 def test_a_url_that_will_not_do_is_a_sentence(source, target, message, color, memory, tmp_path):
-    if source.startswith("s3") and "s3fs" in sys.modules:
+    if source.startswith("s3") and importlib.util.find_spec("s3fs"):
         pytest.skip("s3fs is installed")
     memory.pipe("/in/deep/a.png", b"")
     status, said = color(source, target)
@@ -296,6 +321,13 @@ def test_a_url_that_will_not_do_is_a_sentence(source, target, message, color, me
 
 def test_a_file_url_is_a_path(tmp_path):
     assert places.locate(f"file://{tmp_path}/a") == tmp_path / "a"
+
+
+def test_no_secret_of_a_url_is_shown(color, memory, tmp_path):
+    memory.pipe("/me:s3cret@host/album/none.png", b"hello")
+    status, said = color("memory://me:s3cret@host/album", "memory://me:s3cret@host/colored")
+    assert status == 1 and "left out: memory://host/album/none.png" in said
+    assert "memory://host/colored: 0 of 1 colored" in said and "s3cret" not in said
 
 
 def test_a_picture_behind_a_url_above_the_limit_is_not_read(color, memory, monkeypatch):

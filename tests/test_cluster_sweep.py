@@ -93,11 +93,12 @@ def test_the_workers_end_when_their_client_is_stopped(dask, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_last_words_of_workers_that_cannot_work_are_heard_and_no_secret_is_logged(dask):
+def test_the_last_words_of_workers_that_cannot_work_are_heard_and_no_secret_is_logged(dask, caplog):
     address, log = dask
     flags = {"data": "nothing", "storage": "postgresql://me:s3cret@127.0.0.1:1/birds"}
     with pytest.raises(Failure, match="No worker came to the end.*no such data.*data='nothing'"):
-        cluster.run(address, 1, flags, lambda: None)
+        cluster.run(address, 3, flags, lambda: None)
+    assert "of 3 workers of the study start: the cluster has no more" in caplog.text
     assert "no such data" in log.read_text() and "s3cret" not in log.read_text()
 
 

@@ -305,7 +305,7 @@ def test_links_in_the_output_are_not_written_through(color, tmp_path):
 
 def test_a_half_written_file_is_not_written_through_a_link(tmp_path):
     (tmp_path / "kept").write_text("mine")
-    partial = f".{os.getpid()}-{threading.get_ident()}{places.PARTIAL}"
+    partial = f".{places.HERE}-{os.getpid()}-{threading.get_ident()}{places.PARTIAL}"
     (tmp_path / partial).symlink_to(tmp_path / "kept")
     places.write(tmp_path / "a.png", b"colored", tmp_path / "kept")
     assert (tmp_path / "kept").read_text() == "mine"
@@ -319,14 +319,16 @@ def test_files_named_like_leftovers_are_let_be(color, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    theirs = ["mine", "-1", "", "9" * 30 + "-1", "\u0663-1", f"{os.getpid()}-1", "1-2-3"]
+    own = f"{places.HERE}-{gone.pid}"
+    numbers = ["-1", "9" * 30 + "-1", "\u0663-1", f"{os.getpid()}-1", "1-2-3"]
+    theirs = ["mine", "", f"elsewhere-{gone.pid}-1", *(f"{places.HERE}-{each}" for each in numbers)]
     for name in theirs:
         (target / f".{name}{places.PARTIAL}").touch()
-    (tmp_path / "elsewhere" / f".{gone.pid}-1{places.PARTIAL}").touch()
+    (tmp_path / "elsewhere" / f".{own}-1{places.PARTIAL}").touch()
     (target / "linked").symlink_to(tmp_path / "elsewhere")
-    theirs.append(f"{gone.pid}-7")
-    (target / f".{gone.pid}-7{places.PARTIAL}").symlink_to(source / "a.png")
-    (target / "deep" / f".{gone.pid}-1{places.PARTIAL}").touch()
+    theirs.append(f"{own}-7")
+    (target / f".{own}-7{places.PARTIAL}").symlink_to(source / "a.png")
+    (target / "deep" / f".{own}-1{places.PARTIAL}").touch()
     assert color(source, target)[0] == 0
     assert files(target) == sorted(["a.png", *(f".{name}{places.PARTIAL}" for name in theirs)])
     assert len(files(tmp_path / "elsewhere")) == 1
@@ -390,7 +392,9 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(number, store, color, tmp_p
     assert all(is_red(path) for path in done)  # none is cut off
     if number != signal.SIGKILL:
         assert files(target) == sorted(path.name for path in done)
-    (target / f".{process.pid}-2{places.PARTIAL}").write_text("of a run that was killed")
+    (target / f".{places.HERE}-{process.pid}-2{places.PARTIAL}").write_text(
+        "of a run that was killed"
+    )
     assert color(source, target)[0] == 0
     assert files(target) == names
     assert {path: path.stat().st_mtime_ns for path in done} == done

@@ -9,6 +9,7 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Any
 
 from tqdm import tqdm
@@ -81,13 +82,14 @@ def main(arguments: argparse.Namespace) -> int:
     settings = Settings(params, colors_all, arguments.overwrite == "yes", arguments.broken == "yes")
     jobs, done = _missing(jobs, folder, settings)
     outcomes += done
-    name = f"colorize {source.name}"
+    name = f"colorize {PurePath(places.show(source)).name}"
     with runs.open_launched(name) as tag:
         outcomes += _run(jobs, model_uri, settings, arguments.cluster)
         colored = sum(each.what == COLORED for each in outcomes)
         counted = f"{colored} of {len(outcomes)}"
         tag("mlflow.runName", f"{name}: {counted}")
-    left_out = _report(outcomes, f"{folder}: {counted} {'heat maps' if is_heat else 'colored'}")
+    made = "heat maps" if is_heat else "colored"
+    left_out = _report(outcomes, f"{places.show(folder)}: {counted} {made}")
     if others := count_others(filter(None, listed)):
         logger.info("skipped: %s", others)
     return 1 if left_out else 0
@@ -97,9 +99,9 @@ def _report(outcomes: list[Outcome], summary: str) -> int:
     """Log what became of the pictures; return how many were left out."""
     for each in sorted(outcomes):
         if each.what == LEFT_OUT:
-            logger.error("left out: %s: %s", each.source, each.note)
+            logger.error("left out: %s: %s", places.show(each.source), each.note)
         elif each.note:
-            logger.warning("%s: %s", each.source, each.note)
+            logger.warning("%s: %s", places.show(each.source), each.note)
     counts = Counter(each.what for each in outcomes)
     summary += f", {counts[COPIED]} in color already: copied" if counts[COPIED] else ""
     summary += f", {counts[LEFT_OUT]} left out" if counts[LEFT_OUT] else ""
@@ -133,12 +135,9 @@ def _run(jobs: list[Job], model_uri: str, settings: Settings, address: str) -> l
     if not jobs:
         return []
     if address:
-        import mlflow
-
         from serve.batch import cluster
 
-        task = cluster.Task(mlflow.get_tracking_uri(), model_uri, settings)
-        outcomes = cluster.color(address, task, jobs)
+        outcomes = cluster.color(address, model_uri, jobs, settings)
     else:
         from colorization.registry import served
         from serve.batch.folder import color

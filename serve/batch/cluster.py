@@ -8,20 +8,21 @@ import functools
 import hashlib
 import itertools
 import logging
+import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
 import mlflow
-from distributed import Client, Future, KilledWorker
+from distributed import Client, Future, KilledWorker, get_worker
 from distributed.client import FutureCancelledError
-from distributed.comm import CommClosedError
+from distributed.comm import CommClosedError, get_address_host
 from mlflow.pyfunc import PyFuncModel
 
-from colorization.cluster import CURE, WAIT_SECONDS, connect, require_workers
+from colorization.cluster import CURE, WAIT_SECONDS, connect, require_shared, require_workers
 from colorization.errors import InputError
 from colorization.paths import ROOT
 from colorization.registry import served
@@ -30,6 +31,7 @@ from serve.batch.jobs import LEFT_OUT, Job, Outcome, Settings
 
 IN_FLIGHT = 256  # batches that the scheduler holds: enough for as many threads, a megabyte
 PACKAGES = ("mlflow", "numpy", "onnxruntime", "pillow", "pillow-heif")  # that decide what comes out
+LOOPBACK = ("127.0.0.1", "localhost")
 THERE = {True: "there", False: "not there"}
 DIED = "the workers that had its batch died, perhaps of too little memory"
 
@@ -42,9 +44,13 @@ class Task(NamedTuple):
     tracking_uri: str
     model_uri: str
     settings: Settings
+    job: Job  # any of them, whose files all workers must see
+    ours: Mapping[str, str]  # see `describe`
 
 
-def color(address: str, task: Task, jobs: Sequence[Job]) -> Iterator[Outcome]:
+def color(
+    address: str, model_uri: str, jobs: Sequence[Job], settings: Settings
+) -> Iterator[Outcome]:
     """Color or copy pictures on a cluster; a file is written whole or not at all.
 
     A batch whose worker dies is given to another one, as often as the scheduler allows; then its
@@ -58,9 +64,15 @@ def color(address: str, task: Task, jobs: Sequence[Job]) -> Iterator[Outcome]:
             the output cannot be written.
     """
     with connect(address) as client:
+        tracking_uri = mlflow.get_tracking_uri()
+        if get_address_host(address) not in LOOPBACK:
+            require_shared("MLFLOW_TRACKING_URI", tracking_uri, "http://host:5000")
+        if isinstance(jobs[0].target, Path):
+            jobs[0].target.parent.mkdir(parents=True, exist_ok=True)
+        task = Task(tracking_uri, model_uri, settings, jobs[0], describe(jobs[0]))
         try:
             require_workers(client)
-            _require_equal(client, jobs[0])
+            _require_equal(client, task)
             yield from _spread(client, task, jobs)
         except (CommClosedError, FutureCancelledError) as error:
             raise InputError(
@@ -107,39 +119,48 @@ def _outcomes(client: Client, future: Future, batch: list[Job]) -> list[Outcome]
 
 
 def color_batch(task: Task, batch: list[Job]) -> list[Outcome]:
-    """Color or copy a batch, on a worker."""
+    """Color or copy a batch, on a worker, which may have come after all others were compared."""
     with _loading:
-        model = _load(task.tracking_uri, task.model_uri)
+        model = _load(task.tracking_uri, task.model_uri, task.job, tuple(task.ours.items()))
     served.require(model, task.settings.params)
     return folder.color_batch(model, batch, task.settings)
 
 
 @functools.lru_cache(1)
-def _load(tracking_uri: str, model_uri: str) -> PyFuncModel:
+def _load(
+    tracking_uri: str, model_uri: str, job: Job, ours: tuple[tuple[str, str], ...]
+) -> PyFuncModel:
+    if differs := differences(job, dict(ours)):
+        raise _unequal(get_worker().address, differs)
     logging.getLogger("colorizer").setLevel(logging.ERROR)  # the outcomes say it
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # nobody sees that it waits
     mlflow.set_tracking_uri(tracking_uri)
     return served.load(model_uri)
 
 
-def _require_equal(client: Client, job: Job) -> None:
+def _require_equal(client: Client, task: Task) -> None:
     """Raise an InputError unless all workers have our code and packages, and see the files."""
-    if isinstance(job.target, Path):
-        job.target.parent.mkdir(parents=True, exist_ok=True)
-    ours = describe(job)
-    for worker, theirs in client.run(describe, job, on_error="return").items():
-        if isinstance(theirs, Exception):
-            received = str(theirs)
-        else:
-            received = ", ".join(
-                f"{name}: {theirs.get(name)}, here {text}"
-                for name, text in ours.items()
-                if theirs.get(name) != text
-            )
-        if received:
-            raise InputError(
-                f"A worker cannot do what this machine does. {CURE}, on machines that see the same "
-                f"files. Received: {worker}: {received}"
-            )
+    found = client.run(differences, task.job, task.ours, on_error="return")
+    for worker, differs in found.items():
+        if differs:
+            raise _unequal(worker, differs)
+
+
+def _unequal(worker: str, differs: object) -> InputError:
+    return InputError(
+        f"A worker cannot do what this machine does. {CURE}, on machines that see the same files. "
+        f"Received: {worker}: {differs}"
+    )
+
+
+def differences(job: Job, ours: Mapping[str, str]) -> str:
+    """Return in what this machine differs from another, of which `describe` returned `ours`."""
+    here = describe(job)
+    return ", ".join(
+        f"{name}: {here.get(name)}, here {text}"
+        for name, text in ours.items()
+        if here.get(name) != text
+    )
 
 
 def describe(job: Job) -> dict[str, str]:
@@ -149,4 +170,4 @@ def describe(job: Job) -> dict[str, str]:
         code.update(file.read_bytes())
     versions = {name: version(name) for name in PACKAGES} | {"code": code.hexdigest()[:8]}
     seen = (job.source, job.target.parent)
-    return versions | {str(place): THERE[places.is_there(place)] for place in seen}
+    return versions | {places.show(place): THERE[places.is_there(place)] for place in seen}

@@ -84,7 +84,7 @@ def plan(
     if not pictures:
         raise InputError(
             f"Nothing to color. Expected pictures ({' '.join(sorted(listing.SUFFIXES))}) at any "
-            f"depth. Received: input={source}"
+            f"depth. Received: input={places.show(source)}"
         )
     chosen = choose([path.relative_to(source) for path in pictures], format)
     jobs, left_out = [], []

@@ -6,6 +6,7 @@ import filecmp
 import os
 import re
 import shutil
+import socket
 import threading
 from pathlib import Path, PurePosixPath
 
@@ -21,6 +22,7 @@ from colorization.paths import user_path
 from colorization.pictures import PictureError
 
 PARTIAL = ".colorizing"  # suffix of the hidden files that a killed run may leave
+HERE = re.sub(r"\W", "", socket.gethostname())[:64]
 
 
 class Remote(PurePosixPath):
@@ -51,17 +53,22 @@ def locate(text: str) -> Place:
     return place
 
 
+def show(place: Place) -> str:
+    """Return the text of a place without the secrets of a URL."""
+    return shown(str(place))
+
+
 def _system(place: Remote) -> fsspec.AbstractFileSystem:
     """Return the file system of a place; fsspec keeps it, with its connections."""
     url = str(place)
     try:
         kind = fsspec.get_filesystem_class(url.partition("://")[0])
         return kind(**kind._get_kwargs_from_urls(url))  # `url_to_fs` would split a name at `::`
-    except (ImportError, ValueError) as error:
+    except (ImportError, ValueError, OSError) as error:
         raise InputError(
-            f"{redacted(error)}. Expected a path or a URL like s3://bucket/album, and the package "
-            "that opens it here and on all workers: s3fs for s3://, gcsfs for gs://, of the "
-            f"release {fsspec.__version__}, as fsspec. Received: {shown(url)}"
+            f"{redacted(error, url)}. Expected a path, or a URL like s3://bucket/album that "
+            "answers, and the package that opens it here and on all workers: s3fs for s3://, gcsfs "
+            f"for gs://, in a release that fits fsspec {fsspec.__version__}. Received: {shown(url)}"
         ) from error
 
 
@@ -80,7 +87,7 @@ def resolve(source: Place, target: Place) -> tuple[Place, Place]:
     if target == source or target in source.parents or is_file:
         raise InputError(
             "The colored pictures need a folder of their own. Expected one that is not, and does "
-            f"not hold, the input. Received: input={source}, output={target}"
+            f"not hold, the input. Received: input={show(source)}, output={show(target)}"
         )
     return source, target
 
@@ -104,7 +111,7 @@ def find(folder: Place) -> dict[str, int]:
     except Exception as error:  # each package has its own: no network, no such user
         raise InputError(
             "A folder cannot be listed. Expected the URL of one that you may read. Received: "
-            f"{shown(str(folder))}: {redacted(error)}"
+            f"{show(folder)}: {redacted(error, str(folder))}"
         ) from error
     start = len(system._strip_protocol(str(folder)))
     return {
@@ -130,7 +137,7 @@ def read(file: Place, size: int) -> bytes:
     try:
         return _system(file).cat_file(str(file))
     except Exception as error:
-        raise OSError(errno.EIO, redacted(error)) from error
+        raise OSError(errno.EIO, redacted(error, str(file))) from error
 
 
 def stays(path: Place, folder: Place) -> bool:
@@ -192,7 +199,7 @@ def write(path: Place, content: bytes, source: Place) -> None:
             raise PictureError(f"would become {path.name}, which is too long a name") from None
         raise InputError(
             "A colored picture cannot be written. Expected an output folder that is yours to "
-            f"write to, with room. Received: {str(path)!r}: {error.strerror}"
+            f"write to, with room. Received: {show(path)!r}: {error.strerror}"
         ) from error
 
 
@@ -200,11 +207,11 @@ def _write_remote(file: Remote, content: bytes) -> None:
     try:
         _system(file).pipe_file(str(file), content)
     except Exception as error:
-        raise OSError(errno.EIO, redacted(error)) from error
+        raise OSError(errno.EIO, redacted(error, str(file))) from error
 
 
 def _write(path: Path, content: bytes, source: Place) -> None:
-    partial = path.with_name(f".{os.getpid()}-{threading.get_ident()}{PARTIAL}")
+    partial = path.with_name(f".{HERE}-{os.getpid()}-{threading.get_ident()}{PARTIAL}")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         partial.unlink(missing_ok=True)
@@ -218,12 +225,12 @@ def _write(path: Path, content: bytes, source: Place) -> None:
 
 
 def delete_leftovers(folder: Place) -> None:
-    """Delete the partial files of killed runs, but no others of similar names."""
+    """Delete the partial files of this machine's killed runs, but no others of similar names."""
     if isinstance(folder, Remote):
         return
     for name in walk(folder, follow=False):
         path = folder / name
-        ours = re.fullmatch(rf"\.([0-9]{{1,9}})-[0-9]+{re.escape(PARTIAL)}", path.name)
+        ours = re.fullmatch(rf"\.{HERE}-([0-9]{{1,9}})-[0-9]+{re.escape(PARTIAL)}", path.name)
         if ours and not path.is_symlink() and not psutil.pid_exists(int(ours[1])):
             with contextlib.suppress(OSError):
                 path.unlink()
