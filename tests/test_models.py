@@ -8,8 +8,8 @@ from colorization import color
 from colorization.config import HEADS, PRECISIONS, VARIANTS, PretrainedEncoder
 from colorization.models import build, pretrained_unet
 from colorization.models.export import TOLERANCE, export_onnx, load_onnx
-from colorization.models.patchgan import build_patchgan
-from colorization.models.precision import computing_in
+from colorization.models.heads import computing_in
+from colorization.models.pix2pix import build_patchgan
 from colorization.models.upsampling import resize_and_convolve
 from colorization.training import callbacks
 from tests.networks import tiny_encoder

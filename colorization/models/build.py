@@ -9,12 +9,16 @@ import keras
 from colorization.config import Config, NaiveConfig, Pix2PixConfig, PretrainedEncoder
 from colorization.losses import GAN_LOSSES, PIXEL_LOSSES
 from colorization.models.autoencoder import build_autoencoder
-from colorization.models.heads import Generator, build_colorizer, build_scorer, find_head
-from colorization.models.lookup import lookup
-from colorization.models.patchgan import build_patchgan
-from colorization.models.precision import computing_in
+from colorization.models.heads import (
+    Generator,
+    build_colorizer,
+    build_scorer,
+    computing_in,
+    find_head,
+    lookup,
+)
+from colorization.models.pix2pix import build_patchgan, build_unet
 from colorization.models.pretrained_unet import build_pretrained_unet
-from colorization.models.unet import build_unet
 
 ADAM_BETA_1 = 0.5  # Isola et al. 2017, for both networks of the GAN
 
@@ -37,7 +41,7 @@ def build(config: Config, size: int, synchronized: bool = False, fused: bool = T
     """Build and compile the networks of a variant.
 
     Args:
-        config: of the variant.
+        config: names the variant.
         size: width and height of the pictures, in pixels.
         synchronized: whether several devices share a batch. They then normalize by all of it, and
             agree on the running means.
@@ -48,8 +52,8 @@ def build(config: Config, size: int, synchronized: bool = False, fused: bool = T
     """
     generator, finetuned = _build_generator(config, size, fused)
     _set_synchronized(generator, synchronized)
-    build_trainer = lookup(TRAINERS, "family", config.family)
-    trainer = build_trainer(config, generator, size, synchronized)
+    compile_trainer = lookup(TRAINERS, "family", config.family)
+    trainer = compile_trainer(config, generator, size, synchronized)
     return Networks(trainer, build_colorizer(generator), finetuned)
 
 

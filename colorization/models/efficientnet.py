@@ -8,6 +8,7 @@ import collections
 import hashlib
 import importlib.resources
 import io
+import itertools
 import pickle
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -53,11 +54,10 @@ def efficientnet_features(signed: Any) -> list:
         classifier reads.
     """
     x = _activate(_convolve(signed, STEM, 3, "stem", strides=2))
-    outputs, block = [], 0
+    outputs, numbers = [], itertools.count()
     for stage in STAGES:
-        for first in (True, *[False] * (stage.blocks - 1)):
-            x = _block(x, stage, first, f"block{block}")
-            block += 1
+        for index in range(stage.blocks):
+            x = _block(x, stage, index == 0, f"block{next(numbers)}")
         outputs.append(x)
     top = _activate(_convolve(x, TOP, 1, "top"))
     return [*(outputs[index] for index in LAST_OF_ITS_SIZE), top]
@@ -68,14 +68,11 @@ def _block(x: Any, stage: Stage, first: bool, name: str) -> Any:
     y = x
     if stage.expansion > 1:
         y = _activate(_convolve(y, x.shape[-1] * stage.expansion, 1, f"{name}_expand"))
+    strides, depthwise = stage.stride if first else 1, f"{name}_depthwise"
     y = layers.DepthwiseConv2D(
-        stage.kernel,
-        stage.stride if first else 1,
-        padding="same",
-        use_bias=False,
-        name=f"{name}_depthwise",
+        stage.kernel, strides, padding="same", use_bias=False, name=depthwise
     )(y)
-    y = _activate(_normalize(y, f"{name}_depthwise"))
+    y = _activate(_normalize(y, depthwise))
     y = _convolve(y, stage.channels, 1, f"{name}_project")
     return y if first else layers.Add(name=f"{name}_add")([x, y])
 
@@ -105,16 +102,10 @@ def load_imagenet(network: keras.Model) -> None:
     arrays = iter(_read(content))  # in the order of computation, as the layers are
     for layer in network.layers:
         if layer.weights:
-            layer.set_weights([_transpose(layer, next(arrays)) for _ in layer.weights])
-
-
-def _transpose(layer: layers.Layer, array: np.ndarray) -> np.ndarray:
-    """Bring a kernel from PyTorch's (out, in, height, width) into Keras's order of axes."""
-    if array.ndim < 4:
-        return array
-    return array.transpose(
-        (2, 3, 0, 1) if isinstance(layer, layers.DepthwiseConv2D) else (2, 3, 1, 0)
-    )
+            # PyTorch's kernels are (out, in, height, width).
+            axes = (2, 3, 0, 1) if isinstance(layer, layers.DepthwiseConv2D) else (2, 3, 1, 0)
+            found = [next(arrays) for _ in layer.weights]
+            layer.set_weights([each.transpose(axes) if each.ndim == 4 else each for each in found])
 
 
 def _read(content: bytes) -> list[np.ndarray]:

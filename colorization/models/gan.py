@@ -20,23 +20,16 @@ class Pix2Pix(keras.Model):
     Where a `tf.distribute.Strategy` shares a batch among replicas, each replica divides its losses
     by the number of replicas, since Keras's optimizers add up the gradients.
 
-    Args:
-        generator: gray levels (N, S, S, 3) to signed RGB (N, S, S, 3).
-        discriminator: [gray levels, signed RGB] to logits (N, h, w, 1).
-        scorer: over the generator's weights, gray levels to color scores, if it has any; see
-            `color_bins`.
+    The generator maps gray levels (N, S, S, 3) to signed RGB (N, S, S, 3), the discriminator both
+    to logits (N, h, w, 1). The scorer has the generator's weights and maps gray levels to color
+    scores, see `color_bins`, where the head has any.
     """
 
     def __init__(
-        self,
-        generator: keras.Model,
-        discriminator: keras.Model,
-        scorer: keras.Model | None = None,
+        self, generator: keras.Model, discriminator: keras.Model, scorer: keras.Model | None = None
     ) -> None:
         super().__init__(name="pix2pix")
-        self.generator = generator
-        self.discriminator = discriminator
-        self.scored = None
+        self.generator, self.discriminator, self.scored = generator, discriminator, None
         if scorer:  # one pass for both outputs
             self.scored = keras.Model(generator.input, [generator.output, scorer.output])
         names = ("generator_loss", "adversarial_loss", "l1_loss", "discriminator_loss")
@@ -58,9 +51,7 @@ class Pix2Pix(keras.Model):
         # Now, since no variable can be created where replicas take a step.
         generator_optimizer.build(self.generator.trainable_variables)
         discriminator_optimizer.build(self.discriminator.trainable_variables)
-        self.l1_weight = l1_weight
-        self.gan_loss = gan_loss
-        self.scores_loss = scores_loss
+        self.l1_weight, self.gan_loss, self.scores_loss = l1_weight, gan_loss, scores_loss
 
     @property
     def metrics(self) -> list[keras.Metric]:
@@ -86,7 +77,10 @@ class Pix2Pix(keras.Model):
         """
         gray, real, _ = keras.utils.unpack_x_y_sample_weight(data)
         if self.generator_only:
-            return self._generator_only_step(gray, real)
+            with tf.GradientTape() as tape:
+                losses = self._generator_only_losses(gray, real, training=True)
+            self._apply(tape, losses["generator_loss"], self.generator, self.generator_optimizer)
+            return self._track(losses)
         with tf.GradientTape() as generator_tape:
             fake = self.generator(gray, training=True)
             with tf.GradientTape() as tape:
@@ -108,12 +102,6 @@ class Pix2Pix(keras.Model):
         losses = self._generator_losses(gray, real, fake, training=False)
         return self._track({**losses, "discriminator_loss": loss})
 
-    def _generator_only_step(self, gray: Any, real: Any) -> Losses:
-        with tf.GradientTape() as tape:
-            losses = self._generator_only_losses(gray, real, training=True)
-        self._apply(tape, losses["generator_loss"], self.generator, self.generator_optimizer)
-        return self._track(losses)
-
     def _generator_only_losses(self, gray: Any, real: Any, training: bool) -> Losses:
         if self.scored and self.scores_loss:
             fake, scores = self.scored(gray, training=training)
@@ -121,8 +109,7 @@ class Pix2Pix(keras.Model):
             loss = ops.mean(self.scores_loss(real, scores)) / _replicas()
         else:
             loss = l1 = self._l1(real, self.generator(gray, training=training))
-        nothing = dict.fromkeys(self.trackers, 0.0)
-        return nothing | {"generator_loss": loss, "l1_loss": l1}
+        return dict.fromkeys(self.trackers, 0.0) | {"generator_loss": loss, "l1_loss": l1}
 
     def _discriminator_loss(self, gray: Any, real: Any, fake: Any, training: bool) -> Any:
         """Return the discriminator's loss, halved as in the paper to slow it down."""

@@ -3,8 +3,9 @@
 All of it computes in float32, whatever the layers between do: bfloat16 holds 8 bits of a luma.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeVar
 
 import keras
 from keras import layers, ops
@@ -17,11 +18,34 @@ from colorization.models.color_bins import (
     entropy,
     likely_color,
 )
-from colorization.models.lookup import lookup
-from colorization.models.precision import computing_in
 from colorization.models.upsampling import resize
 
+Entry = TypeVar("Entry")
 Generator = tuple[keras.Model, list[layers.Layer]]  # see `build.GENERATORS`
+
+
+def lookup(entries: Mapping[str, Entry], kind: str, name: str) -> Entry:
+    """Return what a config names; raise a ValueError that lists the known names."""
+    if name not in entries:
+        raise ValueError(
+            f"Unknown {kind}. Expected one of {', '.join(entries)}; register another beside them. "
+            f"Received: {kind}={name!r}"
+        )
+    return entries[name]
+
+
+@contextmanager
+def computing_in(precision: str) -> Iterator[None]:
+    """Let layers created inside compute in `precision`; also a decorator.
+
+    It is `float32`, or `mixed_bfloat16`: activations in bfloat16, weights in float32.
+    """
+    outer = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(outer)
 
 
 class Head(NamedTuple):
@@ -67,7 +91,7 @@ planes, as in the original notebooks."""
 
 
 def find_head(name: str) -> Head:
-    """Return the head of that name, or raise a ValueError that lists the known ones."""
+    """Return the head of that name, see `lookup`."""
     return lookup(HEADS, "head", name)
 
 
@@ -84,15 +108,9 @@ def scale_in(gray: Any) -> Any:
 
 @computing_in("float32")
 def add_head(head: str, features: Any, signed_gray: Any) -> Any:
-    """Turn the decoder's features into signed RGB, unclipped.
+    """Turn the features of a decoder into signed RGB, about [-1, 1], unclipped.
 
-    Args:
-        head: a key of `HEADS`.
-        features: (N, h, w, F), of any size.
-        signed_gray: (N, S, S, C), in [-1, 1].
-
-    Returns:
-        (N, S, S, 3), about [-1, 1].
+    Features (N, h, w, F) may have any size; with gray (N, S, S, C) in [-1, 1], it is (N, S, S, 3).
     """
     found, size = find_head(head), signed_gray.shape[1]
     planes = found.planes(features)
@@ -109,9 +127,7 @@ def add_head(head: str, features: Any, signed_gray: Any) -> Any:
 def build_colorizer(generator: keras.Model) -> keras.Model:
     """Wrap a generator of signed RGB as the contract wants it: RGB levels, clipped last.
 
-    Returns:
-        A model from float32 (N, S, S, C), 0..255, to float32 (N, S, S, 3), RGB, 0..255. It shares
-        the generator's weights.
+    The model shares its weights, and maps float32 (N, S, S, C) to (N, S, S, 3), RGB, both 0..255.
     """
     levels = layers.Rescaling(HALF_RANGE, offset=HALF_RANGE, name="to_levels")(generator.output)
     clipped = layers.ReLU(max_value=MAX_LEVEL, name="clip")(levels)

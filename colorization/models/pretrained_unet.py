@@ -8,8 +8,7 @@ from keras import layers
 
 from colorization.config import ENCODER_STAGES, PretrainedEncoder
 from colorization.models.efficientnet import efficientnet_features, load_imagenet
-from colorization.models.heads import Generator, add_head, first_stage, scale_in
-from colorization.models.lookup import lookup
+from colorization.models.heads import Generator, add_head, first_stage, lookup, scale_in
 from colorization.models.upsampling import resize, resize_and_convolve
 
 MOBILENET_FEATURES = (  # at 1/2, 1/4, ... 1/32 of the size: the widest layers, and the last one

@@ -17,17 +17,10 @@ def resize(x: Any, size: int) -> Any:
 
 
 def resize_and_convolve(x: Any, filters: int, fused: bool, **options: Any) -> Any:
-    """Double width and height by nearest neighbors, and convolve 3x3.
+    """Double width and height by nearest neighbors, and convolve 3x3, to (N, 2 H, 2 W, filters).
 
-    Args:
-        x: (N, H, W, C).
-        filters: channels out.
-        fused: whether one layer does both, and trains twice as fast, or two of Keras's own do. The
-            weights are the same, and so is the result up to rounding.
-        **options: of `keras.layers.Conv2D`.
-
-    Returns:
-        (N, 2 H, 2 W, filters).
+    If `fused`, one layer does both, and trains twice as fast; otherwise two of Keras's own do. The
+    weights are the same, and so is the result up to rounding. The options are those of `Conv2D`.
     """
     if fused:
         return ResizedConv2D(filters, **options)(x)
