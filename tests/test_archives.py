@@ -10,7 +10,7 @@ import zipfile
 import pytest
 
 from colorization import limits
-from colorization.data.archive_names import encoding_of
+from colorization.data.archive import encoding_of
 from colorization.data.listing import list_images, relative
 from colorization.data.sources import fetch
 

@@ -1,7 +1,9 @@
-"""Which files of a folder or an archive are pictures."""
+"""Which files of a folder or an archive are pictures, and how one is read safely."""
 
+import errno
 import logging
 import os
+import stat
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path, PurePosixPath
@@ -36,12 +38,8 @@ def relative(path: Path, folder: Path) -> str:
 def walk(folder: Path, follow: bool) -> Iterator[str]:
     """List everything below a folder that is no folder: files, pipes, dangling links.
 
-    Args:
-        folder: to begin at.
-        follow: whether to walk into linked folders, each once.
-
-    Yields:
-        Paths relative to `folder`, with forward slashes.
+    Paths are relative to `folder`, with forward slashes. If `follow`, linked folders are walked as
+    well, each once.
 
     Raises:
         ValueError: folders are nested deeper than `MAX_DEPTH`.
@@ -84,6 +82,27 @@ def count_others(names: Iterable[str]) -> str:
     return ", ".join(f"{count} {suffix}" for suffix, count in sorted(counts.items()))
 
 
+def read_regular(path: Path, limit: int) -> bytes:
+    """Read a whole regular file, or the one that a link leads to.
+
+    The open file is checked, not its name, so that nobody can swap it in between.
+
+    Raises:
+        OSError: it is a pipe, a device or a folder, has more than `limit` bytes, or cannot be read;
+            `strerror` says which, the same on every machine.
+    """
+    with open(path, "rb", opener=_open_at_once) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        if status.st_size > limit:
+            raise OSError(errno.EFBIG, f"larger than {limit} bytes", str(path))
+        try:
+            return file.read(status.st_size)  # not what is still being appended
+        except MemoryError:
+            raise OSError(errno.ENOMEM, "too large for the memory left", str(path)) from None
+
+
 def _is_picture(path: PurePosixPath) -> bool:
     return not _is_hidden(path) and path.suffix.lower() in SUFFIXES
 
@@ -99,3 +118,8 @@ def _is_new(folder: str, visited: set[str]) -> bool:
         return False
     visited.add(real)
     return True
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open without waiting for a pipe's other end, or becoming a terminal's process."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))

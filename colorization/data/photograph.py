@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageChops, ImageCms, ImageOps
 
 from colorization.config import Config
-from colorization.data.regular_file import read_regular
+from colorization.data.listing import read_regular
 from colorization.data.tone import GRAY, find_tone
 from colorization.limits import MAX_PICTURE_BYTES
 from colorization.pictures import (

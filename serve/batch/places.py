@@ -14,8 +14,7 @@ import fsspec
 import psutil
 
 from colorization.address import redacted, shown
-from colorization.data.listing import walk
-from colorization.data.regular_file import read_regular
+from colorization.data.listing import read_regular, walk
 from colorization.errors import InputError
 from colorization.limits import MAX_PICTURE_BYTES
 from colorization.paths import user_path

@@ -16,9 +16,8 @@ from tqdm import tqdm
 
 from colorization import evaluation, process
 from colorization.data import manifest, photograph, splits
-from colorization.data.listing import list_images, relative
+from colorization.data.listing import list_images, read_regular, relative
 from colorization.data.manifest import Row
-from colorization.data.regular_file import read_regular
 from colorization.data.sources import Source
 from colorization.errors import InputError
 from colorization.limits import MAX_PICTURE_BYTES
