@@ -19,9 +19,9 @@ from kagglesdk import kaggle_env
 
 from colorization import limits
 from colorization.data import sources
-from colorization.data.cache import build_once
+from colorization.data.cache import build_once, cache_folder
 from colorization.data.listing import list_images
-from colorization.data.sources import cache_folder, fetch
+from colorization.data.sources import fetch
 
 # Points Kaggle's own client at a server of ours, then fetches.
 FETCH = """

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from colorization.data import manifest, split_folders
+from colorization.data import manifest, rows
 from colorization.data.prepare import prepare
 from colorization.data.sources import fetch
 from tests.test_prepare import cache, near_duplicates, parts, photo, photos, split_of
@@ -119,7 +119,7 @@ def test_pictures_beside_the_folders_are_left_out_and_have_a_reason(tmp_path):
     prepared = prepare(fetch(str(folder)))
     left_out = {path: row.reason for path, row in rows_of(prepared).items() if row.reason}
     assert set(left_out) == {"cover.jpg", *(f"extra/{seed}.jpg" for seed in range(300, 303))}
-    assert set(left_out.values()) == {split_folders.OUTSIDE}
+    assert set(left_out.values()) == {rows.OUTSIDE}
     assert rows_of(prepared)["train/loose.jpg"].species == ""
 
 

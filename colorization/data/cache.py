@@ -17,7 +17,6 @@ from colorization.paths import user_path
 LOCK = ".lock"
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
-
 logger = logging.getLogger(__name__)
 
 

@@ -28,7 +28,7 @@ from colorization.pictures import (
 
 IMAGE_SIZE = Config.size
 """Side by default, in pixels. Every picture is judged at this size, so that a set has the same
-split, and the same digest, at whatever size it is prepared."""
+split and digest at any size."""
 
 # Decoding at twice the final side leaves enough for the Lanczos filter and for trimmed bars.
 _DECODED = 2
@@ -98,14 +98,10 @@ def is_in_color(content: bytes) -> bool:
 
 
 def decode(content: bytes, size: int = IMAGE_SIZE) -> Image.Image:
-    """Decode an image file into an upright, square RGB picture without black bars.
-
-    Args:
-        content: of the file.
-        size: width and height of the result, in pixels.
+    """Decode an image file into an upright RGB picture of `size` x `size`, without black bars.
 
     Raises:
-        LeftOut: `content` cannot be decoded, or is too large.
+        LeftOut: it cannot be decoded, or is too large.
     """
     try:
         rgb = _decode(content, _DECODED * size)

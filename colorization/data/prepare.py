@@ -16,7 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from colorization import process
-from colorization.data import manifest, rows, split_folders, splits
+from colorization.data import manifest, rows, splits
 from colorization.data.cache import build_once, cache_folder, own
 from colorization.data.listing import list_images, relative
 from colorization.data.manifest import Row
@@ -54,17 +54,12 @@ class Split:
 
 @dataclass(frozen=True)
 class Splits:
-    """A prepared source.
+    """A prepared source: about 80, 10 and 10 in 100 pictures, unless its folders give the splits.
 
     Attributes:
-        name: of the source: "sample", "kaggle", or the folder's or archive's own name.
-        kind: "painted" or "photographs".
-        uri: where the pictures came from.
+        name: of the source, as its kind and its URI are, see `sources.Source`.
         digest: 32 hex digits of the manifest, the same on every machine.
         manifest: CSV file, see `manifest.Row`; a picture left out has a reason and no split.
-        train: about 80 in 100 pictures, unless the source's folders give the splits.
-        val: about 10 in 100 pictures.
-        test: about 10 in 100 pictures.
     """
 
     name: str
@@ -80,9 +75,7 @@ class Splits:
 def prepare(source: Source, size: int = IMAGE_SIZE) -> Splits:
     """Trim, stretch and split the pictures of a source, once; later calls map the cached arrays.
 
-    Args:
-        source: of the pictures.
-        size: their side S, in pixels; split and digest are the same at every size.
+    Their side is `size`, in pixels; split and digest are the same at every size.
 
     Raises:
         FileNotFoundError: there are no pictures in the source.
@@ -97,7 +90,7 @@ def prepare(source: Source, size: int = IMAGE_SIZE) -> Splits:
     paths = [relative(image, source.folder) for image in images]
     suffix = "" if size == IMAGE_SIZE else f"-{size}"
     name = f"{_fingerprint(source.folder, images)}{suffix}"
-    entry = cache_folder() / "prepared" / _key(source, split_folders.by_folder(paths)) / name
+    entry = cache_folder() / "prepared" / _key(source, rows.by_folder(paths)) / name
     place = build_once(
         entry,
         lambda partial: _write(source, images, entry, size, partial),

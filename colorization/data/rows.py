@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from colorization.data import split_folders, splits
+from colorization.data import splits
 from colorization.data.manifest import Row
 from colorization.data.photograph import Photograph
 from colorization.data.sources import Source
@@ -19,28 +19,58 @@ logger = logging.getLogger(__name__)
 MIN_IMAGES = 10
 """Fewer usable pictures than this are an error: too few to train and test on."""
 
+FOLDERS = {"train": "train", "val": "val", "validation": "val", "valid": "val", "test": "test"}
+"""Folder's name in lower case -> split."""
+
+OUTSIDE = "outside of the folders train, val and test"
+"""Reason to leave a picture out."""
+
+TWIN = "near-duplicate of"
+"""In a note, before the path of a picture in another split."""
+
 _NAMED = 20  # the log names this many pictures
+
+
+def by_folder(paths: Sequence[str]) -> list[str] | None:
+    """Return the split of each picture's folder, "" outside of all; None if there is no such split.
+
+    The folders lie in the source itself, or below a single folder in it, as archives have one.
+    There must be one for training and another: otherwise nothing is split yet. Paths are relative
+    to the source, with forward slashes.
+    """
+    parents = [PurePosixPath(path).parent.parts for path in paths]
+    level = 0
+    while True:
+        names = {parent[level] for parent in parents if len(parent) > level}
+        found = {FOLDERS.get(name.lower(), "") for name in names} - {""}
+        if len(found) > 1 and "train" in found:
+            break
+        if len(names) != 1:
+            return None
+        level += 1
+    return [
+        FOLDERS.get(parent[level].lower(), "") if len(parent) > level else "" for parent in parents
+    ]
 
 
 def split(
     paths: Sequence[str], photographs: Sequence[Photograph], known: dict[str, str]
 ) -> list[Row]:
-    """Give each picture its split.
+    """Give each picture its split, by its path, what was read of it, and what is known of it.
 
     Args:
-        paths: of the pictures, relative to the source, with forward slashes.
-        photographs: what was read of them.
+        paths: relative to the source, with forward slashes.
+        photographs: in the same order, as the rows.
         known: SHA-256 -> split, from the latest earlier manifest.
-
-    Returns:
-        Rows in the order of `paths`.
     """
-    given = split_folders.by_folder(paths)
-    species = [_species(path, given is not None) for path in paths]
+    given = by_folder(paths)
+    no_species = [] if given is None else FOLDERS
+    folders = [PurePosixPath(path).parent.name for path in paths]
+    species = ["" if name.lower() in no_species else name for name in folders]
     reasons = [each.reason for each in photographs]
     usable = [index for index, reason in enumerate(reasons) if not reason]
     split_of = {} if given is None else {index: given[index] for index in usable}
-    allowed = splits.SPLITS if given is None else ("train", *split_folders.missing(given))
+    allowed = splits.SPLITS if given is None else ("train", *_missing(given))
     if len(allowed) > 1:
         free = [index for index in usable if given is None or given[index] == "train"]
         assigned = splits.assign(
@@ -54,7 +84,7 @@ def split(
     for index in usable:
         if not split_of[index]:
             outside = given is not None and not given[index]
-            reasons[index] = split_folders.OUTSIDE if outside else splits.STRADDLES
+            reasons[index] = OUTSIDE if outside else splits.STRADDLES
     rows = [
         Row(path, each.sha256, name, split_of.get(index, ""), reasons[index])
         for index, (path, each, name) in enumerate(zip(paths, photographs, species, strict=True))
@@ -62,25 +92,29 @@ def split(
     return rows if given is None else _with_notes(rows, photographs, given)
 
 
-def _species(path: str, has_split_folders: bool) -> str:
-    name = PurePosixPath(path).parent.name
-    return "" if has_split_folders and name.lower() in split_folders.FOLDERS else name
+def _missing(given: Sequence[str]) -> tuple[str, ...]:
+    """Return the splits that have no folder, and are split off the one for training."""
+    return tuple(split for split in splits.SPLITS if split not in given)
 
 
 def _with_notes(
     rows: Sequence[Row], photographs: Sequence[Photograph], given: Sequence[str]
 ) -> list[Row]:
-    """Note of each used picture where its split comes from; log it of all."""
+    """Note of each used picture where its split comes from, and a twin in another; log both."""
     used = [index for index, row in enumerate(rows) if row.split]
     hashes = np.stack([each.hashes for each in photographs])[used]
-    texts = split_folders.notes([rows[i] for i in used], [given[i] for i in used], hashes)
     noted = list(rows)
-    for index, text in zip(used, texts, strict=True):
-        noted[index] = dataclasses.replace(rows[index], note=text)
-    absent = " and ".join(split_folders.missing(given))
+    for index, near in zip(used, splits.twins(hashes), strict=True):
+        split, folder = rows[index].split, given[index]
+        note = "given by its folder" if split == folder else f"split off {folder}"
+        others = [rows[used[each]] for each in near]
+        if across := [row.path for row in others if row.split != split]:
+            note += f"; {TWIN} {min(across)}"
+        noted[index] = dataclasses.replace(rows[index], note=note)
+    absent = " and ".join(_missing(given))
     also = f"; {absent} {'are' if ' ' in absent else 'is'} split off train" if absent else ""
     logger.info("The split is that of the source's folders%s", also)
-    twins = [row for row in noted if split_folders.TWIN in row.note]
+    twins = [row for row in noted if TWIN in row.note]
     if twins:
         logger.warning(
             "%d pictures are near-duplicates of one in another split; they stay where their "

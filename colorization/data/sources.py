@@ -11,8 +11,6 @@ from colorization.data.archive import SUFFIXES, unpack
 from colorization.data.cache import build_once, cache_folder
 from colorization.paths import ROOT, as_text, printable, user_path
 
-__all__ = ["Source", "cache_folder", "fetch", "located", "require"]
-
 SAMPLE = ROOT / "assets" / "sample.zip"
 _FILE = "file://"
 _NAME = 200  # characters; MLflow and Optuna take some 500
@@ -20,14 +18,12 @@ _NAME = 200  # characters; MLflow and Optuna take some 500
 
 @dataclass(frozen=True)
 class Source:
-    """Pictures on this disk.
+    """Pictures on this disk, below an absolute folder, and the URI where they came from.
 
     Attributes:
         name: "sample", "kaggle", or the own name of the dataset, the folder, or the archive without
             suffix; printable, and shortened where it is very long.
         kind: "painted" for the sample, "photographs" otherwise.
-        uri: where the pictures came from.
-        folder: the root folder of the pictures, absolute.
     """
 
     name: str

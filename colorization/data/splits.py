@@ -28,13 +28,9 @@ def by_content(sha256: str, allowed: Collection[str] = SPLITS) -> str:
 
 
 def twins(hashes: np.ndarray) -> list[np.ndarray]:
-    """Find the near-duplicates of each picture, itself excluded.
+    """Return the indices of each picture's near-duplicates, itself excluded.
 
-    Args:
-        hashes: uint64 (N, 2, 2), perceptual hashes of N pictures and of their mirror images.
-
-    Returns:
-        N arrays of indices.
+    Hashes are uint64 (N, 2, 2), perceptual ones of N pictures and of their mirror images.
     """
     found = [near_duplicates(pair, hashes) for pair in hashes]
     return [indices[indices != index] for index, indices in enumerate(found)]

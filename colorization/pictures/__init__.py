@@ -18,30 +18,3 @@ from .picture import (
     turn_upright,
 )
 from .uncertainty import draw_heat_map, predict_uncertainty
-
-__all__ = [
-    "DECODED_PIXELS",
-    "DEFAULT_MAX_PIXELS",
-    "MAX_EXIF_BYTES",
-    "MAX_PIXELS",
-    "MAX_PIXELS_VARIABLE",
-    "NO_MEMORY",
-    "SUFFIXES",
-    "Picture",
-    "PictureError",
-    "PixelLimitError",
-    "count_pages",
-    "cut",
-    "draw_heat_map",
-    "find_tiles",
-    "is_deep",
-    "list_pages",
-    "open_encoded",
-    "open_picture",
-    "predict_uncertainty",
-    "read_picture",
-    "read_pixel_limit",
-    "spread_tiles",
-    "take_page",
-    "turn_upright",
-]
