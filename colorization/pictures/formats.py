@@ -106,14 +106,10 @@ def _open_tiff(data: bytes) -> Image.Image:
     if pages and pages[0] != int.from_bytes(first[:: -1 if data[:2] == b"II" else 1]):
         data = take_page(data, pages[0])
     by_pillow = _open_by_pillow(data)
-    image: TiffImagePlugin.TiffImageFile | SampledTiff
-    if by_pillow is None:
-        image = SampledTiff(io.BytesIO(data))
-    else:
-        image = by_pillow
-        if _needs_scaling(by_pillow):
-            with contextlib.suppress(PictureError):
-                image = SampledTiff(io.BytesIO(data))
+    image = by_pillow or SampledTiff(io.BytesIO(data))
+    if by_pillow and _needs_scaling(by_pillow):
+        with contextlib.suppress(PictureError):
+            image = SampledTiff(io.BytesIO(data))
     tags = image.tag_v2
     if Tag.DNGVersion in tags or (tags.get(Tag.NewSubfileType) == 1 and Tag.SubIFDs in tags):
         raise PictureError("is a kind of TIFF that is not read: a camera's raw picture")

@@ -10,13 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from .directories import (
-    TIFF_STARTS,
-    PictureError,
-    PixelLimitError,
-    check_layout,
-    walk_directories,
-)
+from .directories import TIFF_STARTS, PictureError, PixelLimitError, check_layout, walk_directories
 from .limits import (
     MAX_CODE_BLOCKS,
     MAX_EXIF_BLOCKS,
@@ -45,9 +39,8 @@ _UNKNOWN = b"skIp"  # a name that no reader of any format looks for
 def inspect_picture(data: bytes, max_pixels: int) -> bytes:
     """Refuse an encoded picture that would take far more memory or time than honest ones.
 
-    Args:
-        data: the file; what is not a picture passes, and the decoder refuses it.
-        max_pixels: the most that a TIFF's tile, or any part of a HEIC or JPEG 2000 may have.
+    What is not a picture passes, and the decoder refuses it. A TIFF's tile and any part of a HEIC
+    or JPEG 2000 may have `max_pixels`.
 
     Returns:
         The same bytes; what no decoder should read is renamed: EXIF that is too long or broken,
@@ -270,8 +263,7 @@ def _is_harmless(block: bytes | None) -> bool:
     if block is None or len(block) > MAX_EXIF_BYTES:
         return False
     try:
-        for _ in walk_directories(_EXIF_HEADS.sub(b"", block, count=1), big=False):
-            pass
+        list(walk_directories(_EXIF_HEADS.sub(b"", block, count=1), big=False))
     except PictureError:
         return False
     return True

@@ -55,11 +55,8 @@ def read_pixel_limit(environ: Mapping[str, str]) -> int:
 def open_picture(cell: object, max_pixels: int | None = None) -> Image.Image:
     """Open a picture given as bytes or base64 text, without decoding its pixels.
 
-    Its EXIF is safe to read: blocks that would take too much memory are left out.
-
-    Args:
-        cell: the picture.
-        max_pixels: the limit; None: that of the environment.
+    Its EXIF is safe to read: blocks that would take too much memory are left out. The limit is that
+    of the environment if none is given.
 
     Raises:
         PictureError: missing, empty, not base64, or not a picture that `open_encoded` opens.
@@ -89,10 +86,9 @@ def open_picture(cell: object, max_pixels: int | None = None) -> Image.Image:
 
 
 def read_picture(image: Image.Image) -> Picture:
-    """Decode an opened picture of any mode: upright, in sRGB, luma and alpha apart.
+    """Decode a picture of `open_picture`: upright, in sRGB, luma and alpha apart.
 
-    Args:
-        image: of `open_picture`; of an animation, the first frame is read.
+    Of an animation, the first frame is read.
 
     Raises:
         PictureError: broken or truncated, or too large for the memory.
@@ -117,11 +113,7 @@ def turn_upright(image: Image.Image) -> Image.Image:
     """Decode a picture of `open_picture`, and apply the orientation in its EXIF."""
     image.load()
     turn = _find_turn(image)
-    if turn is None:
-        return image
-    upright = image.transpose(turn)
-    upright.info = image.info
-    return upright
+    return image if turn is None else image.transpose(turn)
 
 
 def _decode_base64(text: bytes) -> bytes:

@@ -37,7 +37,6 @@ class SampledTiff(ImageFile.ImageFile):
     """
 
     format = "TIFF"
-    format_description = "TIFF of any samples"
 
     def _open(self) -> None:
         self.data = self.fp.read() if self.fp else b""
@@ -200,25 +199,17 @@ class SampledTiff(ImageFile.ImageFile):
             Tag.ImageLength: size[1:],
             Tag.BitsPerSample: [8],
             Tag.PhotometricInterpretation: [1],
-        }
-        tags |= {
             Tag.Compression: [self._tag(Tag.Compression, 1)],
             Tag.FillOrder: [self._tag(Tag.FillOrder, 1)],
             Tag.SamplesPerPixel: [1],
         }
+        offsets, sizes = ends[:-1], [*map(len, strips)]
         if Tag.TileOffsets in self.tag_v2:
-            tags |= {
-                Tag.TileWidth: block[:1],
-                Tag.TileLength: block[1:],
-                Tag.TileOffsets: ends[:-1],
-                Tag.TileByteCounts: [*map(len, strips)],
-            }
+            tags |= {Tag.TileWidth: block[:1], Tag.TileLength: block[1:]}
+            tags |= {Tag.TileOffsets: offsets, Tag.TileByteCounts: sizes}
         else:
-            tags |= {
-                Tag.StripOffsets: ends[:-1],
-                Tag.RowsPerStrip: block[1:],
-                Tag.StripByteCounts: [*map(len, strips)],
-            }
+            tags[Tag.RowsPerStrip] = block[1:]
+            tags |= {Tag.StripOffsets: offsets, Tag.StripByteCounts: sizes}
         tiff = write_tiff("<", b"".join(strips), tags)
         return np.asarray(TiffImagePlugin.TiffImageFile(io.BytesIO(tiff)))
 

@@ -22,12 +22,8 @@ def predict_uncertainty(session: Any, grays: np.ndarray) -> np.ndarray:
     largest difference of R, G and B between the colors of a picture and of its mirror, over 16
     levels, and 1 from there on.
 
-    Args:
-        session: the network, an `onnxruntime.InferenceSession`.
-        grays: float32 (N, S, S, C), 0..255.
-
-    Returns:
-        float32 (N, S, S, 1).
+    The session is one of ONNX Runtime. It maps grays, float32 (N, S, S, C), 0..255, to what is
+    returned, float32 (N, S, S, 1).
     """
     name, outputs = session.get_inputs()[0].name, [each.name for each in session.get_outputs()]
     if OUTPUT in outputs:
@@ -41,9 +37,7 @@ def predict_uncertainty(session: Any, grays: np.ndarray) -> np.ndarray:
 def draw_heat_map(uncertainty: np.ndarray, size: tuple[int, int]) -> Image.Image:
     """Draw a heat map, RGB, with a color bar in its lower left corner where there is space for it.
 
-    Args:
-        uncertainty: float32 (H, W, 1), 0..1; dark where the network is sure.
-        size: of the picture, in pixels.
+    It is of float32 (H, W, 1), 0..1, dark where the network is sure; its size is in pixels.
     """
     levels = Image.fromarray(np.round(uncertainty[..., 0] * 255).astype(np.uint8))
     heat = _paint(levels.resize(size, Image.Resampling.BILINEAR))
