@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from colorization.config import Config
 from colorization.errors import InputError
 from colorization.training.callbacks import Scoring
 from colorization.training.schedule import optimizer_of
@@ -61,13 +60,9 @@ def read(file: Path) -> State:
 class Checkpoint(keras.callbacks.Callback):
     """Writes the state of a training before its first epoch and after each: whole or not at all.
 
-    It comes after the callbacks that log an epoch: what it holds has been logged.
-
-    Args:
-        file: is replaced each time.
-        state: to go on from.
-        publish: called with the file every `every` epochs.
-        every: 0 for the first epoch that ends ten minutes or more after the last call.
+    It comes after the callbacks that log an epoch: what it holds has been logged. The file is
+    replaced each time, and given to `publish` every `every` epochs; if that is 0, after the first
+    epoch that ends ten minutes or more after the last time. The state is what to go on from.
     """
 
     def __init__(
@@ -78,11 +73,7 @@ class Checkpoint(keras.callbacks.Callback):
         every: int = 0,
     ) -> None:
         super().__init__()
-        self.file = file
-        self.state = state
-        self.publish = publish
-        self.every = every
-        self.started = self.published = time.monotonic()
+        self.file, self.state, self.publish, self.every = file, state, publish, every
 
     @property
     def seconds(self) -> float:
@@ -91,26 +82,16 @@ class Checkpoint(keras.callbacks.Callback):
 
     def connect(
         self,
-        config: Config,
         trainer: keras.Model,
         scoring: Scoring,
         history: keras.callbacks.History,
     ) -> int:
-        """Set whose state is written, and give it back where there is one.
-
-        Args:
-            config: of the training.
-            trainer: the compiled model.
-            scoring: keeps the best epoch of a colorizer, whose weights are averages.
-            history: keeps the metrics of each epoch.
-
-        Returns:
-            The number of epochs that are done.
+        """Set whose state is written, and give it back; return how many epochs are done.
 
         Raises:
             InputError: the state is of another network.
         """
-        optimizers = [optimizer_of(trainer, name) for name in config.learning_rates]
+        optimizers = [optimizer_of(trainer, name) for name in scoring.config.learning_rates]
         self.variables = [*trainer.variables, *scoring.colorizer.weights]  # seeds of dropout, too
         self.variables += [variable for each in optimizers for variable in each.variables]
         self.scoring, self.history = scoring, history

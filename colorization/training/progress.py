@@ -28,7 +28,7 @@ class Progress(keras.callbacks.Callback):
         scoring: keeps the best epoch.
         epochs: that are left to train, counted from 0.
         steps: of an epoch.
-        name: of the training where there are several; each line begins with it.
+        name: begins each line, where there are several trainings.
     """
 
     def __init__(
@@ -44,16 +44,11 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
         """Say what is trained."""
-        if not self.epochs:  # only its test is missing
-            return
-        logger.info(
-            "%s: %s weights, epochs %d to %d of %d pictures",
-            self.label,
-            f"{self.scoring.colorizer.count_params():,}",
-            self.epochs.start + 1,
-            self.epochs.stop,
-            self.scoring.pictures_per_epoch,
-        )
+        if self.epochs:  # otherwise only its test is missing
+            weights = f"{self.scoring.colorizer.count_params():,} weights"
+            pictures = f"{self.scoring.pictures_per_epoch} pictures"
+            first, last = self.epochs.start + 1, self.epochs.stop
+            logger.info("%s: %s, epochs %d to %d of %s", self.label, weights, first, last, pictures)
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Start the epoch's clock and its bar."""
@@ -77,7 +72,8 @@ class Progress(keras.callbacks.Callback):
         loss = f"{next(logs[name] for name in LOSSES if name in logs):#.3g}".rstrip(".")
         joins = [each.joins for each in self.phases[1:] if epoch == each.epochs.start]
         parts = [self._number(epoch), *joins, f"loss {loss}", f"val {logs['val_psnr']:.1f} dB"]
-        parts += [_score(name, logs[f"val_{name}"]) for name in self._shown()]
+        shown = dict.fromkeys(["delta_e", self.scoring.criterion.metric])  # which may be the same
+        parts += [_score(name, logs[f"val_{name}"]) for name in shown]
         parts[-1] += " (best so far)" * (epoch == self.scoring.best_epoch)
         parts.append(f"{logs['images_per_second']:.0f} images/s")
         if left := self.epochs.stop - epoch - 1:
@@ -103,10 +99,6 @@ class Progress(keras.callbacks.Callback):
 
     def _number(self, epoch: int) -> str:
         return f"epoch {epoch + 1}/{self.epochs.stop}"
-
-    def _shown(self) -> list[str]:
-        """Return the scores beside PSNR; the criterion comes last."""
-        return list(dict.fromkeys(["delta_e", self.scoring.criterion.metric]))
 
 
 def _score(metric: str, value: float) -> str:

@@ -63,22 +63,16 @@ def optimizer_of(trainer: keras.Model, learning_rate: str) -> keras.Optimizer:
 class CosineSchedule(keras.callbacks.Callback):
     """In each phase, lets the learning rates rise, then fall to zero along half a cosine.
 
-    Step by step (Loshchilov and Hutter 2017; the warm-up is that of Goyal et al. 2017). Also
-    switches the discriminator and fine-tuning on and off.
-
-    Args:
-        config: with the rates, and `warmup_ratio`, the share of a phase's steps in which they rise.
-        steps: of an epoch.
-        finetuned: layers that learn only in the fine-tuning phase.
+    Step by step (Loshchilov and Hutter 2017; the warm-up is that of Goyal et al. 2017), of which an
+    epoch has `steps`. Also switches the discriminator on and off, and the layers in `finetuned`,
+    which learn only in the fine-tuning phase.
     """
 
     def __init__(
         self, config: Config, steps: int, finetuned: Sequence[keras.layers.Layer] = ()
     ) -> None:
         super().__init__()
-        self.config = config
-        self.steps = steps
-        self.finetuned = finetuned
+        self.config, self.steps, self.finetuned = config, steps, finetuned
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Enter the epoch's phase."""
@@ -87,26 +81,19 @@ class CosineSchedule(keras.callbacks.Callback):
         if hasattr(self.model, "discriminator"):
             self.model.train_generator_only(not self.phase.adversarial)
         if any(layer.trainable != self.phase.finetuning for layer in self.finetuned):
-            self._finetune(self.phase.finetuning)
+            for layer in self.finetuned:
+                layer.trainable = self.phase.finetuning
+            self.model.make_train_function(force=True)
         if self.phase.finetuning and self.done == 0:
-            self._restart()
+            # Adam begins again: small second moments would make the first steps far too long.
+            for variable in optimizer_of(self.model, self.config.learning_rates[0]).variables:
+                variable.assign(ops.zeros(variable.shape, variable.dtype))
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         """Set the rates for this step."""
         share = self._share(self.done + batch, len(self.phase.epochs) * self.steps)
         for name, rate in self.phase.rates.items():
             optimizer_of(self.model, name).learning_rate = share * rate
-
-    def _finetune(self, finetuning: bool) -> None:
-        for layer in self.finetuned:
-            layer.trainable = finetuning
-        self.model.make_train_function(force=True)
-
-    def _restart(self) -> None:
-        """Let Adam begin again: small second moments would make the first steps far too long."""
-        optimizer = optimizer_of(self.model, self.config.learning_rates[0])
-        for variable in optimizer.variables:
-            variable.assign(ops.zeros(variable.shape, variable.dtype))
 
     def _share(self, step: int, steps: int) -> float:
         rising = self.config.warmup_ratio * steps

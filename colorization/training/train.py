@@ -43,7 +43,6 @@ class Result(NamedTuple):
         history: the values of each metric, one per epoch.
         best_epoch: counted from 0.
         seconds: that all epochs took, scoring and callbacks included, in all processes.
-        device: that it was trained on.
     """
 
     colorizer: keras.Model
@@ -105,7 +104,7 @@ def train(
     ]
     last = [history, saved] if saved else [history]
     started = time.monotonic()
-    done = saved.connect(config, trainer, scoring, history) if saved else 0
+    done = saved.connect(trainer, scoring, history) if saved else 0
     for _ in range(done * ITERATORS):
         iter(pairs)  # each has an order and crops of its own
     progress = Progress(config, scoring, range(done, config.epochs), steps, name)

@@ -48,10 +48,9 @@ def resolve(reference: str) -> str:
 def fetch(reference: str, sha256: str = "") -> Path:
     """Return the file that `reference` names, downloaded unless it is cached.
 
-    Args:
-        reference: path of a file, id of a run of this project, `runs:/...`, `models:/...`, http(s)
-            URL, or id or URL of a file or folder of Google Drive.
-        sha256: that the file must have, in hex; a cached file with another one is replaced.
+    That is the path of a file, id of a run of this project, `runs:/...`, `models:/...`, http(s)
+    URL, or id or URL of a file or folder of Google Drive. The file must have the SHA-256, in hex,
+    if one is given; a cached file with another one is replaced.
 
     Raises:
         FileNotFoundError: there is no such file, or the server has none.
@@ -71,8 +70,7 @@ def fetch(reference: str, sha256: str = "") -> Path:
     key, bring = _origin(reference)
 
     def is_whole(folder: Path) -> bool:
-        file = folder / FILE
-        return file.is_file() and expected in ("", digest(file))
+        return os.path.isfile(folder / FILE) and expected in ("", digest(folder / FILE))
 
     def build(folder: Path) -> None:
         bring(folder / FILE)
@@ -112,19 +110,14 @@ def _origin(reference: str) -> tuple[str, Callable[[Path], None]]:
         return key, lambda file: _bring_from_drive(file, shown(reference), link)
     if re.match("https?://", reference, re.IGNORECASE):
         return f"url-{hashed}", lambda file: _bring_from_web(file, shown(reference), url=reference)
+    named = reference
+    if re.search("[@?]", reference):  # perhaps an address without a scheme, with a password
+        named = shown(f"https://{reference}").removeprefix("https://")
     raise FileNotFoundError(
         "There are no such weights. Expected the path of a .keras or .h5 file, an http(s) URL, "
         "an id or URL of Google Drive, the id of a run of this project, runs:/... or models:/...; "
-        f"relative paths start from {str(user_path(''))!r}. "
-        f"Received: {_redacted(reference)!r}"
+        f"relative paths start from {str(user_path(''))!r}. Received: {named!r}"
     )
-
-
-def _redacted(reference: str) -> str:
-    """Redact the credentials of a text that may be an address without `https://`."""
-    if not re.search("[@?]", reference):
-        return reference
-    return shown(f"https://{reference}").removeprefix("https://")
 
 
 def _bring_from_drive(file: Path, source: str, link: drive.Link) -> None:
@@ -143,7 +136,19 @@ def _bring_from_web(file: Path, source: str, **address: str) -> None:
     """Download with gdown; raise an error that explains how it failed."""
     logger.info("downloading %s", source)
     try:
-        _download(file, **address)
+        with (
+            watch(file.parent, limits.MAX_WEIGHTS_BYTES),
+            tqdm(unit="B", unit_scale=True, disable=None) as bar,
+        ):
+            gdown.download(
+                **address,  # type: ignore[arg-type]
+                output=str(file),
+                quiet=True,  # it would print the address
+                progress=lambda come, _: bar.update(come - bar.n),
+                use_cookies=False,  # which gdown keeps in the home folder
+                timeout=TIMEOUT,
+                retries=RETRIES,
+            )
     except FileURLRetrievalError as error:
         if _is_about_quota(str(error)):
             raise _quota(source) from error
@@ -162,22 +167,6 @@ def _bring_from_web(file: Path, source: str, **address: str) -> None:
             "The download broke off; what had come was deleted. Expected a whole file: run the "
             f"same command again. Received: {source!r}: {cause}"
         ) from error
-
-
-def _download(file: Path, **address: str) -> None:
-    with (
-        watch(file.parent, limits.MAX_WEIGHTS_BYTES),
-        tqdm(unit="B", unit_scale=True, disable=None) as bar,
-    ):
-        gdown.download(
-            **address,  # type: ignore[arg-type]
-            output=str(file),
-            quiet=True,  # it would print the address
-            progress=lambda come, _: bar.update(come - bar.n),
-            use_cookies=False,  # which gdown keeps in the home folder
-            timeout=TIMEOUT,
-            retries=RETRIES,
-        )
 
 
 def _denied(source: str, status: int | None) -> OSError:
@@ -206,10 +195,10 @@ def _require_sound(file: Path, source: str, sha256: str) -> None:
         )
     if format_of(file) == ".keras":
         _require_whole(file, source)
-    if sha256 and digest(file) != sha256:
+    if sha256 and (found := digest(file)) != sha256:
         raise ValueError(
             "The file is not the expected one, and was not used. Expected SHA-256 "
-            f"{sha256}. Received: {digest(file)}, from {source!r}"
+            f"{sha256}. Received: {found}, from {source!r}"
         )
 
 

@@ -1,16 +1,14 @@
 """How large a foreign Keras file unpacks, checked before any of it is read or built."""
 
+import itertools
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import h5py
 
 from colorization import limits
 from colorization.data.watch import TooLargeError
-
-Text = TypeVar("Text", str, bytes)
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"  # members of a .keras file
 
@@ -20,30 +18,31 @@ def require_small_zip(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
     for member in members:
-        if member.filename == CONFIG and member.file_size > limits.MAX_CONFIG_BYTES:
-            raise _too_long(member.file_size)
+        if member.filename == CONFIG:
+            require_short(member.file_size)
     _require(sum(member.file_size for member in members), path, "unpacked")
 
 
-def require_short(config: Text) -> Text:
-    """Return the text of a config; raise a TooLargeError if it is longer than any network's."""
-    if len(config) > limits.MAX_CONFIG_BYTES:
-        raise _too_long(len(config))
-    return config
+def require_short(length: int) -> None:
+    """Raise a TooLargeError if the text of a config is longer than any network's."""
+    if length > limits.MAX_CONFIG_BYTES:
+        raise TooLargeError(
+            "The network's description is too long. Expected at most "
+            f"{limits.MAX_CONFIG_BYTES} bytes of config. Received: {length}"
+        )
 
 
 def count_weights(path: Path, whole: Path) -> int:
     """Return how many numbers an HDF5 file holds that Keras may read.
 
-    Args:
-        path: of the HDF5 file.
-        whole: path of the file that contained it, whose size bounds what it may unpack to.
+    The size of the `whole` file, which contained it, bounds what it may unpack to.
 
     Raises:
         TooLargeError: it unpacks to more than a network has, or to objects without a fixed size.
     """
     with h5py.File(path, "r") as file:
-        stored = sum(map(_size, _datasets(file)))
+        items = itertools.chain.from_iterable(map(_items, groups(file)))
+        stored = sum(_size(item) for item in items if isinstance(item, h5py.Dataset))
         _require(4 * stored, whole, "weights")
         _require(4 * sum(_listed(file)), whole, "weights, as often as they are listed")
     return stored
@@ -66,11 +65,6 @@ def _items(group: h5py.Group) -> list[h5py.Group | h5py.Dataset]:
     """Return what Keras finds in a group: it follows hard links only."""
     hard = [n for n in group if isinstance(group.get(n, getlink=True), h5py.HardLink)]
     return [group[name] for name in hard]
-
-
-def _datasets(file: h5py.File) -> Iterator[h5py.Dataset]:
-    for group in groups(file):
-        yield from (item for item in _items(group) if isinstance(item, h5py.Dataset))
 
 
 def _size(dataset: h5py.Dataset) -> int:
@@ -111,10 +105,3 @@ def _require(received: int, path: Path, what: str) -> None:
             f"{ratio} times its own size or {small}, and no more than {limits.MAX_WEIGHTS_BYTES}. "
             f"Received: {received} bytes of {what}"
         )
-
-
-def _too_long(received: int) -> TooLargeError:
-    return TooLargeError(
-        f"The network's description is too long. Expected at most {limits.MAX_CONFIG_BYTES} bytes "
-        f"of config. Received: {received}"
-    )

@@ -37,9 +37,7 @@ def _calls(node: Any) -> int:
 def require_small(network: keras.Model, stored: int) -> None:
     """Raise a TooLargeError if a model needs more memory than its file and its use justify.
 
-    Args:
-        network: its variables need no values.
-        stored: how many numbers its file holds for them.
+    Its file holds `stored` numbers; the variables need no values.
     """
     held = sum(math.prod(weight.shape) for weight in network.weights)
     if held > stored:

@@ -40,11 +40,10 @@ _FUNCTIONAL = {
     "class_name": "Functional",
     "registered_name": "Functional",
 }
-_SEQUENTIAL = {"module": "keras", "class_name": "Sequential", "registered_name": None}
 MODELS: dict[str, dict] = {
     "Functional": _FUNCTIONAL,
     "Model": _FUNCTIONAL,
-    "Sequential": _SEQUENTIAL,
+    "Sequential": {"module": "keras", "class_name": "Sequential", "registered_name": None},
 }
 # `x * 2` and the like between layers. Of `image` only `Resize`: other operations compute kernels of
 # any size from their config, as `Normalization` does with its mean.
@@ -62,11 +61,9 @@ WITHOUT_GROUPS = ("Conv2DTranspose", "DepthwiseConv2D", "SeparableConv2D")
 def load(path: Path) -> keras.Model:
     """Load a whole Keras model of stock layers for inference, not compiled.
 
-    The file's config may hold only what is on a list. The model is built from it in safe mode, and
-    its weights get no memory until the model's size is known.
-
-    Args:
-        path: a `.keras` or legacy `.h5` file, of Keras 2 or 3, whatever its name.
+    The file is `.keras` or legacy `.h5`, of Keras 2 or 3, whatever its name. Its config may hold
+    only what is on a list. The model is built from it in safe mode, and its weights get no memory
+    until the model's size is known.
 
     Raises:
         ValueError: it is no whole model, or not of stock layers alone, or too large, or Keras
@@ -74,7 +71,10 @@ def load(path: Path) -> keras.Model:
     """
     suffix = format_of(path)
     try:
-        config = stock(keras_2.rewrite(_read_config(path, suffix)), path)
+        config = keras_2.rewrite(_read_config(path, suffix))
+        if config.get("class_name") not in MODELS:
+            raise _foreign(config, path)
+        config = _stock(config, path)
     except UNREADABLE as error:
         raise ValueError(
             "The file holds no network. Expected a whole model, as `model.save` writes it, and not "
@@ -82,7 +82,7 @@ def load(path: Path) -> keras.Model:
         ) from error
     with tempfile.TemporaryDirectory() as folder:
         try:
-            weights = _copy_weights(path, suffix, folder)
+            weights = _copy_weights(path, suffix, Path(folder))
             network = _build(config, file_size.count_weights(weights, whole=path))
             network.load_weights(weights)
             return network
@@ -95,14 +95,8 @@ def load(path: Path) -> keras.Model:
             ) from error
 
 
-def stock(config: dict, path: Path) -> dict:
-    """Return a model's config as Keras 3 writes it, of stock Keras only, or raise a ValueError."""
-    if config.get("class_name") not in MODELS:
-        raise _foreign(config, path)
-    return _stock(config, path)
-
-
 def _stock(node: Any, path: Path) -> Any:
+    """Return a config as Keras 3 writes it, of stock Keras only, or raise a ValueError."""
     if isinstance(node, list):
         return [_stock(each, path) for each in node]
     if not isinstance(node, dict):
@@ -127,19 +121,16 @@ def _modernize(layer: str, config: dict) -> None:
         (config["axis"],) = config["axis"]
     if layer == "LeakyReLU" and "alpha" in config:
         config["negative_slope"] = config.pop("alpha")
-    if layer in MODELS and _of_keras_2(config):
-        nested = {each["name"] for each in config["layers"] if each["class_name"] == "Sequential"}
-        for each in config["layers"]:
+    within = config["layers"] if layer in MODELS else []
+    calls = [call for each in within for call in each.get("inbound_nodes", ())]
+    if any(isinstance(call, list) for call in calls):  # Keras 3 writes dictionaries
+        nested = {each["name"] for each in within if each["class_name"] == "Sequential"}
+        for each in within:
             each["inbound_nodes"] = _renumbered(each["inbound_nodes"], nested)
         config["output_layers"] = _renumbered(config["output_layers"], nested)
         for ends in ("input_layers", "output_layers"):
             if len(config[ends]) == 1:  # or the network warns that it expected a list of one
                 (config[ends],) = config[ends]
-
-
-def _of_keras_2(config: dict) -> bool:
-    calls = [call for each in config["layers"] for call in each.get("inbound_nodes", ())]
-    return any(isinstance(call, list) for call in calls)
 
 
 def _renumbered(node: Any, nested: set[str]) -> Any:
@@ -188,22 +179,22 @@ def _read_config(path: Path, suffix: str) -> dict:
     if suffix == ".keras":
         file_size.require_small_zip(path)
         with zipfile.ZipFile(path) as archive:
-            config = archive.read(file_size.CONFIG)
-    else:
-        with h5py.File(path, "r") as file:
-            config = file.attrs["model_config"]
-    return json.loads(file_size.require_short(config))
+            return json.loads(archive.read(file_size.CONFIG))
+    with h5py.File(path, "r") as file:
+        config = file.attrs["model_config"]
+    file_size.require_short(len(config))
+    return json.loads(config)
 
 
-def _copy_weights(path: Path, suffix: str, folder: str) -> Path:
+def _copy_weights(path: Path, suffix: str, folder: Path) -> Path:
     """Copy the weights to a file with the name that Keras expects; return its path."""
     if suffix == ".h5":
-        weights = Path(shutil.copyfile(path, Path(folder, "network.h5")))
+        weights = shutil.copyfile(path, folder / "network.h5")
         with h5py.File(weights, "r+") as file:
             for group in file_size.groups(file):
                 names = list(group.attrs.get("weight_names", ()))
-                if names != _scale_first(names):
-                    group.attrs["weight_names"] = _scale_first(names)
+                if names != (ordered := _scale_first(names)):
+                    group.attrs["weight_names"] = ordered
         return weights
     with zipfile.ZipFile(path) as archive:
         weights = Path(archive.extract(file_size.WEIGHTS, folder))
