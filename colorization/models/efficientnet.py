@@ -113,30 +113,22 @@ def _read(content: bytes) -> list[np.ndarray]:
     file = io.BytesIO(content)
     for _ in range(3):  # a magic number, the format's version, the writer's machine
         _Unpickler(file).load()
-    views = _Unpickler(file).load().values()
-    kinds = {view.storage.key: view.storage.kind for view in views}
-    storages = {}
+    views = {view.key: view for view in _Unpickler(file).load().values()}
+    arrays = {}
     for key in _Unpickler(file).load():
-        count = int.from_bytes(file.read(8), "little")
-        kind = np.dtype({"FloatStorage": "<f4", "LongStorage": "<i8"}[kinds[key]])
-        storages[key] = np.frombuffer(file.read(count * kind.itemsize), kind)
-    return [
-        np.lib.stride_tricks.as_strided(
-            storages[view.storage.key][view.offset :], view.shape, [4 * n for n in view.strides]
-        ).copy()
-        for view in views
-        if view.storage.kind == "FloatStorage"
-    ]
-
-
-class _Storage(NamedTuple):
-    key: str
-    kind: str
+        count, view = int.from_bytes(file.read(8), "little"), views[key]
+        kind = np.dtype({"FloatStorage": "<f4", "LongStorage": "<i8"}[view.kind])
+        numbers = np.frombuffer(file.read(count * kind.itemsize), kind)
+        strides = [kind.itemsize * step for step in view.strides]
+        arrays[key] = np.lib.stride_tricks.as_strided(numbers, view.shape, strides).copy()
+    return [arrays[key] for key, view in views.items() if view.kind == "FloatStorage"]
 
 
 class _View(NamedTuple):
-    storage: _Storage
-    offset: int
+    """An array of the file, which has numbers of its own: their key and type, and how they lie."""
+
+    key: str
+    kind: str
     shape: tuple
     strides: tuple
 
@@ -144,19 +136,17 @@ class _View(NamedTuple):
 class _Unpickler(pickle.Unpickler):
     """Knows dictionaries and PyTorch's arrays and refuses other names, so no code can run."""
 
-    def persistent_load(self, pid: Any) -> _Storage:
-        """Return the key and type of the numbers that arrays are views of."""
+    def persistent_load(self, pid: Any) -> tuple[str, str]:
+        """Return the key and type of an array's numbers."""
         _, kind, key, *_ = pid
-        return _Storage(key, kind)
+        return key, kind
 
     def find_class(self, module: str, name: str) -> Callable | str:
         """Return a stand-in for each of the few names that such a file needs."""
         if (module, name) == ("collections", "OrderedDict"):
             return collections.OrderedDict
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return lambda storage, offset, shape, strides, *_: _View(
-                storage, offset, shape, strides
-            )
+            return lambda numbers, _, shape, strides, *__: _View(*numbers, shape, strides)
         if module == "torch" and name.endswith("Storage"):
             return name
         raise pickle.UnpicklingError(f"Expected arrays alone. Received: {module}.{name}")
