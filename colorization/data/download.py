@@ -28,10 +28,8 @@ _INSTEAD = "`-P data=sample` needs no download"
 def download(dataset: str) -> Path:
     """Return the folder of a dataset's photographs, downloaded and unpacked into the cache once.
 
-    An interrupted download is continued by the next call; the archive is deleted once unpacked.
-
-    Args:
-        dataset: "<owner>/<dataset>", as in its address.
+    It is named "<owner>/<dataset>", as in its address. An interrupted download is continued by the
+    next call; the archive is deleted once unpacked.
 
     Raises:
         ValueError: that is no such name, or there are no photographs in the dataset.

@@ -14,16 +14,9 @@ def training_pairs(
 ) -> tf.data.Dataset:
     """Return an epoch of shuffled, flipped and jittered pairs; every epoch differs.
 
-    Args:
-        images: uint8 (N, S, S, 3); memory-mapped ones are read as needed.
-        channels: 1 for gray, 3 for gray as RGB.
-        batch_size: pictures per step; an incomplete last batch is left to another epoch.
-        seed: of order, flip and jitter.
-        crop: see `augment`.
-
-    Returns:
-        Pairs of gray, float32 (B, S, S, channels), levels 0..255, and real, float32 (B, S, S, 3),
-        in [-1, 1].
+    Images are uint8 (N, S, S, 3); memory-mapped ones are read as needed. Pairs are of gray, float32
+    (B, S, S, channels), levels 0..255, and real, float32 (B, S, S, 3), in [-1, 1]. An incomplete
+    last batch is left to another epoch. For `crop` see `augment`.
     """
     batch_size = min(batch_size, len(images))
     order = tf.data.Dataset.range(len(images)).shuffle(len(images), seed=seed)
@@ -61,12 +54,9 @@ def augment(rgb: tf.Tensor, draw: tf.Tensor, crop: float) -> tf.Tensor:
     Isola et al. 2017 crop 256 of 286 pixels; here the share varies.
 
     Args:
-        rgb: float32 (B, S, S, 3).
+        rgb: float32 (B, S, S, 3), as what is returned.
         draw: int64 (2,), the seed; the same draw gives the same crops.
         crop: the smallest share of a side that is kept; the largest is 1.
-
-    Returns:
-        float32 (B, S, S, 3).
     """
     count, size = tf.shape(rgb)[0], rgb.shape[1]
     top, left, flip, share = tf.unstack(tf.random.stateless_uniform((4, count), draw))
@@ -80,10 +70,9 @@ def augment(rgb: tf.Tensor, draw: tf.Tensor, crop: float) -> tf.Tensor:
 
 
 def _read(images: np.ndarray, indices: tf.Tensor, count: int | None) -> tf.Tensor:
-    def gather(chosen: np.ndarray) -> np.ndarray:
-        return np.asarray(images[chosen], "float32")
-
-    rgb = tf.numpy_function(gather, [indices], tf.float32, stateful=False)
+    rgb = tf.numpy_function(
+        lambda chosen: np.asarray(images[chosen], "float32"), [indices], tf.float32, stateful=False
+    )
     return tf.ensure_shape(rgb, (count, *images.shape[1:]))
 
 

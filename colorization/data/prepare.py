@@ -31,10 +31,9 @@ PREPARE_VERSION = 5
 
 @dataclass(frozen=True)
 class Split:
-    """Pictures of one split, in the order of their SHA-256.
+    """Pictures of the split "train", "val" or "test", in the order of their SHA-256.
 
     Attributes:
-        name: "train", "val" or "test".
         images: uint8 (N, S, S, 3), RGB, memory-mapped, read-only.
         species: N names, "" where the pictures lie in no folder of their own.
         paths: N paths relative to the source's folder, with forward slashes.

@@ -37,11 +37,10 @@ def twins(hashes: np.ndarray) -> list[np.ndarray]:
 
 
 def near_duplicates(pair: np.ndarray, hashes: np.ndarray) -> np.ndarray:
-    """Return the indices of near-duplicates of a picture.
+    """Return the indices of near-duplicates of a picture among N others.
 
-    Args:
-        pair: uint64 (2, 2), perceptual hashes of the picture and of its mirror image.
-        hashes: uint64 (N, K, 2), those of N pictures; without their mirror images K is 1.
+    Its perceptual hashes are a `pair`, uint64 (2, 2), of it and of its mirror image; those of the
+    others are (N, K, 2), and K is 1 without their mirror images.
     """
     bits = np.bitwise_count(hashes[:, :, None] ^ pair).sum(axis=3, dtype=np.uint8)  # (N, K, 2)
     return np.flatnonzero(bits.min(axis=(1, 2)) <= _TWIN_BITS)

@@ -60,12 +60,9 @@ def _is_brown(chroma: np.ndarray) -> bool:
 
 
 def _residuals(luma: np.ndarray, values: np.ndarray, share: float) -> np.ndarray:
-    """Fit a curve over the luma to values, and return how far they are from it.
+    """Fit a curve over the luma, 0..1, to values, and return how far they are from it.
 
-    Args:
-        luma: 0..1, of any shape.
-        values: of the same shape.
-        share: of the values, that is fitted; the others are taken for spots.
+    It is fitted to a share of them; the others are taken for spots.
     """
     level, target = luma.ravel(), values.ravel()
     terms = [level**power for power in range(5)] + [np.maximum(level - at, 0) for at in _KNOTS]

@@ -26,12 +26,8 @@ def watch(folder: Path, most: int) -> Iterator[None]:
 
     SIGALRM interrupts it wherever it waits; so it has to run in the main thread.
 
-    Args:
-        folder: to which the library writes.
-        most: bytes that all files in it may have together.
-
     Raises:
-        TooLargeError: the files have more than `most` bytes.
+        TooLargeError: all files in the folder have more than `most` bytes together.
         TimeoutError: fewer than `MIN_PROGRESS_BYTES` came within `PROGRESS_SECONDS`.
     """
     mark, since = _size(folder), time.monotonic()

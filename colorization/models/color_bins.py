@@ -25,11 +25,8 @@ TEMPERATURE = 0.4
 def color_scores(features: Any) -> Any:
     """Return the score of each of `COLORS`: the logarithm of its probability, up to a constant.
 
-    Args:
-        features: (N, h, w, F).
-
-    Returns:
-        (N, h, w, 169). Initial weights are zero, so that every picture begins as gray.
+    They are (N, h, w, 169) of features (N, h, w, F). Initial weights are zero, so that every
+    picture begins as gray.
     """
     x = layers.Conv2D(WIDTH, 1, activation="relu", name="color_features")(features)
     return layers.Conv2D(len(COLORS), 1, kernel_initializer="zeros", name=SCORES)(x)
@@ -54,12 +51,10 @@ def entropy(scores: Any) -> Any:
 
 
 def cross_entropy(real: Any, scores: Any) -> Any:
-    """Return the cross-entropy of real colors and scores, (N, h, w).
+    """Return the cross-entropy (N, h, w) of signed RGB (N, S, S, 3) and scores (N, h, w, 169).
 
-    Args:
-        real: signed RGB (N, S, S, 3).
-        scores: (N, h, w, 169), h dividing S. A real color between four of `COLORS` is shared among
-            them, by its distance on each axis.
+    Of these, h divides S. A real color between four of `COLORS` is shared among them, by its
+    distance on each axis.
     """
     size = real.shape[1] // scores.shape[1]
     chroma = ops.matmul(ops.average_pool(real, size), RGB_TO_CHROMA) * HALF_RANGE

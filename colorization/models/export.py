@@ -22,12 +22,9 @@ logger = logging.getLogger(__name__)
 class OnnxColorizer:
     """The function that a file of `export_onnx` holds, from gray levels to RGB levels.
 
-    Both are float32 arrays, (N, S, S, C) and (N, S, S, 3); N is unlimited, taken in batches.
+    Both are float32 arrays, (N, S, S, channels) and (N, S, S, 3); N is unlimited, taken in batches.
     Pictures of another size are colored as they are served: a copy of the network's size gives the
     chroma, which is laid on the picture's own luma.
-
-    Attributes:
-        channels: C.
     """
 
     def __init__(self, path: str | Path, batch_size: int) -> None:
@@ -73,16 +70,10 @@ def _resized(planes: np.ndarray, size: int, resampling: Image.Resampling) -> np.
 
 
 def export_onnx(colorizer: keras.Model, path: str | Path, grays: np.ndarray) -> float:
-    """Write a colorizer to `path` as ONNX and compare both on real pictures.
+    """Write a colorizer as ONNX, compare both, and return the largest difference, in levels of 255.
 
-    Args:
-        colorizer: of the contract, see `heads.build_colorizer`.
-        path: file to write, ending in `.onnx`; of a colorizer with color scores it has a second
-            output, `uncertainty`, see `color_bins.entropy`.
-        grays: float32 (N, S, S, C), levels 0..255, for the comparison.
-
-    Returns:
-        The largest difference found, in levels of 255.
+    With color scores, the file has a second output, `uncertainty`, see `color_bins.entropy`. The
+    pictures to compare on are float32 (N, S, S, C), levels 0..255.
 
     Raises:
         ValueError: the two differ by more than `TOLERANCE`.

@@ -11,13 +11,7 @@ import keras
 from keras import layers, ops
 
 from colorization.color import HALF_RANGE, MAX_LEVEL, YCBCR_TO_RGB
-from colorization.models.color_bins import (
-    SCORES,
-    color_scores,
-    cross_entropy,
-    entropy,
-    likely_color,
-)
+from colorization.models import color_bins
 from colorization.models.upsampling import resize
 
 Entry = TypeVar("Entry")
@@ -55,8 +49,8 @@ class Head(NamedTuple):
         planes: maps features (N, h, w, F) to planes (N, h, w, 2 or 3), about [-1, 1].
         is_chroma: whether these are Cb and Cr, to be joined with the input's luma. Such planes may
             be coarser than the picture. Otherwise they are R, G and B.
-        loss: of real signed RGB and the output of the layer `SCORES`; None where the head has no
-            such layer and learns from a loss on pixels.
+        loss: of real signed RGB and color scores; None where a head has no scores and learns from a
+            loss on pixels.
     """
 
     planes: Callable[[Any], Any]
@@ -78,12 +72,12 @@ def _convolve(count: int, name: str, **options: Any) -> layers.Layer:
 
 
 def _histogram(features: Any) -> Any:
-    return likely_color(color_scores(features))
+    return color_bins.likely_color(color_bins.color_scores(features))
 
 
 HEADS = {
     "chroma": Head(_chroma, is_chroma=True),
-    "histogram": Head(_histogram, is_chroma=True, loss=cross_entropy),
+    "histogram": Head(_histogram, is_chroma=True, loss=color_bins.cross_entropy),
     "rgb": Head(_rgb, is_chroma=False),
 }
 """By the names that `config.HEADS` offers. Luminance is never guessed, except by `rgb`: three free
@@ -136,7 +130,7 @@ def build_colorizer(generator: keras.Model) -> keras.Model:
 
 def build_scorer(generator: keras.Model) -> keras.Model:
     """Return the model from a generator's input to its color scores, see `color_bins`."""
-    return keras.Model(generator.input, generator.get_layer(SCORES).output)
+    return keras.Model(generator.input, generator.get_layer(color_bins.SCORES).output)
 
 
 class Uncertainty(layers.Layer):
@@ -151,11 +145,11 @@ class Uncertainty(layers.Layer):
 
     def call(self, scores: Any) -> Any:
         """Return their entropy, see `color_bins.entropy`."""
-        return resize(entropy(scores), self.size)
+        return resize(color_bins.entropy(scores), self.size)
 
 
 def find_uncertainty(colorizer: keras.Model) -> Any:
     """Return the tensor (N, S, S, 1) of how unsure a colorizer is, or None without color scores."""
-    if SCORES not in [layer.name for layer in colorizer.layers]:
+    if color_bins.SCORES not in [layer.name for layer in colorizer.layers]:
         return None
-    return Uncertainty(colorizer.output.shape[1])(colorizer.get_layer(SCORES).output)
+    return Uncertainty(colorizer.output.shape[1])(colorizer.get_layer(color_bins.SCORES).output)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from colorization import color, evaluation, metrics, process
 from colorization.config import Config
+from colorization.models.export import split
 from colorization.training.schedule import optimizer_of
 
 SCORING_BATCH = 16
@@ -69,10 +70,8 @@ class Scoring(keras.callbacks.Callback):
         self, config: Config, colorizer: keras.Model, images: np.ndarray, pictures_per_epoch: int
     ) -> None:
         super().__init__()
-        self.config = config
-        self.criterion = evaluation.CRITERIA[config.family]
-        self.colorizer = colorizer
-        self.colorize = as_function(self.colorizer)
+        self.config, self.criterion = config, evaluation.CRITERIA[config.family]
+        self.colorizer, self.colorize = colorizer, as_function(colorizer)
         self.real = np.asarray(images)
         self.pixels = metrics.pixel_sample(self.real.shape[1])
         self.pictures_per_epoch = pictures_per_epoch
@@ -89,7 +88,12 @@ class Scoring(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict) -> None:
         """Add the scores to `logs`; raise FloatingPointError if a loss is no longer finite."""
-        _require_finite(logs, epoch)
+        for name, value in logs.items():
+            if not math.isfinite(value):
+                raise FloatingPointError(
+                    f"Training broke down in epoch {epoch + 1}. Expected a finite loss; try a "
+                    f"smaller learning rate. Received: {name}={value}"
+                )
         means = self._measure()
         logs.update({f"val_{name}": value for name, value in means.items()})
         for name in self.config.learning_rates:
@@ -138,18 +142,4 @@ class StopBetweenSteps(keras.callbacks.Callback):
 def as_function(colorizer: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
     """Return a Keras colorizer as a function of arrays, which works in batches."""
     step = tf.function(lambda batch: colorizer(batch, training=False), reduce_retracing=True)
-
-    def colorize(grays: np.ndarray) -> np.ndarray:
-        starts = range(0, len(grays), SCORING_BATCH)
-        return np.concatenate([step(grays[start : start + SCORING_BATCH]) for start in starts])
-
-    return colorize
-
-
-def _require_finite(logs: Mapping[str, float], epoch: int) -> None:
-    for name, value in logs.items():
-        if not math.isfinite(value):
-            raise FloatingPointError(
-                f"Training broke down in epoch {epoch + 1}. Expected a finite loss; try a smaller "
-                f"learning rate. Received: {name}={value}"
-            )
+    return lambda grays: np.concatenate([step(part) for part in split(grays, SCORING_BATCH)])

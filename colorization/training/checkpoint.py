@@ -81,10 +81,7 @@ class Checkpoint(keras.callbacks.Callback):
         return time.monotonic() - self.started
 
     def connect(
-        self,
-        trainer: keras.Model,
-        scoring: Scoring,
-        history: keras.callbacks.History,
+        self, trainer: keras.Model, scoring: Scoring, history: keras.callbacks.History
     ) -> int:
         """Set whose state is written, and give it back; return how many epochs are done.
 

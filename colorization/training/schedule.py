@@ -14,7 +14,6 @@ class Phase(NamedTuple):
     """Consecutive epochs that train alike.
 
     Attributes:
-        name: what a person calls it.
         epochs: their numbers, from 0.
         rates: the highest learning rate of each optimizer, by the config's names.
         finetuning: whether a pretrained encoder learns as well.

@@ -21,12 +21,10 @@ _ID_AND_KEY = re.compile(r"(?:id=)?([-\w]{25,})(?:[?&](resourcekey=[-\w]+))?", r
 
 
 class Link(NamedTuple):
-    """A file or folder of Google Drive.
+    """A file or folder of Google Drive, by its id of letters, digits, `-` and `_`.
 
     Attributes:
-        id: of letters, digits, `-` and `_`.
         key: the resource key, without which files shared before 2021 may be denied.
-        is_folder: whether the link is a folder's.
     """
 
     id: str
