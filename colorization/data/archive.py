@@ -62,7 +62,11 @@ def unpack(archive: Path, folder: Path) -> None:
                 raise _refusal(archive, "Expected photographs in it", "no pictures")
             total = sum(entry.size for entry in pictures)
             _require_honest(archive, total)
-            _require_room(archive, total, folder)
+            if total > (free := shutil.disk_usage(folder).free):
+                raise OSError(
+                    f"No room to unpack {str(archive)!r}. Expected {total} bytes free: make room, "
+                    f"or move the cache with COLORIZATION_CACHE. Received: free={free}"
+                )
             for entry in tqdm(pictures, "Unpacking", unit="", mininterval=0.5):
                 _write(entry, folder)
     except _DAMAGE as error:
@@ -92,15 +96,6 @@ def _shortened(name: str) -> str:
     suffix = os.path.splitext(name)[1]
     start = content[: _NAME_BYTES - 50].decode(errors="ignore")
     return f"{start}-{hashlib.sha256(content).hexdigest()[:8]}{suffix if len(suffix) < 9 else ''}"
-
-
-def _require_room(archive: Path, needed: int, folder: Path) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise OSError(
-            f"No room to unpack {str(archive)!r}. Expected {needed} bytes free: make room, or "
-            f"move the cache with COLORIZATION_CACHE. Received: free={free}"
-        )
 
 
 def _refusal(archive: Path, expected: str, received: str) -> InputError:
@@ -168,8 +163,7 @@ def _check_zipped(archive: Path, entry: zipfile.ZipInfo) -> None:
 class _Tar:
     """A file for `tarfile`, which reads a long name at once, whatever its length.
 
-    Attributes:
-        left: bytes that it may still read, as long names and other headers have them.
+    It may still read `left` bytes, as long names and other headers have them.
     """
 
     def __init__(self, archive: Path, file: Any):

@@ -17,23 +17,17 @@ _TEXT: dict[str, Any] = {"encoding": "utf-8", "newline": ""}  # the same bytes o
 class Row:
     """One picture.
 
-    Attributes:
-        path: relative to the source's folder, with forward slashes, see `listing.relative`.
-        sha256: of the file, in hex; "" if it could not be read.
-        species: name of the folder it lies in, "" for the source's own folder.
-        split: "train", "val" or "test"; "" if it is left out.
-        reason: why it is left out, else "".
-        note: where the source's folders give a split: how the picture came to its own, and which
-            picture of another split is nearly the same. Otherwise "", and no column of the file.
-        hash: `photograph.perceptual_hash` of the picture, as the run of a training logs it of what
-            it used; otherwise "", and no column of the file: a digest must not depend on it.
+    Where the source's folders give a split, the note says how the picture came to its own, and
+    which picture of another split is nearly the same. The hash is `photograph.perceptual_hash`, as
+    the run of a training logs it of what it used. Otherwise each is "", and no column of the file:
+    a digest must not depend on it.
     """
 
-    path: str
-    sha256: str
-    species: str
-    split: str
-    reason: str
+    path: str  # relative to the source's folder, with forward slashes, see `listing.relative`
+    sha256: str  # of the file, in hex; "" if it could not be read
+    species: str  # name of the folder it lies in, "" for the source's own folder
+    split: str  # "train", "val" or "test"; "" if it is left out
+    reason: str  # why it is left out, else ""
     note: str = ""
     hash: str = ""
 

@@ -55,16 +55,10 @@ class LeftOut(ValueError):
 
 @dataclass(frozen=True)
 class Photograph:
-    """What is known of a picture file after reading it.
+    """What is known of a picture file: its `perceptual_hashes` are zeros if it is left out."""
 
-    Attributes:
-        sha256: of the file, in hex; empty if the file could not be read at all.
-        reason: why the picture is left out; empty if it is usable.
-        hashes: uint64 (2, 2), see `perceptual_hashes`; zeros if the picture is left out.
-    """
-
-    sha256: str
-    reason: str
+    sha256: str  # of the file, in hex; empty if it could not be read at all
+    reason: str  # why the picture is left out; empty if it is usable
     hashes: np.ndarray
 
 

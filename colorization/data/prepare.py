@@ -31,18 +31,15 @@ PREPARE_VERSION = 5
 
 @dataclass(frozen=True)
 class Split:
-    """Pictures of the split "train", "val" or "test", in the order of their SHA-256.
+    """N pictures of one split, in the order of their SHA-256.
 
-    Attributes:
-        images: uint8 (N, S, S, 3), RGB, memory-mapped, read-only.
-        species: N names, "" where the pictures lie in no folder of their own.
-        paths: N paths relative to the source's folder, with forward slashes.
+    They are uint8 (N, S, S, 3), RGB, memory-mapped and read-only.
     """
 
-    name: str
+    name: str  # "train", "val" or "test"
     images: np.ndarray
-    species: tuple[str, ...]
-    paths: tuple[str, ...]
+    species: tuple[str, ...]  # N names, "" where the pictures lie in no folder of their own
+    paths: tuple[str, ...]  # N, relative to the source's folder, with forward slashes
 
     @functools.cached_property
     def hashes(self) -> dict[str, str]:
@@ -55,16 +52,13 @@ class Split:
 class Splits:
     """A prepared source: about 80, 10 and 10 in 100 pictures, unless its folders give the splits.
 
-    Attributes:
-        name: of the source, as its kind and its URI are, see `sources.Source`.
-        digest: 32 hex digits of the manifest, the same on every machine.
-        manifest: CSV file, see `manifest.Row`; a picture left out has a reason and no split.
+    The manifest is a CSV file, see `manifest.Row`; a picture left out has a reason and no split.
     """
 
-    name: str
+    name: str  # of the source, as kind and URI are, see `sources.Source`
     kind: str
     uri: str
-    digest: str
+    digest: str  # 32 hex digits of the manifest, the same on every machine
     manifest: Path
     train: Split
     val: Split

@@ -58,10 +58,8 @@ def split(
 ) -> list[Row]:
     """Give each picture its split, by its path, what was read of it, and what is known of it.
 
-    Args:
-        paths: relative to the source, with forward slashes.
-        photographs: in the same order, as the rows.
-        known: SHA-256 -> split, from the latest earlier manifest.
+    Paths are relative to the source, with forward slashes; the splits that are known, by SHA-256,
+    are those of the latest earlier manifest. Rows are in the order of the paths.
     """
     given = by_folder(paths)
     no_species = [] if given is None else FOLDERS

@@ -20,14 +20,12 @@ _NAME = 200  # characters; MLflow and Optuna take some 500
 class Source:
     """Pictures on this disk, below an absolute folder, and the URI where they came from.
 
-    Attributes:
-        name: "sample", "kaggle", or the own name of the dataset, the folder, or the archive without
-            suffix; printable, and shortened where it is very long.
-        kind: "painted" for the sample, "photographs" otherwise.
+    The name is "sample", "kaggle", or the own one of the dataset, the folder, or the archive
+    without suffix; printable, and shortened where it is very long.
     """
 
     name: str
-    kind: str
+    kind: str  # "painted" for the sample, "photographs" otherwise
     uri: str
     folder: Path
 
@@ -35,10 +33,9 @@ class Source:
 def fetch(data: str) -> Source:
     """Return the pictures that `data` names, downloaded or unpacked unless they are cached.
 
-    Args:
-        data: "sample"; "kaggle", or "kaggle:<owner>/<dataset>" for another dataset there; or the
-            path or `file://` address of a folder or an archive. Relative paths start from where the
-            user stands; a folder called "sample" is reached as "./sample".
+    That is "sample"; "kaggle", or "kaggle:<owner>/<dataset>" for another dataset there; or the path
+    or `file://` address of a folder or an archive. Relative paths start from where the user stands;
+    a folder called "sample" is reached as "./sample".
 
     Raises:
         FileNotFoundError: there is no such folder or archive.

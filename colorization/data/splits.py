@@ -62,12 +62,8 @@ def assign(
     the highest SHA-256 moves there, with its near-duplicates. It stays there when pictures are
     added, as long as the earlier manifest is cached.
 
-    Args:
-        sha256s: of the pictures' files, hex.
-        species: of the pictures.
-        hashes: uint64 (N, 2, 2), see `twins`.
-        known: SHA-256 -> split, from the latest earlier manifest.
-        allowed: splits to choose from, "train" among them.
+    Each picture has a SHA-256 in hex, a species, and hashes, uint64 (2, 2), see `twins`. The splits
+    that are known, by SHA-256, are those of the latest earlier manifest; "train" is always allowed.
     """
     splits = [""] * len(sha256s)
     near = twins(hashes)

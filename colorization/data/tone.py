@@ -29,8 +29,7 @@ _OPPOSITE = -2.5  # of chroma along the hue, so much the other way
 def find_tone(image: Image.Image) -> str:
     """Return `GRAY` or `TONED`, or an empty text for a picture in color.
 
-    Args:
-        image: RGB, a square whose side is a multiple of 32, as in training at the default size.
+    It is RGB, a square whose side is a multiple of 32, as in training at the default size.
     """
     chroma = color.chroma(np.asarray(image)[::2, ::2])
     if (np.square(chroma).sum(axis=-1) >= _GRAY_CHROMA**2).mean() < _COLORED_SHARE:

@@ -17,8 +17,7 @@ def build_autoencoder(config: NaiveConfig, size: int, fused: bool = True) -> Gen
     """
     depth, batch_norm, dropout = config.depth, config.batch_norm, config.dropout
     gray = keras.Input((size, size, config.gray_channels), name="gray")
-    signed = scale_in(gray)
-    x = signed
+    x = signed = scale_in(gray)
     for stage in range(depth):  # size / 2**depth
         x = _block(x, config.filters * min(2**stage, 8), batch_norm, strides=2)
     x = _drop(_block(x, config.filters * min(2**depth, 8), batch_norm), dropout)

@@ -24,28 +24,18 @@ ADAM_BETA_1 = 0.5  # Isola et al. 2017, for both networks of the GAN
 
 
 class Networks(NamedTuple):
-    """The model for `fit`, and a colorizer over the same weights.
+    """The model for `fit`, and a colorizer over the same weights, gray levels to RGB levels."""
 
-    Attributes:
-        trainer: compiled; its optimizers are built for all weights that ever learn.
-        colorizer: gray levels to RGB levels.
-        finetuned: layers of both that learn only in fine-tuning, see `training.schedule`.
-    """
-
-    trainer: keras.Model
+    trainer: keras.Model  # compiled; its optimizers are built for all weights that ever learn
     colorizer: keras.Model
-    finetuned: list[keras.layers.Layer]
+    finetuned: list[keras.layers.Layer]  # learn only in fine-tuning, see `training.schedule`
 
 
 def build(config: Config, size: int, synchronized: bool = False, fused: bool = True) -> Networks:
-    """Build and compile the networks of a variant.
+    """Build and compile the networks of a variant, for pictures of `size` x `size` pixels.
 
-    Args:
-        config: names the variant.
-        size: width and height of the pictures, in pixels.
-        synchronized: whether several devices share a batch. They then normalize by all of it, and
-            agree on the running means.
-        fused: whether to join layers that train faster so, see `upsampling`.
+    If `synchronized`, several devices share a batch: they normalize by all of it, and agree on the
+    running means. If `fused`, layers that train faster so are joined, see `upsampling`.
 
     Raises:
         ValueError: `depth` halves the pictures too often, or the architecture is unknown.

@@ -81,15 +81,13 @@ class Pix2Pix(keras.Model):
                 losses = self._generator_only_losses(gray, real, training=True)
             self._apply(tape, losses["generator_loss"], self.generator, self.generator_optimizer)
             return self._track(losses)
-        with tf.GradientTape() as generator_tape:
+        with tf.GradientTape() as outer:
             fake = self.generator(gray, training=True)
             with tf.GradientTape() as tape:
                 loss = self._discriminator_loss(gray, real, tf.stop_gradient(fake), training=True)
             self._apply(tape, loss, self.discriminator, self.discriminator_optimizer)
             losses = self._generator_losses(gray, real, fake, training=True)
-        self._apply(
-            generator_tape, losses["generator_loss"], self.generator, self.generator_optimizer
-        )
+        self._apply(outer, losses["generator_loss"], self.generator, self.generator_optimizer)
         return self._track({**losses, "discriminator_loss": loss})
 
     def test_step(self, data: Any) -> Losses:

@@ -43,19 +43,15 @@ def computing_in(precision: str) -> Iterator[None]:
 
 
 class Head(NamedTuple):
-    """A way to predict color.
+    """A way to predict color: from features (N, h, w, F), planes (N, h, w, 2 or 3), about [-1, 1].
 
-    Attributes:
-        planes: maps features (N, h, w, F) to planes (N, h, w, 2 or 3), about [-1, 1].
-        is_chroma: whether these are Cb and Cr, to be joined with the input's luma. Such planes may
-            be coarser than the picture. Otherwise they are R, G and B.
-        loss: of real signed RGB and color scores; None where a head has no scores and learns from a
-            loss on pixels.
+    They are Cb and Cr, to be joined with the input's luma, and may be coarser than the picture; or
+    R, G and B. The loss is of real signed RGB and color scores.
     """
 
     planes: Callable[[Any], Any]
     is_chroma: bool
-    loss: Callable[[Any, Any], Any] | None = None
+    loss: Callable[[Any, Any], Any] | None = None  # without scores: one on pixels is used
 
 
 def _chroma(features: Any) -> Any:

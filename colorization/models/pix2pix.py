@@ -48,17 +48,13 @@ def build_patchgan(
 ) -> keras.Model:
     """Build the conditional PatchGAN: each logit is of a 70x70 patch of gray and color together.
 
-    Args:
-        size: width and height of the pictures, in pixels.
-        filters: channels of the first stage (the paper: 64).
-        halved: look at the pictures at half the size, with one stage less. Patches are then 68x68
-            pixels, at a quarter of the work. Meant for chroma that is coarser still.
-        normalized: by the batch, as in the paper. Real and generated pictures are batches of their
-            own, so normalization hides it where all generated ones are duller.
+    It maps [gray levels (N, size, size, 3), signed RGB (N, size, size, 3)] to float32 logits
+    (N, size / 8, size / 8, 1). The first stage has `filters` channels (the paper: 64).
 
-    Returns:
-        A model from [gray levels (N, size, size, 3), signed RGB (N, size, size, 3)] to logits
-        (N, size / 8, size / 8, 1), float32.
+    If `halved`, it looks at the pictures at half the size, with one stage less. Patches are then
+    68x68 pixels, at a quarter of the work. This is meant for chroma that is coarser still. If
+    `normalized`, it is so by the batch, as in the paper. Real and generated pictures are batches of
+    their own, so normalization hides it where all generated ones are duller.
     """
     gray = keras.Input((size, size, 3), name="gray")
     rgb = keras.Input((size, size, 3), name="rgb")

@@ -61,7 +61,12 @@ def open_encoded(data: bytes, max_pixels: int) -> Image.Image | None:
         limits = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
         Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = None, MAX_PROFILE_BYTES
         try:
-            image = _open(data)
+            if data.startswith(TIFF_STARTS):
+                image = _open_tiff(data)
+            elif (header := _PNM.match(data)) and int(header[4]) != 255:
+                image = _open_pnm(data, header)
+            else:
+                image = Image.open(io.BytesIO(data), formats=[*FORMATS])
         except PictureError:
             raise
         except MemoryError:
@@ -79,14 +84,6 @@ def open_encoded(data: bytes, max_pixels: int) -> Image.Image | None:
         size = f"{image.width} x {image.height} pixels"
         raise PictureError(f"has {size}, a side above the limit of {MAX_SIDE} pixels")
     return image
-
-
-def _open(data: bytes) -> Image.Image:
-    if data.startswith(TIFF_STARTS):
-        return _open_tiff(data)
-    if (header := _PNM.match(data)) and int(header[4]) != 255:
-        return _open_pnm(data, header)
-    return Image.open(io.BytesIO(data), formats=[*FORMATS])
 
 
 def count_pages(image: Image.Image) -> int:

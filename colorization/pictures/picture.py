@@ -53,10 +53,9 @@ def read_pixel_limit(environ: Mapping[str, str]) -> int:
 
 
 def open_picture(cell: object, max_pixels: int | None = None) -> Image.Image:
-    """Open a picture given as bytes or base64 text, without decoding its pixels.
+    """Open a picture given as bytes or base64 text, as `open_encoded` does.
 
-    Its EXIF is safe to read: blocks that would take too much memory are left out. The limit is that
-    of the environment if none is given.
+    The limit is that of the environment if none is given.
 
     Raises:
         PictureError: missing, empty, not base64, or not a picture that `open_encoded` opens.

@@ -23,11 +23,9 @@ class WeightAveraging(keras.callbacks.Callback):
     so far and untrained weights are soon forgotten. `keras.optimizers` have an average too, but of
     constant length, for one optimizer, and without the running means of normalizations.
 
-    Args:
-        config: with `ema_momentum`, the final momentum; 0 keeps the last weights instead.
-        in_training: whose weights are averaged after each step.
-        colorizer: receives the average; its weights have the same shapes and order.
-        steps: of an epoch.
+    The weights of `in_training` are averaged after each step, of which an epoch has `steps`. The
+    colorizer, whose weights have the same shapes and order, receives the average. The config's
+    `ema_momentum` is the final momentum; 0 keeps the last weights instead.
     """
 
     def __init__(
@@ -121,8 +119,7 @@ class Scoring(keras.callbacks.Callback):
 class StopBetweenSteps(keras.callbacks.Callback):
     """Lets a signal stop a training after a step, where the exception is not lost.
 
-    Attributes:
-        release: to be called after the training, however it ends; see `process.hold_signals`.
+    `release` is to be called after the training, however it ends; see `process.hold_signals`.
     """
 
     def __init__(self) -> None:

@@ -19,17 +19,11 @@ PUBLISH_SECONDS = 600
 
 
 class State(NamedTuple):
-    """What a training has reached.
+    """What a training has reached."""
 
-    Attributes:
-        arrays: all variables that change while training, in the order of `Checkpoint.connect`.
-        best_weights: of the colorizer in its best epoch; none before the first one.
-        progress: `history`, `best_epoch`, `best_score` and `seconds`.
-    """
-
-    arrays: list[np.ndarray]
-    best_weights: list[np.ndarray]
-    progress: dict[str, Any]
+    arrays: list[np.ndarray]  # all that change, in the order of `Checkpoint.connect`
+    best_weights: list[np.ndarray]  # of the colorizer in its best epoch; none before the first one
+    progress: dict[str, Any]  # `history`, `best_epoch`, `best_score` and `seconds`
 
     @property
     def epochs(self) -> int:

@@ -10,7 +10,7 @@ import sys
 import pynvml
 import tensorflow as tf
 
-from colorization import process
+from colorization import plan, process
 
 LIST_GPUS = "import tensorflow as tf; tf.config.list_physical_devices('GPU')"
 
@@ -26,8 +26,7 @@ def describe() -> str:
         found = ", ".join(each.get("device_name", "GPU") for each in details)
         logger.info("training on %s", found)
         return found
-    count = process.usable_cores()
-    cores = "1 core" if count == 1 else f"{count} cores"
+    cores = plan.counted(process.usable_cores(), "core")
     logger.info("training on %s: no GPU found%s", cores, why_not() if _has_nvidia_gpu() else "")
     return cores
 

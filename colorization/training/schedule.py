@@ -11,20 +11,13 @@ from colorization.config import Config
 
 
 class Phase(NamedTuple):
-    """Consecutive epochs that train alike.
-
-    Attributes:
-        epochs: their numbers, from 0.
-        rates: the highest learning rate of each optimizer, by the config's names.
-        finetuning: whether a pretrained encoder learns as well.
-        adversarial: whether a discriminator takes part.
-    """
+    """Consecutive epochs that train alike."""
 
     name: str
-    epochs: range
-    rates: dict[str, float]
-    finetuning: bool = False
-    adversarial: bool = False
+    epochs: range  # from 0
+    rates: dict[str, float]  # the highest learning rate of each optimizer, by the config's names
+    finetuning: bool = False  # a pretrained encoder learns as well
+    adversarial: bool = False  # a discriminator takes part
 
     @property
     def joins(self) -> str:
@@ -90,12 +83,11 @@ class CosineSchedule(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         """Set the rates for this step."""
-        share = self._share(self.done + batch, len(self.phase.epochs) * self.steps)
-        for name, rate in self.phase.rates.items():
-            optimizer_of(self.model, name).learning_rate = share * rate
-
-    def _share(self, step: int, steps: int) -> float:
+        step, steps = self.done + batch, len(self.phase.epochs) * self.steps
         rising = self.config.warmup_ratio * steps
         if step < rising:
-            return (step + 1) / (rising + 1)
-        return (1 + math.cos(math.pi * (step - rising) / (steps - rising))) / 2
+            share = (step + 1) / (rising + 1)
+        else:
+            share = (1 + math.cos(math.pi * (step - rising) / (steps - rising))) / 2
+        for name, rate in self.phase.rates.items():
+            optimizer_of(self.model, name).learning_rate = share * rate

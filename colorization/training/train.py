@@ -37,18 +37,14 @@ logger = logging.getLogger(__name__)
 class Result(NamedTuple):
     """What a training leaves behind.
 
-    Attributes:
-        colorizer: gray to RGB, both 0..255, with the weights of the best epoch; in float32 and for
-            one device, however it was trained.
-        history: the values of each metric, one per epoch.
-        best_epoch: counted from 0.
-        seconds: that all epochs took, scoring and callbacks included, in all processes.
+    The colorizer maps gray to RGB, both 0..255, with the weights of the best epoch; in float32 and
+    for one device, however it was trained.
     """
 
     colorizer: keras.Model
-    history: dict[str, list[float]]
-    best_epoch: int
-    seconds: float
+    history: dict[str, list[float]]  # the values of each metric, one per epoch
+    best_epoch: int  # from 0
+    seconds: float  # that all epochs took, scoring and callbacks included, in all processes
     device: str
 
 

@@ -21,14 +21,10 @@ _ID_AND_KEY = re.compile(r"(?:id=)?([-\w]{25,})(?:[?&](resourcekey=[-\w]+))?", r
 
 
 class Link(NamedTuple):
-    """A file or folder of Google Drive, by its id of letters, digits, `-` and `_`.
+    """A file or folder of Google Drive."""
 
-    Attributes:
-        key: the resource key, without which files shared before 2021 may be denied.
-    """
-
-    id: str
-    key: str = ""
+    id: str  # of letters, digits, `-` and `_`
+    key: str = ""  # the resource key, without which files shared before 2021 may be denied
     is_folder: bool = False
 
     @property

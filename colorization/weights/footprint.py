@@ -46,7 +46,10 @@ def require_small(network: keras.Model, stored: int) -> None:
             f"The network has more weights than its file. Expected at most the {stored} that are "
             f"stored. Received: {held}, of them {math.prod(largest.shape)} in {largest.path!r}"
         )
-    values, most = _values(network), _most_values(network)
+    values = _values(network)
+    sides = [side or 0 for each in network.inputs or [] for side in each.shape[1:3]]
+    side = min(max(sides, default=0), Config.__dataclass_fields__["size"].metadata["high"])
+    most = limits.MAX_VALUES * max(1, side // IMAGE_SIZE) ** 2  # more of larger pictures
     if sum(values.values()) > most:
         name = max(values, key=lambda each: values[each])
         raise TooLargeError(
@@ -54,13 +57,6 @@ def require_small(network: keras.Model, stored: int) -> None:
             f"picture, in all layers together. Received: {sum(values.values())}, of them "
             f"{values[name]} in {name!r}"
         )
-
-
-def _most_values(network: keras.Model) -> int:
-    """Return how many values a network may compute: more where its pictures are larger."""
-    sides = [side or 0 for each in network.inputs or [] for side in each.shape[1:3]]
-    side = min(max(sides, default=0), Config.__dataclass_fields__["size"].metadata["high"])
-    return limits.MAX_VALUES * max(1, side // IMAGE_SIZE) ** 2
 
 
 def _values(network: keras.Model) -> dict[str, float]:
