@@ -263,7 +263,8 @@ def _is_harmless(block: bytes | None) -> bool:
     if block is None or len(block) > MAX_EXIF_BYTES:
         return False
     try:
-        list(walk_directories(_EXIF_HEADS.sub(b"", block, count=1), big=False))
+        for _ in walk_directories(_EXIF_HEADS.sub(b"", block, count=1), big=False):
+            pass
     except PictureError:
         return False
     return True

@@ -22,8 +22,8 @@ def predict_uncertainty(session: Any, grays: np.ndarray) -> np.ndarray:
     largest difference of R, G and B between the colors of a picture and of its mirror, over 16
     levels, and 1 from there on.
 
-    The session is one of ONNX Runtime. It maps grays, float32 (N, S, S, C), 0..255, to what is
-    returned, float32 (N, S, S, 1).
+    The session is the network's in ONNX Runtime. Grays are float32 (N, S, S, C), 0..255, and the
+    answer is float32 (N, S, S, 1).
     """
     name, outputs = session.get_inputs()[0].name, [each.name for each in session.get_outputs()]
     if OUTPUT in outputs:
@@ -37,7 +37,7 @@ def predict_uncertainty(session: Any, grays: np.ndarray) -> np.ndarray:
 def draw_heat_map(uncertainty: np.ndarray, size: tuple[int, int]) -> Image.Image:
     """Draw a heat map, RGB, with a color bar in its lower left corner where there is space for it.
 
-    It is of float32 (H, W, 1), 0..1, dark where the network is sure; its size is in pixels.
+    The uncertainty is float32 (H, W, 1), 0..1, and dark where it is low; the size is in pixels.
     """
     levels = Image.fromarray(np.round(uncertainty[..., 0] * 255).astype(np.uint8))
     heat = _paint(levels.resize(size, Image.Resampling.BILINEAR))

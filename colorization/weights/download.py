@@ -48,9 +48,9 @@ def resolve(reference: str) -> str:
 def fetch(reference: str, sha256: str = "") -> Path:
     """Return the file that `reference` names, downloaded unless it is cached.
 
-    That is the path of a file, id of a run of this project, `runs:/...`, `models:/...`, http(s)
-    URL, or id or URL of a file or folder of Google Drive. The file must have the SHA-256, in hex,
-    if one is given; a cached file with another one is replaced.
+    It is the path of a file, id of a run of this project, `runs:/...`, `models:/...`, http(s) URL,
+    or id or URL of a file or folder of Google Drive. The file must have the SHA-256, in hex, if one
+    is given; a cached file with another one is replaced.
 
     Raises:
         FileNotFoundError: there is no such file, or the server has none.
