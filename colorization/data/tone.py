@@ -48,14 +48,11 @@ def find_tone(image: Image.Image) -> str:
     is_tone = np.quantile(off_hue, 0.95) < 0.6 + 0.1 * strength
     follows_luma = np.quantile(off_tone, 0.9) < 1 + 0.1 * strength
     # Stains and edges that have browned differ in strength, but less in hue.
-    is_paper = np.quantile(off_hue, 0.99) < 1.8 + 0.05 * strength and _is_brown(flat.mean(axis=0))
+    cb, cr = flat.mean(axis=0)
+    is_brown = -10 < np.degrees(np.arctan2(cr, -cb)) < 50  # yellow to brown, as paper becomes
+    is_paper = np.quantile(off_hue, 0.99) < 1.8 + 0.05 * strength and is_brown
     mostly_follows = np.median(off_tone) < 2
     return TONED if (is_tone and follows_luma) or (is_paper and mostly_follows) else ""
-
-
-def _is_brown(chroma: np.ndarray) -> bool:
-    """Return whether a hue is that of paper, and what becomes of it: yellow to brown."""
-    return bool(-10 < np.degrees(np.arctan2(chroma[1], -chroma[0])) < 50)
 
 
 def _residuals(luma: np.ndarray, values: np.ndarray, share: float) -> np.ndarray:

@@ -86,8 +86,12 @@ def export_onnx(colorizer: keras.Model, path: str | Path, grays: np.ndarray) -> 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # keras 3.15 asks NumPy for `np.object`
         colorizer.export(path, format="onnx", verbose=False)
-    if uncertainty is not None:
-        _name_second_output(path)
+    if uncertainty is not None:  # Keras names outputs by their number
+        model = onnx.load(path)
+        output = model.graph.output[1]
+        (node,) = (each for each in model.graph.node if output.name in each.output)
+        node.output[list(node.output).index(output.name)] = output.name = OUTPUT
+        onnx.save(model, path)
     difference = float(np.abs(load_onnx(path)(grays) - expected).max())
     logger.debug("ONNX agrees with Keras to %.2g levels of 255", difference)
     if not difference <= TOLERANCE:
@@ -96,15 +100,6 @@ def export_onnx(colorizer: keras.Model, path: str | Path, grays: np.ndarray) -> 
             f"levels of Keras's. Received: difference={difference}"
         )
     return difference
-
-
-def _name_second_output(path: str | Path) -> None:
-    """Give it the name by which it is found; Keras names outputs by their number."""
-    model = onnx.load(path)
-    output = model.graph.output[1]
-    (node,) = (each for each in model.graph.node if output.name in each.output)
-    node.output[list(node.output).index(output.name)] = output.name = OUTPUT
-    onnx.save(model, path)
 
 
 def load_onnx(path: str | Path, batch_size: int = limits.ONNX_AT_ONCE) -> OnnxColorizer:
