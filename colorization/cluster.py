@@ -1,10 +1,12 @@
 """A Dask cluster that exists: reached within a bounded time, or a sentence says what is missing."""
 
 import logging
+import socket
 from urllib.parse import urlsplit
 
+import psutil
 from distributed import Client
-from distributed.comm import get_address_host_port
+from distributed.comm import get_address_host, get_address_host_port
 
 from colorization.address import shown
 from colorization.errors import InputError
@@ -25,6 +27,14 @@ def connect(address: str) -> Client:
             "The cluster cannot be reached. Expected the address of a Dask scheduler, as "
             f"tcp://host:8786. Received: cluster={address!r}"
         ) from error
+
+
+def is_here(address: str) -> bool:
+    """Tell whether an address is one of this machine."""
+    host = get_address_host(address)
+    cards = psutil.net_if_addrs().values()
+    own = {each.address for card in cards for each in card}
+    return any(found[4][0] in own for found in socket.getaddrinfo(host, None))
 
 
 def require_shared(name: str, address: str, server: str) -> None:

@@ -74,9 +74,10 @@ def train_and_log(
 ) -> Candidate:
     """Train a config and log it in a run of its own, nested below the parent's if there is one.
 
-    On Ctrl-C and SIGTERM the exception has a note: the command that goes on. `flags` are further
-    ones of the command line, logged as params; `stopped` is an earlier training of this config,
-    which goes on in its own run.
+    The training begins with the weights of `start`. The run's `name` is by default the config's
+    label. On Ctrl-C and SIGTERM the exception has a note: the command that goes on. `flags` are
+    further ones of the command line, logged as params; `stopped` is an earlier training of this
+    config, which goes on in its own run.
 
     Raises:
         InputError: another process is at work on the run of `stopped`, or its state does not fit.

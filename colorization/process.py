@@ -37,14 +37,16 @@ _NAME_OWN = "import sys; from colorization import launched; launched.name_own(*s
 
 
 class _Formatter(logging.Formatter):
-    """Keeps a message on one line; only a traceback has several, indented: none can be forged."""
+    """Keeps a message on one line; only a stack has several, indented: none can be forged."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: D102
         return printable(super().formatMessage(record))
 
     def formatException(self, info: Any) -> str:  # noqa: D102
-        lines = super().formatException(info).split("\n")
-        return "\n".join(f"  {printable(line)}" for line in lines)
+        return self.formatStack(super().formatException(info))
+
+    def formatStack(self, info: str) -> str:  # noqa: D102
+        return "\n".join(f"  {printable(line)}" for line in info.split("\n"))
 
 
 class Parser(argparse.ArgumentParser):
@@ -211,7 +213,7 @@ def _hear_signals() -> None:
 
 def stop_if_asked() -> None:
     """Stop if a signal has asked for it before: what its handler raised was lost in an import."""
-    if signal.SIGINT in _stop_requests:
+    if _stop_requests and _stop_requests[0] == signal.SIGINT:
         raise KeyboardInterrupt
     if _stop_requests:
         sys.exit(128 + signal.SIGTERM)

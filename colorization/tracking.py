@@ -82,7 +82,7 @@ def insert(write: Callable[..., object], *arguments: Any, **options: Any) -> Non
     try:
         write(*arguments, **options)
     except MlflowException as error:
-        if error.error_code != "BAD_REQUEST":
+        if error.error_code not in ("BAD_REQUEST", "TEMPORARILY_UNAVAILABLE"):
             raise
         write(*arguments, **options)
 

@@ -25,10 +25,9 @@ from colorization.paths import ROOT
 LOOK_SECONDS = 1  # between looks at the cluster, and at what a worker does
 RETRIES = 2  # of a worker that was killed or refused to work
 OWN = ("cluster", "workers")  # flags that a worker is not started with
-HANDED_ON = (  # to the workers, from the environment here
-    *("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
-    *("MLFLOW_TRACKING_TOKEN", "PGPASSWORD"),
-)
+# To the workers, from the environment here.
+HANDED_ON = [f"MLFLOW_TRACKING_{name}" for name in ("URI", "USERNAME", "PASSWORD", "TOKEN")]
+HANDED_ON += ["PGPASSWORD"]
 
 logger = logging.getLogger(__name__)
 

@@ -102,14 +102,14 @@ def _parse(text: str) -> sqlalchemy.URL:
     url = None
     with contextlib.suppress(ArgumentError, ValueError):
         url = sqlalchemy.make_url(text)
+    secret = url and (url.password or {"password", "sslpassword"} & url.query.keys())
+    if secret and "MLFLOW_RUN_ID" in os.environ:
+        instead = "in PGPASSWORD or ~/.pgpass"
+        logger.warning("`mlflow run` has logged a password: next time, give it %s", instead)
     kind = url.get_backend_name() if url else ""
     if not url or kind not in ("sqlite", "postgresql") or url.database in (None, "", ":memory:"):
         received = shown(text) if "://" in text else "..."  # it may still hold a password
         raise ValueError(f"Unknown kind of storage. {EXPECTED}. Received: storage={received!r}")
-    secret = url.password or {"password", "sslpassword"} & url.query.keys()
-    if secret and "MLFLOW_RUN_ID" in os.environ:
-        instead = "in PGPASSWORD or ~/.pgpass"
-        logger.warning("`mlflow run` has logged a password: next time, give it %s", instead)
     if kind == "sqlite":
         path = user_path(str(url.database))
         if not path.parent.is_dir():  # the lock's would be made

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import fsspec
 import numpy as np
@@ -201,6 +202,11 @@ def test_what_a_cluster_lacks_is_said(strict, impatient, color, many, tmp_path):
     assert files(target) == []
 
 
+def test_a_cluster_of_this_machine_is_known_by_any_of_its_addresses():
+    assert reach.is_here("tcp://127.0.0.1:8786") and reach.is_here("tcp://localhost:8786")
+    assert reach.is_here("tcp://[::1]:8786") and not reach.is_here("tcp://192.0.2.1:8786")
+
+
 @pytest.mark.slow
 def test_a_worker_that_comes_later_with_other_code_colors_nothing(strict, color, store, tmp_path):
     for package in ("colorization", "serve"):
@@ -330,6 +336,12 @@ def test_no_secret_of_a_url_is_shown(color, memory, tmp_path):
     status, said = color("memory://me:s3cret@host/album", "memory://me:s3cret@host/colored")
     assert status == 1 and "left out: memory://host/album/none.png" in said
     assert "memory://host/colored: 0 of 1 colored" in said and "s3cret" not in said
+
+
+@pytest.mark.parametrize("name", ["logo@2x.jpg", "Tom & Jerry.jpg", "a#1.jpg", "12:30 me@home.jpg"])
+def test_a_picture_is_named_as_it_is(name):
+    for place in (f"s3://birds/{name}", f"/birds/{name}"):
+        assert places.show(places.Remote(place) if "://" in place else Path(place)) == place
 
 
 def test_a_picture_behind_a_url_above_the_limit_is_not_read(color, memory, monkeypatch):

@@ -21,6 +21,7 @@ try:
     raise ValueError(evil)
 except ValueError:
     logging.getLogger("sweeps").exception("broken: %s", evil)
+logging.getLogger("serve").info("here", stack_info=True)
 """
 
 
@@ -34,4 +35,6 @@ def test_a_message_stays_one_line_and_a_traceback_keeps_its_own():
     lines = done.stderr.decode().split("\n")
     assert lines[:4] == [f"left out {ESCAPED}", ESCAPED, "a garden: häher €", f"broken: {ESCAPED}"]
     assert lines[4] == "  Traceback (most recent call last):"
-    assert lines[-3:] == ["  ValueError: a", "  " + ESCAPED.split(r"\n")[1], ""]
+    raised = lines.index("here")
+    assert lines[raised - 2 : raised] == ["  ValueError: a", "  " + ESCAPED.split(r"\n")[1]]
+    assert lines[-1] == "" and all(line.startswith("  ") for line in lines[raised + 1 : -1])

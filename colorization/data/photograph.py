@@ -94,6 +94,8 @@ def is_in_color(content: bytes) -> bool:
 def decode(content: bytes, size: int = IMAGE_SIZE) -> Image.Image:
     """Decode an image file into an upright RGB picture of `size` x `size`, without black bars.
 
+    `size` is in pixels.
+
     Raises:
         LeftOut: it cannot be decoded, or is too large.
     """

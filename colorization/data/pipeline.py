@@ -16,7 +16,8 @@ def training_pairs(
 
     Images are uint8 (N, S, S, 3); memory-mapped ones are read as needed. Pairs are of gray, float32
     (B, S, S, channels), levels 0..255, and real, float32 (B, S, S, 3), in [-1, 1]. An incomplete
-    last batch is left to another epoch. For `crop` see `augment`.
+    last batch is left to another epoch. `channels` is 1 or 3. `seed` decides order, flips and
+    jitter. For `crop` see `augment`.
     """
     batch_size = min(batch_size, len(images))
     order = tf.data.Dataset.range(len(images)).shuffle(len(images), seed=seed)

@@ -146,7 +146,7 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) == ("collections", "OrderedDict"):
             return collections.OrderedDict
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return lambda numbers, _, *layout: _View(numbers[0], numbers[1], *layout[:2])
+            return lambda numbers, _, *layout: _View(*numbers[:2], *layout[:2])
         if module == "torch" and name.endswith("Storage"):
             return name
         raise pickle.UnpicklingError(f"Expected arrays alone. Received: {module}.{name}")

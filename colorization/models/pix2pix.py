@@ -49,7 +49,8 @@ def build_patchgan(
     """Build the conditional PatchGAN: each logit is of a 70x70 patch of gray and color together.
 
     It maps [gray levels (N, size, size, 3), signed RGB (N, size, size, 3)] to float32 logits
-    (N, size / 8, size / 8, 1). The first stage has `filters` channels (the paper: 64).
+    (N, size / 8, size / 8, 1); `size` is in pixels. The first stage has `filters` channels (the
+    paper: 64).
 
     If `halved`, it looks at the pictures at half the size, with one stage less. Patches are then
     68x68 pixels, at a quarter of the work. This is meant for chroma that is coarser still. If

@@ -31,17 +31,18 @@ class Served:
     def __call__(self, grays: np.ndarray) -> np.ndarray:
         """Color pictures."""
         levels = grays[..., 0].astype("uint8")
-        colored = [self.color(Image.fromarray(each)).convert("RGB") for each in levels]
-        return np.stack([np.asarray(each, "float32") for each in colored])
+        return np.stack(
+            [np.asarray(self.color(Image.fromarray(each)), "float32") for each in levels]
+        )
 
     def color(self, picture: Image.Image, kind: str = "PNG") -> Image.Image:
-        """Color a picture, given as a file of this kind."""
+        """Color a picture, given as a file of this kind; return it as RGB."""
         encoded, mode = io.BytesIO(), picture.mode
         picture.save(encoded, kind)
         try:
             answer = self.model.predict(pd.DataFrame({"image": [encoded.getvalue()]}))
-            colored = Image.open(io.BytesIO(pd.DataFrame(answer)["image"].iloc[0]))
-            colored.load()
+            (content,) = pd.DataFrame(answer)["image"]
+            colored = Image.open(io.BytesIO(content)).convert("RGB")
         except Exception as error:
             raise GateError(f"The model cannot color a picture of mode {mode}: {error}") from error
         if colored.size != picture.size:

@@ -29,28 +29,32 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = process.Parser(prog="python -m serve.batch", description=__doc__)
     add = parser.add_argument
     yes_or_no: dict[str, Any] = {"choices": ("yes", "no"), "default": "no"}
-    model = "models:/..., the id of a training run, or naive or pix2pix: the family's champion"
-    add("--model", default="pix2pix", help=model)
-    source = "folder of pictures, of any depth, or a picture; or a URL"
-    add("--input", required=True, help=source)
+    model_help = "models:/..., the id of a training run, or naive or pix2pix: the family's champion"
+    add("--model", default="pix2pix", help=model_help)
+    input_help = "folder of pictures, of any depth, or a picture; or a URL"
+    add("--input", required=True, help=input_help)
     add("--output", required=True, help="folder for the colored ones, or a URL")
     add("--cluster", default="", help="address of a Dask scheduler, as tcp://host:8786")
-    which = "gray (sepia is gray, too): color these, copy what is in color; all: color everything"
-    add("--which", choices=("gray", "all"), default="gray", help=which)
-    kept = "of colored pictures; keep: JPEG, PNG and WebP stay what they are, others become PNG"
-    add("--format", choices=(batch.KEEP, *batch.SUFFIXES), default=batch.KEEP, help=kept)
+    which_help = (
+        "gray (sepia is gray, too): color these, copy what is in color; all: color everything"
+    )
+    add("--which", choices=("gray", "all"), default="gray", help=which_help)
+    format_help = (
+        "of colored pictures; keep: JPEG, PNG and WebP stay what they are, others become PNG"
+    )
+    add("--format", choices=(batch.KEEP, *batch.SUFFIXES), default=batch.KEEP, help=format_help)
     add("--quality", type=int, default=92, help="1 to 100, of JPEG and WebP (default: 92)")
     add("--overwrite", **yes_or_no, help="yes: color existing ones again")
     add("--tta", **yes_or_no, help="yes: average over the mirror image too")
-    mended = "yes: color what is there of truncated pictures, and leave the rest empty"
-    add("--broken", **yes_or_no, help=mended)
+    broken_help = "yes: color what is there of truncated pictures, and leave the rest empty"
+    add("--broken", **yes_or_no, help=broken_help)
     add("--saturation", type=float, default=1.0, help="0 (gray) to 2 (default: 1, as predicted)")
-    warmth = "-1 (blue) to 1 (orange), default: 0, as predicted"
-    add("--warmth", type=float, default=0.0, help=warmth)
-    tint = "-1 (green) to 1 (magenta), default: 0, as predicted"
-    add("--tint", type=float, default=0.0, help=tint)
-    heat = "yes: instead of colors, heat maps of how unsure the model is of them"
-    add("--uncertainty", **yes_or_no, help=heat)
+    warmth_help = "-1 (blue) to 1 (orange), default: 0, as predicted"
+    add("--warmth", type=float, default=0.0, help=warmth_help)
+    tint_help = "-1 (green) to 1 (magenta), default: 0, as predicted"
+    add("--tint", type=float, default=0.0, help=tint_help)
+    uncertainty_help = "yes: instead of colors, heat maps of how unsure the model is of them"
+    add("--uncertainty", **yes_or_no, help=uncertainty_help)
     return parser.parse_args(argv)
 
 

@@ -19,10 +19,17 @@ from typing import NamedTuple
 import mlflow
 from distributed import Client, Future, KilledWorker, get_worker
 from distributed.client import FutureCancelledError
-from distributed.comm import CommClosedError, get_address_host
+from distributed.comm import CommClosedError
 from mlflow.pyfunc import PyFuncModel
 
-from colorization.cluster import CURE, WAIT_SECONDS, connect, require_shared, require_workers
+from colorization.cluster import (
+    CURE,
+    WAIT_SECONDS,
+    connect,
+    is_here,
+    require_shared,
+    require_workers,
+)
 from colorization.errors import InputError
 from colorization.paths import ROOT
 from colorization.registry import served
@@ -31,7 +38,6 @@ from serve.batch.jobs import LEFT_OUT, Job, Outcome, Settings
 
 IN_FLIGHT = 256  # batches that the scheduler holds: enough for as many threads, a megabyte
 PACKAGES = ("mlflow", "numpy", "onnxruntime", "pillow", "pillow-heif")  # that decide what comes out
-LOOPBACK = ("127.0.0.1", "localhost")
 THERE = {True: "there", False: "not there"}
 DIED = "the workers that had its batch died, perhaps of too little memory"
 
@@ -65,7 +71,7 @@ def color(
     """
     with connect(address) as client:
         tracking_uri = mlflow.get_tracking_uri()
-        if get_address_host(address) not in LOOPBACK:
+        if not is_here(address):
             require_shared("MLFLOW_TRACKING_URI", tracking_uri, "http://host:5000")
         if isinstance(jobs[0].target, Path):
             jobs[0].target.parent.mkdir(parents=True, exist_ok=True)
@@ -169,5 +175,8 @@ def describe(job: Job) -> dict[str, str]:
     for file in sorted([*ROOT.glob("colorization/**/*.py"), *ROOT.glob("serve/**/*.py")]):
         code.update(file.read_bytes())
     versions = {name: version(name) for name in PACKAGES} | {"code": code.hexdigest()[:8]}
-    seen = (job.source, job.target.parent)
-    return versions | {places.show(place): THERE[places.is_there(place)] for place in seen}
+    seen = {"input": job.source, "output": job.target.parent}
+    return versions | {
+        f"{name} {places.show(place)}": THERE[places.is_there(place)]
+        for name, place in seen.items()
+    }

@@ -69,7 +69,8 @@ def plan(
 ) -> tuple[list[Job], list[Outcome]]:
     """Assign files below `target` to every picture in `listed`, of `places.find(source)`.
 
-    Hidden files are skipped. If `target` lies inside `source`, its pictures are not colored again.
+    `format` is a key of `SUFFIXES`, or `KEEP`. Hidden files are skipped. If `target` lies inside
+    `source`, its pictures are not colored again.
 
     Returns:
         The jobs, and the pictures without one: a link in `target` would lead their file elsewhere.

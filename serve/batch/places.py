@@ -53,8 +53,11 @@ def locate(text: str) -> Place:
 
 
 def show(place: Place) -> str:
-    """Return the text of a place without the secrets of a URL."""
-    return shown(str(place))
+    """Return the text of a place without the password of a URL, or a query, which only HTTP has."""
+    text = str(place)
+    if isinstance(place, Path):
+        return text
+    return shown(text) if text.startswith("http") else re.sub(r"(?<=://)[^/:@]*:[^/]*@", "", text)
 
 
 def _system(place: Remote) -> fsspec.AbstractFileSystem:

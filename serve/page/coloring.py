@@ -191,6 +191,8 @@ def _score(real: Image.Image, small: dict[str, Image.Image]) -> dict[str, dict[s
 def write_variations(colored: Colored, warmth: float, tint: float, folder: Path) -> list[Variation]:
     """Write small variations of a picture that was colored with these hints; no network runs.
 
+    `warmth` goes from -1, blue, to 1, orange, and `tint` from -1, green, to 1, magenta.
+
     Returns:
         Nine, row by row: from green to magenta, in a row from blue to orange.
     """

@@ -140,9 +140,10 @@ class Page:
     ) -> Iterator[tuple]:
         """Color uploads and examples one by one; yield what the page shows, and so at the end.
 
-        The params are those of the page's controls, with `warmth` from -1, blue, to 1, orange, and
-        `tint` from -1, green, to 1, magenta. The folder of this visitor's results `before` is
-        deleted.
+        The params are those of the page's controls: `tta` averages with the mirror image,
+        `saturation` goes from 0, gray, to 2, `warmth` from -1, blue, to 1, orange, and `tint` from
+        -1, green, to 1, magenta; `unsure` shows heat maps as well. The folder of this visitor's
+        results `before` is deleted.
 
         Yields:
             Status, results, models, switch of heat maps, whether hints show, variations, folder of
