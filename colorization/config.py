@@ -1,8 +1,8 @@
 """The configuration of a training: one dataclass per family, one entry of `VARIANTS` per variant.
 
 A field is also the command line's flag, the parameter of `mlflow run`, the param in MLflow and the
-name in a sweep. Its default, range and help are stated here and nowhere else; `MLproject` has an
-entry point for each variant, and what it does not declare it hands on.
+name in a sweep. Its default, range and help are stated here. `MLproject` has an entry point for
+each variant: a test compares the few defaults that it repeats, and all others it hands on.
 """
 
 import argparse

@@ -1,5 +1,6 @@
-"""Every loss, by the name that a config gives it. To add one, write a function and name it below.
+"""Every loss, by the name that a config gives it.
 
+To add one, write a function, name it below, and let `python -m scripts.parameters` list it.
 The functions import Keras themselves, so that a command line can list them without loading Keras.
 """
 

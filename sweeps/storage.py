@@ -1,8 +1,8 @@
 """Where a study is kept, SQLite or PostgreSQL, with heartbeats and locks of its processes.
 
 How a dead worker is noticed: each process writes a heartbeat every `HEARTBEAT_SECONDS` while it
-trains. Before another one takes its next trial, it fails those that were silent for
-`GRACE_SECONDS` (`study.fail_stale_trials`) and queues them again (`study.retry`).
+trains. Before another one takes its next trial, it marks every trial as failed whose process was
+silent for `GRACE_SECONDS` (`study.fail_stale_trials`), and queues it again (`study.retry`).
 """
 
 import contextlib
