@@ -213,10 +213,9 @@ def _hear_signals() -> None:
 
 def stop_if_asked() -> None:
     """Stop if a signal has asked for it before: what its handler raised was lost in an import."""
-    if _stop_requests and _stop_requests[0] == signal.SIGINT:
-        raise KeyboardInterrupt
     if _stop_requests:
-        sys.exit(128 + signal.SIGTERM)
+        first = _stop_requests[0]
+        raise KeyboardInterrupt if first == signal.SIGINT else SystemExit(128 + first)
 
 
 def hold_signals() -> Callable[[], None]:

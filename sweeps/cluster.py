@@ -63,14 +63,12 @@ def run(address: str, most: int, flags: Mapping[str, object], look: Callable[[],
     tasks: dict[str, Future] = {}  # by the address of the Dask worker
     at_work: set[str] = set()
     with connect(address) as client:
-        require_workers(client)
-        if (count := len(client.nthreads())) < most:
-            logger.warning(
-                "%d of %d workers of the study start: the cluster has no more yet", count, most
-            )
         while at_work or not tasks:
             require_workers(client)
             present = client.nthreads()
+            if not tasks and len(present) < most:
+                fewer = "%d of %d workers of the study start: the cluster has no more yet"
+                logger.warning(fewer, len(present), most)
             for place in at_work.difference(present):
                 logger.warning("%s: this worker has gone", place)
                 tasks.pop(place).cancel()

@@ -216,7 +216,8 @@ def test_a_worker_that_comes_later_with_other_code_colors_nothing(strict, color,
     here = (tmp_path / "a.png", tmp_path / "out")
     (job,), _ = jobs.plan(*here, jobs.KEEP, places.find(here[0]))
     (tmp_path / "out").mkdir()
-    task = cluster.Task(store, "models:/nothing/1", None, job, cluster.describe(job))
+    ours = tuple(cluster.describe(job).items())
+    task = cluster.Task(store, "models:/nothing/1", None, job, ours)
     strict.add_worker(tmp_path)
     with reach.connect(strict.address) as client:
         with pytest.raises(InputError, match=r"A worker cannot .* tcp://[^ ]+: code: \w+, here"):

@@ -10,7 +10,7 @@ import itertools
 import logging
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -51,7 +51,7 @@ class Task(NamedTuple):
     model_uri: str
     settings: Settings
     job: Job  # any of them, whose files all workers must see
-    ours: Mapping[str, str]  # see `describe`
+    ours: tuple[tuple[str, str], ...]  # the items of `describe`
 
 
 def color(
@@ -75,7 +75,8 @@ def color(
             require_shared("MLFLOW_TRACKING_URI", tracking_uri, "http://host:5000")
         if isinstance(jobs[0].target, Path):
             jobs[0].target.parent.mkdir(parents=True, exist_ok=True)
-        task = Task(tracking_uri, model_uri, settings, jobs[0], describe(jobs[0]))
+        ours = tuple(describe(jobs[0]).items())
+        task = Task(tracking_uri, model_uri, settings, jobs[0], ours)
         try:
             require_workers(client)
             _require_equal(client, task)
@@ -127,7 +128,7 @@ def _outcomes(client: Client, future: Future, batch: list[Job]) -> list[Outcome]
 def color_batch(task: Task, batch: list[Job]) -> list[Outcome]:
     """Color or copy a batch, on a worker, which may have come after all others were compared."""
     with _loading:
-        model = _load(task.tracking_uri, task.model_uri, task.job, tuple(task.ours.items()))
+        model = _load(task.tracking_uri, task.model_uri, task.job, task.ours)
     served.require(model, task.settings.params)
     return folder.color_batch(model, batch, task.settings)
 
@@ -136,7 +137,7 @@ def color_batch(task: Task, batch: list[Job]) -> list[Outcome]:
 def _load(
     tracking_uri: str, model_uri: str, job: Job, ours: tuple[tuple[str, str], ...]
 ) -> PyFuncModel:
-    if differs := differences(job, dict(ours)):
+    if differs := differences(job, ours):
         raise _unequal(get_worker().address, differs)
     logging.getLogger("colorizer").setLevel(logging.ERROR)  # the outcomes say it
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # nobody sees that it waits
@@ -159,13 +160,11 @@ def _unequal(worker: str, differs: object) -> InputError:
     )
 
 
-def differences(job: Job, ours: Mapping[str, str]) -> str:
-    """Return in what this machine differs from another, of which `describe` returned `ours`."""
+def differences(job: Job, ours: Iterable[tuple[str, str]]) -> str:
+    """Return in what this machine differs from the one that described itself by `ours`."""
     here = describe(job)
     return ", ".join(
-        f"{name}: {here.get(name)}, here {text}"
-        for name, text in ours.items()
-        if here.get(name) != text
+        f"{name}: {here.get(name)}, here {text}" for name, text in ours if here.get(name) != text
     )
 
 
