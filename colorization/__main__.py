@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from colorization import config as configuration
 from colorization import plan, process
-from colorization.address import shown
+from colorization.fields import whole
 
 if TYPE_CHECKING:
     from colorization.data.prepare import Splits
@@ -95,11 +95,7 @@ def _add_beginnings(what: argparse._ActionsContainer) -> None:
 def _configs(arguments: argparse.Namespace) -> list[configuration.Config]:
     if arguments.variant == COMPARE:
         return plan.compared(arguments.variants, arguments.epochs, arguments.size)
-    if not arguments.checkpoint_every.isdecimal():
-        raise ValueError(
-            "Bad value for `checkpoint_every`. Expected a whole number from 0. Received: "
-            f"checkpoint_every={shown(arguments.checkpoint_every)!r}"
-        )
+    whole("checkpoint_every", arguments.checkpoint_every, 0)
     return [configuration.from_arguments(configuration.VARIANTS[arguments.variant], arguments)]
 
 

@@ -60,6 +60,17 @@ def checked(spec: dataclasses.Field, value: Any) -> Any:
     )
 
 
+def whole(name: str, text: str, low: int) -> int:
+    """Return the text of a flag as a whole number, or raise a ValueError that states the least."""
+    with contextlib.suppress(ValueError):
+        if int(text) >= low:
+            return int(text)
+    raise ValueError(
+        f"Bad value for `{name}`. Expected a whole number from {low}. "
+        f"Received: {name}={shown(text)!r}"
+    )
+
+
 def _in_range(spec: dataclasses.Field, value: Any) -> bool:
     known = spec.metadata
     if "names" in known:

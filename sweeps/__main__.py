@@ -5,7 +5,6 @@ at work; `mlflow run . -e sweep` calls it.
 """
 
 import argparse
-import contextlib
 import dataclasses
 import sys
 import warnings
@@ -13,6 +12,7 @@ from collections.abc import Sequence
 
 from colorization import process
 from colorization.config import DATA, owners
+from colorization.fields import whole
 from sweeps.space import OBJECTIVES, SPACES, Spec, parse_fix
 
 
@@ -46,10 +46,10 @@ def main(arguments: argparse.Namespace) -> None:
     from colorization.data import prepare, sources
     from sweeps.storage import Storage
 
-    _whole("trials", arguments.trials, 1)
-    _whole("timeout", arguments.timeout or "0", 0)
-    _whole("workers", arguments.workers or "1", 1)
-    final_epochs = _whole("final_epochs", arguments.final_epochs or "0", 0)
+    whole("trials", arguments.trials, 1)
+    whole("timeout", arguments.timeout or "0", 0)
+    whole("workers", arguments.workers or "1", 1)
+    final_epochs = whole("final_epochs", arguments.final_epochs or "0", 0)
     fix = parse_fix(arguments.family, arguments.fix)
     arguments.objective = arguments.objective or evaluation.CRITERIA[arguments.family].metric
     spec = Spec(arguments.family, arguments.objective, fix, arguments.epochs, arguments.seed)
@@ -67,15 +67,6 @@ def main(arguments: argparse.Namespace) -> None:
     from sweeps import search
 
     search.run(arguments, spec, splits, storage)
-
-
-def _whole(name: str, text: str, low: int) -> int:
-    with contextlib.suppress(ValueError):
-        if int(text) >= low:
-            return int(text)
-    raise ValueError(
-        f"Bad value for `{name}`. Expected a whole number from {low}. Received: {text!r}"
-    )
 
 
 if __name__ == "__main__":

@@ -24,7 +24,6 @@ from colorization.paths import ROOT
 
 LOOK_SECONDS = 1  # between looks at the cluster, and at what a worker does
 RETRIES = 2  # of a worker that was killed or refused to work
-OWN = ("cluster", "workers")  # flags that a worker is not started with
 # To the workers, from the environment here.
 HANDED_ON = [f"MLFLOW_TRACKING_{name}" for name in ("URI", "USERNAME", "PASSWORD", "TOKEN")]
 HANDED_ON += ["PGPASSWORD"]

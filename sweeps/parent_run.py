@@ -111,10 +111,10 @@ def conclude(
     if not epochs:
         return None
     config, *others = finals(study, replace(spec, epochs=epochs))
+    won, length = f"trial {best.number} {config.label}", plan.counted(epochs, "epoch")
     presets = f"the presets {', '.join(each.label for each in others)}"
-    text = f"trial {best.number} {config.label} has won; it is trained in full now"
-    text += f" ({plan.counted(epochs, 'epoch')}), then "
-    logger.info("%s", text + (presets if others else "compared with the baselines alone"))
+    then = presets if others else "compared with the baselines alone"
+    logger.info("%s has won; it is trained in full now (%s), then %s", won, length, then)
     tags = {"sweep": "winner"}
     winner = experiment.find_or_train(config, splits, data, name="winner", tags=tags)
     trained = comparison.train(others, splits, data, tags={"sweep": "preset"})
@@ -124,9 +124,8 @@ def conclude(
     objective, _ = evaluation.SCORES_TOGETHER[spec.objective]
     note = (
         f"**{study.study_name}**: of {plan.counted(len(states), 'trial')} ({counts}) on "
-        f"`{splits.name}`, trial {best.number} {config.label} won by {objective} on validation "
-        f"pictures, {best.value:.4f}: `{params}`. Trained in full, "
-        f"{plan.counted(epochs, 'epoch')} each, and tested on "
+        f"`{splits.name}`, {won} won by {objective} on validation pictures, {best.value:.4f}: "
+        f"`{params}`. Trained in full, {length} each, and tested on "
         f"{plan.counted(len(splits.test.images), 'picture')}:\n\n{compared}\n"
     )
     mlflow.set_tags({"mlflow.note.content": note, "winner_run": winner.run.info.run_id})

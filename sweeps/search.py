@@ -84,19 +84,19 @@ def _watch(arguments: argparse.Namespace, study: optuna.Study, spec: Spec, clock
     """Have the study's work done on a cluster, and log each trial that ends there."""
     from sweeps import cluster  # Dask, which a single process need not import
 
-    known = {trial.number for trial in studies.ended(study)}
+    ended = {trial.number for trial in study.trials if trial.state.is_finished()}
 
     def look() -> None:
         with contextlib.suppress(StorageInternalError):  # its workers wait for it, or end
-            for trial in studies.ended(study):
-                if trial.number not in known:
+            for trial in study.trials:
+                if trial.state.is_finished() and trial.number not in ended:
                     line = progress(study, spec, trial.number, clock)
                     logger.info("%s: %s", trial.user_attrs.get("worker"), line)
-                    known.add(trial.number)
+                    ended.add(trial.number)
 
-    own = {"study": study.study_name, "data": located(arguments.data)}
-    flags = {name: value for name, value in vars(arguments).items() if name not in cluster.OWN}
-    cluster.run(arguments.cluster, int(arguments.workers or clock.trials), flags | own, look)
+    flags = vars(arguments) | {"study": study.study_name, "data": located(arguments.data)}
+    flags |= {"cluster": "", "workers": ""}  # a worker starts no others
+    cluster.run(arguments.cluster, int(arguments.workers or clock.trials), flags, look)
 
 
 def search(study: optuna.Study, spec: Spec, turn: Turn, objective: Objective, clock: Clock) -> bool:
@@ -106,20 +106,20 @@ def search(study: optuna.Study, spec: Spec, turn: Turn, objective: Objective, cl
     and takes the next; `objective` trains it, see `run_trial`. Where `clock` allows no other,
     this process begins none: one may still be at work elsewhere.
     """
-    trained, outcome, away = None, None, 0.0
+    trial, outcome, away = None, None, 0.0
     while True:
         try:
             with turn():
-                if trained:
-                    _end(study, trained, outcome)
-                    number, trained = trained.number, None
+                if trial:
+                    _end(study, trial, outcome)
+                    number, trial, outcome = trial.number, None, None
                     parent_run.update(study)
                     logger.info("%s", progress(study, spec, number, clock))
                 studies.fail_stale_trials(study)
                 others = studies.running(study)
                 in_time = clock.allows_another(study, spec)
-                begins = in_time and len(studies.spent(study)) < clock.trials
-                trial = _take(study, spec) if begins else None
+                if in_time and len(studies.spent(study)) < clock.trials:
+                    trial = _take(study, spec)
             away = 0.0
         except StorageInternalError as error:
             if not away:
@@ -130,7 +130,7 @@ def search(study: optuna.Study, spec: Spec, turn: Turn, objective: Objective, cl
             time.sleep(WAIT_SECONDS)
             continue
         if trial:
-            trained, outcome = trial, _try(study, turn, trial, objective)
+            outcome = _try(study, turn, trial, objective)
         elif not others or not in_time:
             return not others
         else:  # one of the others may die, and leave its trial

@@ -165,8 +165,8 @@ class Spec:
     def _with(self, config: Config, params: dict[str, Any]) -> Config:
         """Change fields of a config. The depth is cut to what its network can have."""
         fields = params | self.fix | {"epochs": self.epochs, "seed": self.seed}
-        (depth,) = (field for field in tunable_fields(config) if field.name == "depth")
-        most = min(depth.metadata["high"], deepest(fields.get("size", config.size)))
+        most = config.__dataclass_fields__["depth"].metadata["high"]
+        most = min(most, deepest(fields.get("size", config.size)))
         fields["depth"] = min(fields.get("depth", config.depth), most)
         return dataclasses.replace(config, **fields | {"variant": config.variant})
 

@@ -6,6 +6,7 @@ silent for `GRACE_SECONDS` (`study.fail_stale_trials`), and queues it again (`st
 """
 
 import contextlib
+import functools
 import logging
 import os
 import time
@@ -21,7 +22,7 @@ from sqlalchemy.pool import NullPool
 
 from colorization.address import redacted, shown
 from colorization.paths import user_path
-from sweeps.study import on_stale_trial
+from sweeps.study import retry
 
 HEARTBEAT_SECONDS = 5
 GRACE_SECONDS = 20  # of silence; then a trial is stale
@@ -57,7 +58,7 @@ class Storage(optuna.storages.RDBStorage):
                     },
                     heartbeat_interval=HEARTBEAT_SECONDS,
                     grace_period=GRACE_SECONDS,
-                    heartbeat_stale_trial_callback=on_stale_trial,
+                    heartbeat_stale_trial_callback=functools.partial(retry, crashed=True),
                 )
         except (StorageInternalError, SQLAlchemyError, ImportError, RuntimeError, OSError) as error:
             reason = redacted(getattr(error, "orig", None) or error, url).strip().splitlines()[0]

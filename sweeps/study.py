@@ -16,7 +16,6 @@ from colorization import plan
 from colorization.config import Config
 from sweeps.space import OBJECTIVES, Spec, network
 
-ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 MAX_CRASHES = 2  # after which a config that fells its process (memory!) is not tried again
 
 logger = logging.getLogger(__name__)
@@ -34,7 +33,7 @@ def open_study(storage: BaseStorage, name: str, spec: Spec) -> tuple[optuna.Stud
     study = optuna.create_study(
         study_name=name, storage=storage, direction=OBJECTIVES[spec.objective], load_if_exists=True
     )
-    if "spec" not in study.user_attrs and not study.trials:
+    if not study.trials:
         study.set_user_attr("spec", spec.identity)
     known = study.user_attrs.get("spec", {"variants": {}})
     spec = dataclasses.replace(spec, variants=tuple(known["variants"]))
@@ -81,11 +80,6 @@ def running(study: optuna.Study) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 
 
-def ended(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the trials that are over."""
-    return study.get_trials(deepcopy=False, states=ENDED)
-
-
 def spent(study: optuna.Study) -> list[FrozenTrial]:
     """Return the trials that count: all that have begun but those that were retried."""
     trials = study.get_trials(deepcopy=False)
@@ -117,32 +111,28 @@ def state_of(trial: FrozenTrial) -> str:
 def fail_stale_trials(study: optuna.Study) -> None:
     """Fail the trials whose process has died, which its heartbeats show; queue them again.
 
-    To be called under a lock. How often a heartbeat comes is stated in `sweeps/storage.py`.
+    To be called under a lock.
     """
-    optuna.storages.fail_stale_trials(study)  # calls `on_stale_trial`
+    optuna.storages.fail_stale_trials(study)  # calls `retry`
     for trial in running(study):
         if "worker" not in trial.user_attrs:  # its process died before the first heartbeat
-            on_stale_trial(study, study.tell(trial.number, state=TrialState.FAIL))
+            retry(study, study.tell(trial.number, state=TrialState.FAIL), crashed=True)
 
 
-def on_stale_trial(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Queue a trial again whose process has died."""
-    again = retry(study, trial, crashed=True)
-    outcome = "will be tried again" if again else "is given up, as were those that it repeated"
-    logger.warning("trial %d: its process has died; it %s", trial.number, outcome)
-
-
-def retry(study: optuna.Study, trial: FrozenTrial, crashed: bool = False) -> bool:
-    """Queue a copy of a trial that ended through no fault of its own; return whether it was queued.
+def retry(study: optuna.Study, trial: FrozenTrial, crashed: bool = False) -> None:
+    """Queue a copy of a trial that ended through no fault of its own.
 
     If its process `crashed`, the parameters may be the cause: that is retried `MAX_CRASHES` times.
     """
     crashes = trial.user_attrs.get("crashes", 0) + crashed
+    again = crashes <= MAX_CRASHES
     kept = {name: value for name, value in trial.user_attrs.items() if name == "preset"}
     trial.user_attrs = kept | {"retry_of": trial.number, "crashes": crashes}
-    if crashes <= MAX_CRASHES:
+    if again:
         RetryHeartbeatStaleTrialCallback()(study, trial)  # with the parameters, drawn or queued
-    return crashes <= MAX_CRASHES
+    if crashed:
+        outcome = "will be tried again" if again else "is given up, as were those that it repeated"
+        logger.warning("trial %d: its process has died; it %s", trial.number, outcome)
 
 
 class Clock(NamedTuple):
@@ -189,7 +179,7 @@ class Clock(NamedTuple):
             full = dataclasses.replace(spec, epochs=self.final_epochs)
             expected += sum(plan.seconds(each, self.pictures) for each in finals(study, full))
         took = planned = 0.0
-        for trial in ended(study):
+        for trial in study.get_trials(deepcopy=False):
             if trial.duration and trial.last_step:
                 took += trial.duration.total_seconds()
                 config = dataclasses.replace(spec.config_of(trial.params), epochs=trial.last_step)
