@@ -219,15 +219,20 @@ def _locked_store() -> Iterator[None]:
 
 def _end_stale(folder: Path) -> None:
     """End the run of a process that was killed; delete its folder if nothing can go on from it."""
-    client = mlflow.MlflowClient()
-    run = client.get_run(folder.name)
+    run = mlflow.get_run(folder.name)
     # It may be running elsewhere by now.
     if run.info.status == "RUNNING" and run.data.tags.get(PLACE) == _place(folder):
-        if "state" in run.data.tags:  # a sweep's trial
-            client.set_tag(folder.name, "state", "killed")
-        client.set_terminated(folder.name, "KILLED", last_sign(run))
+        end_as_killed(run)
     if run.info.status == "FINISHED" or not (folder / CHECKPOINT).exists():
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def end_as_killed(run: Run) -> None:
+    """End a run whose process was killed, at its last sign of life."""
+    client = mlflow.MlflowClient()
+    if "state" in run.data.tags:  # a sweep's trial
+        client.set_tag(run.info.run_id, "state", "killed")
+    client.set_terminated(run.info.run_id, "KILLED", last_sign(run))
 
 
 def end_stale_runs() -> None:

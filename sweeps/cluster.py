@@ -48,11 +48,8 @@ def require(address: str, storage: str) -> None:
 def run(address: str, most: int, flags: Mapping[str, object], look: Callable[[], None]) -> None:
     """Keep workers of a study at work until it has ended; they end if this process does.
 
-    Args:
-        address: of the scheduler.
-        most: workers at a time, one on a Dask worker; that of one that has gone starts elsewhere.
-        flags: of `python -m sweeps`, by name.
-        look: called every `LOOK_SECONDS`.
+    There are at most `most` at a time, one on a Dask worker. If that goes, another one starts
+    elsewhere. `flags` are those of `python -m sweeps`; `look` is called every `LOOK_SECONDS`.
 
     Raises:
         Failure: none of them came to the end of the study.
@@ -60,25 +57,25 @@ def run(address: str, most: int, flags: Mapping[str, object], look: Callable[[],
     words = [f"--{name}={value}" for name, value in flags.items()]
     variables = {name: os.environ[name] for name in HANDED_ON if name in os.environ}
     tasks: dict[str, Future] = {}  # by the address of the Dask worker
-    at_work: set[str] = set()
     with connect(address) as client:
-        while at_work or not tasks:
+        while not tasks or not all(future.done() for future in tasks.values()):
             require_workers(client)
             present = client.nthreads()
             if not tasks and len(present) < most:
                 fewer = "%d of %d workers of the study start: the cluster has no more yet"
                 logger.warning(fewer, len(present), most)
-            for place in at_work.difference(present):
-                logger.warning("%s: this worker has gone", place)
-                tasks.pop(place).cancel()
+            for place in tasks.keys() - present.keys():
+                if not tasks[place].done():
+                    logger.warning("%s: this worker has gone", place)
+                    tasks.pop(place).cancel()
             free = [place for place in present if place not in tasks]
             for place in free[: most - len(tasks)]:
                 logger.info("%s: a worker of the study starts here", place)
-                where = {"workers": [place], "retries": RETRIES, "pure": False}
-                tasks[place] = client.submit(work, words, variables, **where)
+                tasks[place] = client.submit(
+                    work, words, variables, workers=[place], retries=RETRIES, pure=False
+                )
             look()
             time.sleep(LOOK_SECONDS)
-            at_work = {place for place, future in tasks.items() if not future.done()}
         look()
         if not any(future.status == "finished" for future in tasks.values()):
             place, future = tasks.popitem()

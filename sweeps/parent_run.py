@@ -81,8 +81,7 @@ def update(study: optuna.Study) -> None:
     query = f"tags.`mlflow.parentRunId` = '{run_id}' and attributes.status = 'RUNNING'"
     for run in client.search_runs([parent.experiment_id], query):
         if " ".join(run.info.run_name.split()[:2]) not in alive:  # without the config's label
-            client.set_tag(run.info.run_id, "state", "killed")
-            client.set_terminated(run.info.run_id, "KILLED", runs.last_sign(run))
+            runs.end_as_killed(run)
 
 
 def conclude(

@@ -163,8 +163,7 @@ def run_trial(trial: optuna.Trial, spec: Spec, splits: Splits, data: str) -> dic
     """Train what an Optuna trial has drawn, in a run below the active one; without test pictures.
 
     Returns:
-        The outcome, as arguments of `Study.tell`. The value is the objective in the epoch whose
-        weights are kept.
+        The outcome, as arguments of `Study.tell`. Its value is that of `Report`.
 
     Raises:
         BaseException: one of `INTERRUPTIONS`.

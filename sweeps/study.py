@@ -145,15 +145,14 @@ class Clock(NamedTuple):
 
     def plan(self, study: optuna.Study, spec: Spec) -> str:
         """Say what the study trains in all, and how long what is left of it takes."""
-        text = f"in all: {plan.counted(self.trials, 'trial')} "
-        text += f"of {plan.counted(spec.epochs, 'epoch')}, "
-        text += f"the presets first ({', '.join(spec.presets())})"
+        trials, epochs = plan.counted(self.trials, "trial"), plan.counted(spec.epochs, "epoch")
+        parts = [f"in all: {trials} of {epochs}, the presets first ({', '.join(spec.presets())})"]
         if self.final_epochs:
-            text += "; then the winner and each preset that is another network, "
-            text += f"{plan.counted(self.final_epochs, 'epoch')} each"
+            epochs = plan.counted(self.final_epochs, "epoch")
+            parts += [f"then the winner and each preset that is another network, {epochs} each"]
         if done := self.done(study):
-            text += f"; {done} of them {'is' if done == 1 else 'are'} done"
-        return f"{text}; about {self.left(study, spec)}, {plan.ESTIMATE_OF}"
+            parts += [f"{done} of them {'is' if done == 1 else 'are'} done"]
+        return "; ".join([*parts, f"about {self.left(study, spec)}, {plan.ESTIMATE_OF}"])
 
     def done(self, study: optuna.Study) -> int:
         """Return how many trials are over, without those that were retried."""
