@@ -69,8 +69,6 @@ class Described(Protocol):
     @property
     def family(self) -> str: ...  # noqa: D102
     @property
-    def label(self) -> str: ...  # noqa: D102
-    @property
     def gray_channels(self) -> int: ...  # noqa: D102
 
 
