@@ -151,14 +151,7 @@ def find_or_train(config: Config, splits: Splits, data: str, **options: Any) -> 
 def _find_stopped(config: Config, digest: str) -> Stopped | None:
     """Return the latest stopped training of a config that has a checkpoint, or None."""
     for run in runs.find_unfinished(config.variant, digest):
-        if lookup.config_of(run) != config:
-            continue
-        try:
-            state = training_log.saved_state(run.info.run_id)
-        except InputError as error:
-            logger.warning("%s", error)
-            continue
-        if state:
+        if lookup.config_of(run) == config and (state := training_log.saved_state(run.info.run_id)):
             logger.info("%s: goes on in run %s", config.label, run.info.run_id)
             return Stopped(run, state)
     return None

@@ -130,8 +130,8 @@ def _state_of(run: Run) -> State | None:
     state = training_log.saved_state(run.info.run_id)
     if state is None and charts.history(run.info.run_id, charts.SPEED):
         raise InputError(
-            "The run has no checkpoint, neither here nor among its artifacts. Expected the machine "
-            "that trained it, or a training with checkpoint_every=1: train again. "
-            f"Received: resume={run.info.run_id!r}"
+            "The run has no checkpoint that is whole, neither here nor among its artifacts. "
+            "Expected the machine that trained it, or a training with checkpoint_every=1: train "
+            f"again. Received: resume={run.info.run_id!r}"
         )
     return state

@@ -127,13 +127,9 @@ def delete_checkpoint(run: Run) -> None:
 
 
 def saved_state(run_id: str) -> checkpoint.State | None:
-    """Return the furthest that the training of a run has got, as saved here or in its artifacts.
-
-    Raises:
-        InputError: there is only what is damaged.
-    """
+    """Return the furthest that the training of a run has got, as saved here or in its artifacts."""
     client, path = mlflow.MlflowClient(), f"{CHECKPOINTS}/{runs.CHECKPOINT}"
-    states, damage = [], None
+    states = []
     with tempfile.TemporaryDirectory() as folder:
         files = [file] if (file := runs.file_of(run_id)).exists() else []
         if client.list_artifacts(run_id, CHECKPOINTS):
@@ -143,7 +139,4 @@ def saved_state(run_id: str) -> checkpoint.State | None:
                 states.append(checkpoint.read(file))
             except InputError as error:
                 logger.warning("run %s: %s", run_id, error)
-                damage = error
-    if damage and not states:
-        raise damage
     return max(states, key=lambda state: state.epochs, default=None)
