@@ -278,9 +278,10 @@ def changed(config: AnyConfig, values: dict[str, Any]) -> AnyConfig:
     made = dataclasses.replace(config, **values)
     loss = getattr(made, "loss", None)
     if values.get("loss", loss) != loss:
+        known = [CROSS_ENTROPY] if loss == CROSS_ENTROPY else PIXEL_LOSSES
         raise ValueError(
-            f"Bad value for `loss`. Expected {loss}, or none, with head={made.head}. "
-            f"Received: loss={values['loss']!r}"
+            f"Bad value for `loss`. Expected {' or '.join(known)}, or none, with "
+            f"head={made.head}. Received: loss={values['loss']!r}"
         )
     return made
 

@@ -47,7 +47,7 @@ def expected(spec: dataclasses.Field) -> str:
 def checked(spec: dataclasses.Field, value: Any) -> Any:
     """Return `value` as the field's type, or raise a ValueError that states the range."""
     kind: Any = spec.type
-    with contextlib.suppress(TypeError, ValueError):
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
         typed = value if type(value) is kind else kind(value)
         if "names" in spec.metadata and typed not in spec.metadata["names"]:
             typed = str(user_path(typed))
@@ -74,7 +74,7 @@ def whole(name: str, text: str, low: int) -> int:
 def _in_range(spec: dataclasses.Field, value: Any) -> bool:
     known = spec.metadata
     if "names" in known:
-        return value in known["names"] or os.path.isfile(value)
+        return value in known["names"] or (value.endswith(".h5") and os.path.isfile(value))
     if "choices" in known:
         return value in known["choices"]
     inside = known["low"] <= value <= known["high"]  # NaN is in no range

@@ -15,8 +15,8 @@ ESTIMATE_OF = "estimated for two cores of an AMD EPYC; a GPU should be faster"
 def compared(names: str, epochs: int | str, size: int | str = Config.size) -> list[Config]:
     """Return the configs of a comparison.
 
-    The names are labels of variants, separated by commas: `pix2pix`, or with another head,
-    `pix2pix_rgb`.
+    The names are labels of variants, separated by commas: `pix2pix`, or with another head
+    than its own, `pix2pix_rgb`.
 
     Raises:
         ValueError: a name, `epochs` or `size` is not acceptable.
@@ -28,7 +28,8 @@ def compared(names: str, epochs: int | str, size: int | str = Config.size) -> li
     if not set(given) <= set(known):
         raise ValueError(
             f"Unknown variant. Expected one or more of {', '.join(VARIANTS)}, separated by commas, "
-            f"also with a head, such as pix2pix_rgb. Received: variants={names!r}"
+            "also with another head than its own, such as pix2pix_rgb. "
+            f"Received: variants={names!r}"
         )
     return [
         dataclasses.replace(with_size(known[name], size), epochs=epochs)  # type: ignore[arg-type]

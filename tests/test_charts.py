@@ -196,7 +196,7 @@ def test_phases_are_tags_and_pictures_are_listed_in_order_in_thirty_characters(
     shown, tracking_server
 ):
     tags, client = shown.data.tags, mlflow.MlflowClient(tracking_server)
-    assert tags["phases"] == "generator-only 1-1, fine-tuning 2-2, adversarial 3-3"
+    assert tags["phases"] == "frozen encoder 1-1, fine-tuning 2-2, adversarial 3-3"
     assert (tags["kept_phase"], tags["best_epoch"]) == ("adversarial", "3")
     assert not {"variant", "architecture", "compared"} & shown.data.params.keys()
     files = [Path(each.path).name for each in client.list_artifacts(shown.info.run_id, "images")]

@@ -23,6 +23,8 @@ def test_the_variants_are_the_mission_s():
         ("naive_basic", "epochs", "3.5"),
         ("naive_basic", "epochs", "many"),
         ("naive_basic", "epochs", ""),
+        ("naive_basic", "epochs", "9" * 400),
+        ("naive_efficientnet", "encoder_weights", __file__),
         ("naive_basic", "dropout", "1"),
         ("naive_basic", "dropout", "nan"),
         ("naive_basic", "dropout", None),

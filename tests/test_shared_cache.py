@@ -81,3 +81,11 @@ def test_where_nothing_can_be_written_the_message_names_the_variable(place):
     assert (
         "set the variable COLORIZATION_CACHE" in done.stderr and "Received: [Errno" in done.stderr
     )
+
+
+def test_a_file_where_the_cache_should_be_is_no_end(place, monkeypatch):
+    (place / "home").chmod(0o777)
+    monkeypatch.setenv("COLORIZATION_CACHE", __file__)
+    found = run(place, "birds")
+    assert found.returncode == 0, found.stderr
+    assert "cannot be written: it goes to " in found.stderr

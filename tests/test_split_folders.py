@@ -142,3 +142,12 @@ def test_other_folders_are_split_by_content_and_their_manifest_is_as_ever(tmp_pa
     assert set(split_of(prepared).values()) == {"train", "val", "test"}
     header = prepared.manifest.read_text().splitlines()[0]
     assert header == "path,sha256,species,split,reason"
+
+
+def test_a_split_within_each_species_is_not_passed_over_in_silence(tmp_path, caplog):
+    for species in ("Robin", "Wren"):
+        first = 0 if species == "Robin" else 50
+        photos(tmp_path / species, range(first, first + 12), "train")
+        photos(tmp_path / species, range(first + 20, first + 24), "test")
+    prepare(fetch(str(tmp_path)))
+    assert "not taken as the split. Expected them at the top" in caplog.text

@@ -65,7 +65,7 @@ def test_an_epoch_s_line_names_the_phase_that_begins_and_the_time_left(monkeypat
     speed = "38 images/s"
     assert lines[0] == f"epoch 1/10  {scores} (best so far)  {speed}  9 min left"
     joined = [(n, line.split("  ")[1]) for n, line in enumerate(lines, 1) if "joins" in line]
-    assert joined == [(5, "encoder joins"), (9, "adversary joins")]
+    assert joined == [(5, "encoder joins"), (9, "discriminator joins")]
     assert lines[9] == f"epoch 10/10  {scores}  {speed}"
     assert kept == "kept epoch 9/10, of the adversarial phase: validation color error 20.00"
 
@@ -112,7 +112,7 @@ def test_a_terminal_shows_a_line_for_each_epoch_with_a_bar_within_and_no_noise(s
         "training on .*",
         "pix2pix: [0-9,]+ weights, epochs 1 to 2 of 48 pictures",
         LINE.format(1, "", "  [0-9.]+ (s|min) left"),
-        LINE.format(2, "adversary joins  ", ""),
+        LINE.format(2, "discriminator joins  ", ""),
         "kept epoch [12]/2, of the (generator-only|adversarial) phase: validation color error .*",
     ]
     for pattern, line in zip(expected, lines, strict=False):

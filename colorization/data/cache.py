@@ -15,7 +15,7 @@ from platformdirs import user_cache_path
 from colorization.paths import user_path
 
 LOCK = ".lock"
-_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
 
 logger = logging.getLogger(__name__)
 

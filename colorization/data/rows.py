@@ -42,8 +42,7 @@ def by_folder(paths: Sequence[str]) -> list[str] | None:
     level = 0
     while True:
         names = {parent[level] for parent in parents if len(parent) > level}
-        found = {FOLDERS.get(name.lower(), "") for name in names} - {""}
-        if len(found) > 1 and "train" in found:
+        if _is_split(names):
             break
         if len(names) != 1:
             return None
@@ -51,6 +50,11 @@ def by_folder(paths: Sequence[str]) -> list[str] | None:
     return [
         FOLDERS.get(parent[level].lower(), "") if len(parent) > level else "" for parent in parents
     ]
+
+
+def _is_split(names: set[str]) -> bool:
+    found = {FOLDERS[name.lower()] for name in names if name.lower() in FOLDERS}
+    return len(found) > 1 and "train" in found
 
 
 def split(
@@ -62,6 +66,11 @@ def split(
     are those of the latest earlier manifest. Rows are in the order of the paths.
     """
     given = by_folder(paths)
+    if given is None and _is_split({part for path in paths for part in PurePosixPath(path).parts}):
+        logger.warning(
+            "Folders named train, val or test lie within others: they are not taken as the split. "
+            "Expected them at the top"
+        )
     no_species = [] if given is None else FOLDERS
     folders = [PurePosixPath(path).parent.name for path in paths]
     species = ["" if name.lower() in no_species else name for name in folders]

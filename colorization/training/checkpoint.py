@@ -44,9 +44,8 @@ def read(file: Path) -> State:
         count = progress.pop("variables")
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise InputError(
-            "The checkpoint is damaged. Expected one that was written whole: delete it to go on "
-            "from the one in MLflow, if there is any, or train again. "
-            f"Received: checkpoint={str(file)!r}"
+            "The checkpoint is damaged. Expected one that was written whole: train again if there "
+            f"is none in MLflow either. Received: checkpoint={str(file)!r}"
         ) from error
     return State(arrays[:count], arrays[count:], progress)
 

@@ -22,7 +22,7 @@ class Phase(NamedTuple):
     @property
     def joins(self) -> str:
         """What begins to learn in it, where it is not the first one."""
-        return "adversary joins" if self.adversarial else "encoder joins"
+        return "discriminator joins" if self.adversarial else "encoder joins"
 
 
 def phases(config: Config) -> list[Phase]:
@@ -33,7 +33,7 @@ def phases(config: Config) -> list[Phase]:
     """
     end = config.generator_only_epochs
     start = end - config.finetune_epochs
-    first = "generator-only" if config.family == "pix2pix" else "frozen encoder"
+    first = "frozen encoder" if config.finetune_epochs else "generator-only"
     possible = (
         Phase(first, range(start), config.generator_only_rates),
         Phase("fine-tuning", range(start, end), config.finetune_rates, finetuning=True),
