@@ -251,10 +251,7 @@ def owners() -> dict[str, str]:
 
 
 def add_arguments(groups: Mapping[str, argparse._ArgumentGroup], config: Config) -> None:
-    """Add a flag for every field of `config` to a parser's groups, see `GROUPS`.
-
-    The help states its range and its default.
-    """
+    """Add a flag for each field, with its range and default, to a parser's groups, see `GROUPS`."""
     for spec in tunable_fields(config):
         group = next((name for name, fields in GROUPS.items() if spec.name in fields), SCHEDULE)
         default = getattr(config, spec.name)
@@ -278,10 +275,10 @@ def changed(config: AnyConfig, values: dict[str, Any]) -> AnyConfig:
     made = dataclasses.replace(config, **values)
     loss = getattr(made, "loss", None)
     if values.get("loss", loss) != loss:
-        known = [CROSS_ENTROPY] if loss == CROSS_ENTROPY else PIXEL_LOSSES
+        known = " or ".join([CROSS_ENTROPY] if loss == CROSS_ENTROPY else PIXEL_LOSSES)
         raise ValueError(
-            f"Bad value for `loss`. Expected {' or '.join(known)}, or none, with "
-            f"head={made.head}. Received: loss={values['loss']!r}"
+            f"Bad value for `loss`. Expected {known} with head={made.head}, or none. "
+            f"Received: loss={values['loss']!r}"
         )
     return made
 

@@ -1,4 +1,4 @@
-"""Every loss, by the name that a config gives it.
+"""Every loss that a config chooses by name; the head `histogram` brings its own, see `heads`.
 
 To add one, write a function, name it below, and let `python -m scripts.parameters` list it.
 The functions import Keras themselves, so that a command line can list them without loading Keras.

@@ -2,7 +2,8 @@
 
 How a dead worker is noticed: each process writes a heartbeat every `HEARTBEAT_SECONDS` while it
 trains. Before another one takes its next trial, it marks every trial as failed whose process was
-silent for `GRACE_SECONDS` (`study.fail_stale_trials`), and queues it again (`study.retry`).
+silent for `GRACE_SECONDS` (`sweeps/study.py:fail_stale_trials`), queues it again, at most
+`MAX_CRASHES` times (`retry` there), and ends its run as KILLED (`parent_run.update`).
 """
 
 import contextlib

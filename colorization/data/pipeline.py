@@ -57,7 +57,7 @@ def augment(rgb: tf.Tensor, draw: tf.Tensor, crop: float) -> tf.Tensor:
     Args:
         rgb: float32 (B, S, S, 3), as what is returned.
         draw: int64 (2,), the seed; the same draw gives the same crops.
-        crop: the smallest share of a side that is kept; the largest is 1.
+        crop: the smallest share of a side that is kept (`Config.crop`); the largest is 1.
     """
     count, size = tf.shape(rgb)[0], rgb.shape[1]
     top, left, flip, share = tf.unstack(tf.random.stateless_uniform((4, count), draw))

@@ -1,8 +1,9 @@
 """What a trained model must show before it may be served.
 
 `promotion.register` asks in this order: `require_answers`, `require_better_than_baselines`,
-`require_variety`, `require_enough_pictures` and `require_better_than` the champion. Scores are
-those of test pictures, compared by the family's criterion in `evaluation.CRITERIA`.
+`require_variety`, `require_enough_pictures` and `require_better_than` the champion. What the first
+two refuse is not registered, what the others refuse becomes challenger. Scores are those of test
+pictures, compared by the family's criterion in `evaluation.CRITERIA`.
 """
 
 import logging
@@ -91,8 +92,8 @@ def require_better_than(champion: Candidate, candidate: Candidate) -> None:
 
     Logged scores are compared if both were tested on the same pictures by today's criterion.
     Otherwise, and where its run is gone, the champion is tested again; if their sizes differ, both
-    are tested at the larger one. Paintings never beat photographs, and a collapsed champion gives
-    way.
+    are tested at the larger one. Paintings never beat photographs, and a champion that has
+    collapsed, or knows only paintings, gives way.
     """
     if candidate.painted and champion.kind not in ("painted", ""):
         raise GateError(

@@ -220,7 +220,7 @@ def _possible_outputs(far_out: np.ndarray) -> list[str]:
         low, high = RANGES[name]
         if low - SLACK <= lowest and highest <= high + SLACK:
             return [name]
-    return ["-1..1", "0..1"]
+    return ["-1..1", "0..1", "0..255"]
 
 
 def _luma_error(gray: np.ndarray, found: np.ndarray, output: str) -> float:

@@ -1,4 +1,4 @@
-"""The models in service: the registry's champions, looked up anew for every request."""
+"""The models in service: the registry's champions, looked up for each page and each coloring."""
 
 import contextlib
 import logging
