@@ -8,7 +8,7 @@ MIB = 2**20
 # The page
 MAX_UPLOAD_BYTES = 64 * MIB  # of one uploaded file
 MAX_UPLOADS_BYTES = 2048 * MIB  # of all uploads that it keeps
-MAX_UPLOADS_SECONDS = 3600  # for which it keeps an upload
+UPLOADS_KEPT = (60, 3600)  # seconds: each minute, uploads that are older than an hour are deleted
 MAX_RESULTS_BYTES = 2048 * MIB  # of all results that it keeps
 MAX_EVENT_BYTES = MIB  # of one event, such as a move of a slider
 MAX_PICTURES_AT_ONCE = 20  # of one upload

@@ -8,12 +8,14 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import mlflow
 import pytest
 import requests
 import uvicorn
 from PIL import Image
+from starlette.testclient import TestClient
 
 from colorization import limits
 from colorization.errors import InputError
@@ -56,6 +58,13 @@ def server(cache, ready_store_of_module, tmp_path_factory):
 @pytest.fixture(scope="module")
 def ready_store_of_module(empty_store, tmp_path_factory):
     return f"sqlite:///{shutil.copy(empty_store, tmp_path_factory.mktemp('registry'))}"
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def config_of(url):
@@ -314,10 +323,26 @@ def test_the_oldest_uploads_make_room_and_those_on_their_way_count(page_here, mo
 
 
 @slow
-def test_what_is_no_file_is_not_uploaded(page_here):
-    _, url = page_here
+def test_what_is_no_file_is_not_uploaded_and_of_half_an_upload_nothing_is_kept(page_here):
+    page, url = page_here
     answer = requests.post(url + guard.UPLOAD, files={"files": (None, b"held in memory")})
     assert (answer.status_code, answer.text) == (400, "Only files can be uploaded.")
+    host = url.removeprefix("http://")
+    with socket.create_connection(host.split(":")) as slow_one:
+        head = f"POST {guard.UPLOAD} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 2000\r\n"
+        head += "Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
+        part = 'Content-Disposition: form-data; name="files"; filename="b.png"\r\n\r\nhalf of it'
+        slow_one.sendall(f"{head}{part}".encode())
+        wait_until(lambda: list(page.uploads.iterdir()))
+    wait_until(lambda: not list(page.uploads.iterdir()))
+
+
+def test_an_old_upload_is_deleted_although_no_other_comes(tmp_path, monkeypatch):
+    monkeypatch.setattr("serve.page.app.UPLOADS_KEPT", (0.01, 0.01))
+    with TestClient(mount(Page(tmp_path)), "http://localhost") as client:
+        (path,) = client.post(guard.UPLOAD, files={"files": ("bird.png", b"x")}).json()
+        assert Path(path).is_relative_to(tmp_path)
+        wait_until(lambda: not Path(path).exists())
 
 
 def test_the_oldest_files_are_deleted_until_the_rest_fits(tmp_path):
@@ -330,7 +355,7 @@ def test_the_oldest_files_are_deleted_until_the_rest_fits(tmp_path):
     assert oldest.exists()
     guard.make_room(tmp_path, 2500)
     assert not oldest.exists() and old.exists()
-    guard.make_room(tmp_path, 2500, kept_seconds=10)
+    guard.make_room(tmp_path, 1500)
     assert not old.exists() and new.exists()
 
 

@@ -6,6 +6,7 @@ It answers only requests that the page itself makes, see `guard.py`.
 import functools
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -15,9 +16,10 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.staticfiles import StaticFiles
 from gradio import route_utils
+from starlette.datastructures import FormData
 from starlette.formparsers import MultiPartException
 
-from colorization.limits import MAX_UPLOAD_BYTES, MAX_WAITING
+from colorization.limits import MAX_UPLOAD_BYTES, MAX_WAITING, UPLOADS_KEPT
 from serve.page.events import HERE, Page, forget
 from serve.page.guard import LOOPBACK, Guard, Password
 from serve.pyfunc import MAX_SATURATION
@@ -96,12 +98,23 @@ class FilesOnly(route_utils.GradioMultiPartParser):
         if self._current_part.file is None:
             raise MultiPartException("Only files can be uploaded.")
 
+    async def parse(self) -> FormData:
+        """Return the uploads; delete what has come of those that do not come to their end."""
+        try:
+            return await super().parse()
+        except BaseException:
+            for file in self._files_to_close_on_error:
+                Path(file.name).unlink(missing_ok=True)
+            raise
+
 
 def build(page: Page) -> gr.Blocks:
     """Return the page as Gradio's Blocks."""
     html = page.html
     plain = functools.partial(gr.HTML, apply_default_css=False)
-    with gr.Blocks(title="Garden birds in color", analytics_enabled=False) as blocks:
+    with gr.Blocks(
+        title="Garden birds in color", analytics_enabled=False, delete_cache=UPLOADS_KEPT
+    ) as blocks:
         plain(html.header(), js_on_load=ANYWHERE + WORDS)
         with gr.Row(elem_classes="inputs"):
             drop = gr.File(

@@ -10,7 +10,6 @@ import hashlib
 import hmac
 import json
 import stat
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -23,7 +22,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from colorization.errors import InputError
-from colorization.limits import MAX_EVENT_BYTES, MAX_UPLOADS_BYTES, MAX_UPLOADS_SECONDS, MIB
+from colorization.limits import MAX_EVENT_BYTES, MAX_UPLOADS_BYTES, MIB
 
 LOOPBACK = ("127.0.0.1", "localhost")
 EVENT, UPLOAD = "/gradio_api/queue/join", "/gradio_api/upload"
@@ -187,20 +186,17 @@ def is_upload(path: str | Path, uploads: Path) -> bool:
         return False
 
 
-def make_room(folder: Path, most: int, kept_seconds: float = MAX_UPLOADS_SECONDS) -> None:
-    """Delete the oldest files below a folder until all of them take at most `most` bytes.
-
-    Files that are older than `kept_seconds` are deleted in any case.
-    """
+def make_room(folder: Path, most: int) -> None:
+    """Delete the oldest files below a folder until all of them take at most `most` bytes."""
     files = []
     for path in folder.rglob("*"):
         with suppress(OSError):  # deleted by another request
             status = path.stat()
             if path.is_file():
                 files.append((status.st_mtime, status.st_size, path))
-    used, now = sum(size for _, size, _ in files), time.time()
-    for changed, size, path in sorted(files):
-        if used <= most and now - changed <= kept_seconds:
+    used = sum(size for _, size, _ in files)
+    for _, size, path in sorted(files):
+        if used <= most:
             break
         path.unlink(missing_ok=True)
         used -= size
