@@ -420,6 +420,22 @@ def test_pictures_appear_one_by_one_with_progress(champions, paintings, tmp_path
     assert [str(shown).count("<article") for _, shown, *_ in yielded] == [0, 1, 2]
 
 
+def test_results_are_kept_for_others_visits_and_deleted_when_the_visitor_leaves(
+    champions, painting, tmp_path
+):
+    page = Page(tmp_path)
+    options = [[shutil.copy(painting, page.uploads)], False, 1.0, 0.0, 0.0, False]
+    *_, (*_, folder) = page.color(*options, None)
+    (download,) = Path(folder).glob("0/*-pix2pix-*.png")
+    os.utime(download, (0, 0))
+    next(page.color(*options, None))  # another visitor's event
+    assert download.exists()
+    event = page.color(*options, folder)
+    next(event)
+    event.close()  # as Gradio does if a visitor leaves
+    assert not Path(folder).exists()
+
+
 def test_the_examples_come_with_their_photographers_and_licences(page):
     folder = ROOT / "assets" / "photographs"
     photographs = [each for each in read_examples() if not each.painted]

@@ -165,29 +165,33 @@ class Page:
         problems = [limit] if len(uploads) > MAX_PICTURES_AT_ONCE else []
         paths = [Path(upload) for upload in uploads[:MAX_PICTURES_AT_ONCE]]
         options = {"tta": tta, "saturation": saturation, "warmth": warmth, "tint": tint}
-        for number, (path, name) in enumerate(zip(paths, name_apart(paths), strict=True)):
-            shown = self.html.pictures(done, slots) if done else gr.skip()
-            coloring = self.html.status(f"Coloring {name} …", problems, number, len(paths))
-            yield coloring, shown, *about, gr.skip(), gr.skip(), str(folder)
-            try:
-                example = self.examples.get(path)
-                if example is None:
-                    require_upload(path, self.uploads)
-                painted = example is not None and example.painted
-                results = folder / str(number)
-                picture = color_upload(path, name, painted, champions, results, unsure, **options)
-                done.append(picture)
-            except InputError as error:
-                problems.append(str(error))
-            except Exception:  # a full disk, a network that does not fit into memory
-                logger.exception("%s could not be colored", name)
-                problems.append(f"{name} could not be colored; the server's log tells why.")
-        status = self.html.status(summarize(done, champions), problems)
-        archive = write_archive(done, folder) if len(done) > 1 else None
-        forget(before)  # late: the browser may have been loading it when this event came
-        strip = self._strip(done, warmth, tint, folder)
-        results = self.html.pictures(done, slots, archive)
-        yield status, results, *about, gr.update(visible=bool(strip)), strip, str(folder)
+        try:
+            for number, (path, name) in enumerate(zip(paths, name_apart(paths), strict=True)):
+                shown = self.html.pictures(done, slots) if done else gr.skip()
+                coloring = self.html.status(f"Coloring {name} …", problems, number, len(paths))
+                yield coloring, shown, *about, gr.skip(), gr.skip(), str(folder)
+                try:
+                    example = self.examples.get(path)
+                    if example is None:
+                        require_upload(path, self.uploads)
+                    painted = example is not None and example.painted
+                    results = folder / str(number)
+                    picture = color_upload(
+                        path, name, painted, champions, results, unsure, **options
+                    )
+                    done.append(picture)
+                except InputError as error:
+                    problems.append(str(error))
+                except Exception:  # a full disk, a network that does not fit into memory
+                    logger.exception("%s could not be colored", name)
+                    problems.append(f"{name} could not be colored; the server's log tells why.")
+            status = self.html.status(summarize(done, champions), problems)
+            archive = write_archive(done, folder) if len(done) > 1 else None
+            strip = self._strip(done, warmth, tint, folder)
+            results = self.html.pictures(done, slots, archive)
+            yield status, results, *about, gr.update(visible=bool(strip)), strip, str(folder)
+        finally:  # late: the browser may have been loading it when this event came
+            forget(before)
 
     def _strip(self, done: Sequence[Picture], warmth: float, tint: float, folder: Path) -> str:
         """Return variations of the first picture by the last champion that takes hints, or ""."""
