@@ -355,6 +355,8 @@ def test_the_oldest_files_are_deleted_until_the_rest_fits(tmp_path):
     assert oldest.exists()
     guard.make_room(tmp_path, 2500)
     assert not oldest.exists() and old.exists()
+    guard.make_room(tmp_path, 2500)
+    assert not oldest.parent.exists()
     guard.make_room(tmp_path, 1500)
     assert not old.exists() and new.exists()
 

@@ -9,6 +9,7 @@ import binascii
 import hashlib
 import hmac
 import json
+import os
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
@@ -187,13 +188,21 @@ def is_upload(path: str | Path, uploads: Path) -> bool:
 
 
 def make_room(folder: Path, most: int) -> None:
-    """Delete the oldest files below a folder until all of them take at most `most` bytes."""
+    """Delete the oldest files below a folder until all of them take at most `most` bytes.
+
+    Folders that are empty already are deleted too. None of them waits for its upload, which Gradio
+    moves there in the same step of the event loop.
+    """
     files = []
-    for path in folder.rglob("*"):
-        with suppress(OSError):  # deleted by another request
-            status = path.stat()
-            if path.is_file():
+    for parent, folders, names in os.walk(folder, topdown=False):
+        for name in names:
+            with suppress(OSError):  # deleted by another request
+                path = Path(parent, name)
+                status = path.stat()
                 files.append((status.st_mtime, status.st_size, path))
+        for name in folders:
+            with suppress(OSError):  # not empty
+                os.rmdir(Path(parent, name))
     used = sum(size for _, size, _ in files)
     for _, size, path in sorted(files):
         if used <= most:
