@@ -219,7 +219,7 @@ def test_a_full_queue_is_a_sentence(browser, active_store, tmp_path, monkeypatch
         page.close()
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "", "::", "192.0.2.1", "birds.example"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "", "::", "::1", "127.0.0.2", "birds.example"])
 def test_a_page_for_others_needs_a_password_or_is_called_public(host, capsys):
     with pytest.raises(SystemExit):
         parse(["--host", host])
@@ -230,7 +230,7 @@ def test_a_page_for_others_needs_a_password_or_is_called_public(host, capsys):
     assert parse(["--host", host, "--password_file", "users"]).host == host
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_on_this_machine_alone_a_page_needs_none(host):
     assert parse(["--host", host]).public == "no"
 

@@ -4,7 +4,6 @@
 """
 
 import argparse
-import ipaddress
 import logging
 import os
 import re
@@ -18,6 +17,7 @@ from pathlib import Path
 from colorization import process
 from colorization.errors import Failure, InputError
 from colorization.paths import user_path
+from serve.page import LOOPBACK
 
 logger = logging.getLogger("serve.page")
 
@@ -53,21 +53,13 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error(f"Expected a port from 1 to 65535. Received: port={arguments.port}")
     if not re.fullmatch(r"(/[\w.~-]+)*/?", arguments.root_path, re.ASCII):
         parser.error(f"Expected a path such as /birds. Received: root_path={arguments.root_path!r}")
-    if not (arguments.password_file or arguments.public == "yes" or is_loopback(arguments.host)):
+    if not (arguments.password_file or arguments.public == "yes" or arguments.host in LOOPBACK):
         parser.error(
-            "Others can reach this address. Expected password_file=FILE, of lines name:password, "
-            "or public=yes, for a page without a password. Behind a proxy on this machine, leave "
-            f"host out. Received: host={arguments.host!r}"
+            f"Only {' and '.join(LOOPBACK)} need no password. Expected password_file=FILE, of "
+            "lines name:password, or public=yes, for a page without a password. Behind a proxy on "
+            f"this machine, leave host out. Received: host={arguments.host!r}"
         )
     return arguments
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether only this machine reaches an address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def listen(host: str, port: int) -> socket.socket:

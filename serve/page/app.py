@@ -20,8 +20,9 @@ from starlette.datastructures import FormData
 from starlette.formparsers import MultiPartException
 
 from colorization.limits import MAX_UPLOAD_BYTES, MAX_WAITING, UPLOADS_KEPT
+from serve.page import LOOPBACK
 from serve.page.events import HERE, Page, forget
-from serve.page.guard import LOOPBACK, Guard, Password
+from serve.page.guard import Guard, Password
 from serve.pyfunc import MAX_SATURATION
 
 COLORS = {  # Gradio's own grays are too pale for small print

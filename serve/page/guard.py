@@ -25,7 +25,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from colorization.errors import InputError
 from colorization.limits import MAX_EVENT_BYTES, MAX_UPLOADS_BYTES, MIB
 
-LOOPBACK = ("127.0.0.1", "localhost")
 EVENT, UPLOAD = "/gradio_api/queue/join", "/gradio_api/upload"
 OPEN = {  # method -> paths that the page requests; a slash at the end: all below it
     "GET": (
