@@ -115,10 +115,18 @@ def test_what_is_no_known_arithmetic_is_refused(node, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "call", [[], ["in"], [[]], ["nowhere", 0, 0, {}], ["in", 0, 0, 5], ["_CONSTANT_VALUE", -1]]
+    "node",
+    [
+        *(operation("math.negative", call) for call in ([], ["in"], [[]], ["nowhere", 0, 0, {}])),
+        *(operation("math.negative", ["in", 0, 0, options]) for options in (5, ["a"])),
+        operation("math.negative", ["_CONSTANT_VALUE", -1]),
+        called("BatchNormalization", "op", [[["in", 0, 0, {}]]], axis=[1, 2]),
+        called("BatchNormalization", "op", [[["in", 0, 0, {}]]], axis=[]),
+        called("TensorFlowOpLayer", "op", [[["in", 0, 0, {}]]], node_def={}, constants={"a": 1}),
+    ],
 )
-def test_a_broken_call_is_a_sentence(call, tmp_path):
-    write_h5(tmp_path / "a.h5", operation("math.negative", call))
+def test_a_broken_layer_is_a_sentence(node, tmp_path):
+    write_h5(tmp_path / "a.h5", node)
     with pytest.raises(ValueError, match="Expected a "):
         safe_keras.load(tmp_path / "a.h5")
 

@@ -17,6 +17,7 @@ import h5py
 import keras
 
 from colorization.data.watch import TooLargeError
+from colorization.errors import InputError
 from colorization.weights import file_size, footprint, keras_2
 from colorization.weights.download import format_of
 
@@ -51,10 +52,6 @@ OPERATIONS = r"keras\.src\.ops\.(numpy\.\w+|nn\.\w+|image\.Resize)"
 VALUES = frozenset("__keras_tensor__ __tensor__ __numpy__ __slice__ __ellipsis__ __tuple__".split())
 # Of no use for inference.
 TRAINING_ONLY = re.compile("(_initializer|_regularizer|_constraint|compile_config)$")
-UNREADABLE = (
-    *(LookupError, TypeError, AttributeError, RecursionError, OSError),
-    *(json.JSONDecodeError, zipfile.BadZipFile, RuntimeError),
-)
 WITHOUT_GROUPS = ("Conv2DTranspose", "DepthwiseConv2D", "SeparableConv2D")
 
 
@@ -75,7 +72,9 @@ def load(path: Path) -> keras.Model:
         if config.get("class_name") not in MODELS:
             raise _foreign(config, path)
         config = _stock(config, path)
-    except UNREADABLE as error:
+    except (InputError, TooLargeError):
+        raise
+    except Exception as error:  # of many classes, since a config may hold anything
         raise ValueError(
             "The file holds no network. Expected a whole model, as `model.save` writes it, and not "
             f"weights alone (`save_weights`). Received: {path}: {_first_line(error)}"
@@ -96,7 +95,7 @@ def load(path: Path) -> keras.Model:
 
 
 def _stock(node: Any, path: Path) -> Any:
-    """Return a config as Keras 3 writes it, of stock Keras only, or raise a ValueError."""
+    """Return a config as Keras 3 writes it, of stock Keras only, or raise an InputError."""
     if isinstance(node, list):
         return [_stock(each, path) for each in node]
     if not isinstance(node, dict):
@@ -117,8 +116,8 @@ def _modernize(layer: str, config: dict) -> None:
     """Change in place what Keras 2 wrote and Keras 3 does not accept."""
     if layer in WITHOUT_GROUPS and config.get("groups") == 1:
         del config["groups"]
-    if layer == "BatchNormalization" and isinstance(config.get("axis"), list):
-        (config["axis"],) = config["axis"]
+    if layer == "BatchNormalization" and isinstance(axis := config.get("axis"), list):
+        config["axis"] = axis[0] if len(axis) == 1 else axis
     if layer == "LeakyReLU" and "alpha" in config:
         config["negative_slope"] = config.pop("alpha")
     within = config["layers"] if layer in MODELS else []
@@ -164,10 +163,10 @@ def _identity(node: dict, path: Path) -> dict:
     raise _foreign(node, path)
 
 
-def _foreign(node: dict, path: Path) -> ValueError:
+def _foreign(node: dict, path: Path) -> InputError:
     config = node.get("config")
     name = config.get("name") if isinstance(config, dict) else config
-    return ValueError(
+    return InputError(
         "The network is not made of stock Keras layers alone, and was not loaded, since others can "
         "run code of whoever made the file (a Lambda layer does). Expected layers that only "
         "compute, like Conv2D: build the network of those and save it again. Received: "
