@@ -665,6 +665,20 @@ def test_what_cannot_be_imported_is_refused_before_anything_is_logged(naive_h5, 
     assert not (tmp_path / "mlflow.db").exists()
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (("--naive_sha256", "0" * 64), "Expected naive=NETWORK, too. Received: naive_sha256='000"),
+        (("--naive", "a.h5", "--pix2pix_sha256", "1"), "Expected pix2pix=NETWORK, too. Received: "),
+        (("--data", "kaggle"), "naive=NETWORK, pix2pix=NETWORK or both. Received: data='kaggle'"),
+    ],
+)
+def test_what_no_network_was_given_for_is_not_ignored(given, expected, capsys):
+    with pytest.raises(SystemExit):
+        importing.parse(given)
+    assert expected in capsys.readouterr().err
+
+
 def everything(folder):
     """What all files below a folder hold, and their names."""
     files = [path for path in folder.rglob("*") if path.is_file()]

@@ -64,7 +64,17 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         )
         parser.add_argument(f"--{family}_sha256", default="", help="expected SHA-256 of the file")
     parser.add_argument("--data", default="sample", help=f"to test them: {DATA}")
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    given = {family for family in GRAY_CHANNELS if getattr(arguments, family)}
+    for family in GRAY_CHANNELS:
+        if (digest := getattr(arguments, f"{family}_sha256")) and family not in given:
+            parser.error(f"Expected {family}=NETWORK, too. Received: {family}_sha256={digest!r}")
+    if arguments.data != parser.get_default("data") and not given:
+        parser.error(
+            "Expected networks to test with these pictures: naive=NETWORK, pix2pix=NETWORK or "
+            f"both. Received: data={arguments.data!r}"
+        )
+    return arguments
 
 
 @process.entry_point(parse)
