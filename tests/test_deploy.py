@@ -22,7 +22,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from colorization import tracking
+from colorization import limits, tracking
 from tests import warm
 from tests.conftest import ROOT
 
@@ -57,6 +57,12 @@ def test_only_nginx_publishes_ports_and_that_of_mlflow_on_loopback_only():
     assert list(published) == ["nginx"]
     (server,) = re.findall(r"listen (\d+);(?:(?!listen).)*mlflow", _text("nginx.conf"), re.DOTALL)
     assert f"127.0.0.1:5000:{server}" in published["nginx"]
+
+
+def test_an_upload_may_hold_all_the_pictures_that_the_page_takes():
+    (location,) = re.findall(r"location /birds/ \{.+?\}", _text("nginx.conf"), re.DOTALL)
+    (size,) = re.findall(r"client_max_body_size (\d+)m;", location)
+    assert int(size) * limits.MIB > limits.MAX_PICTURES_AT_ONCE * limits.MAX_UPLOAD_BYTES
 
 
 def test_the_builder_gets_what_it_copies_and_no_secrets():
