@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from hashlib import sha256
 
 import pytest
 import requests
@@ -256,10 +257,10 @@ def test_without_password_or_public_only_names_of_loopback_are_answered(tmp_path
     [
         ("robin:red", 0o640, "only its owner may read: chmod 600"),
         ("robin:red", 0o604, "only its owner may read: chmod 600"),
-        ("", 0o600, "Expected name:password on each line, and at least one."),
-        ("robin:red\nsecret", 0o600, "Expected name:password on each line"),
-        ("robin:red\n\n", 0o600, "Expected name:password on each line"),
-        ("robin:", 0o600, "Expected name:password on each line"),
+        ("", 0o600, "Expected name:password on each line, and at least one..*line 1 is not"),
+        ("robin:red\nsecret", 0o600, "Expected name:password on each line.*line 2 is not"),
+        ("robin:red\n\nwren:red", 0o600, "Expected name:password on each line.*line 2 is not"),
+        ("robin:", 0o600, "Expected name:password on each line.*line 1 is not"),
         (None, 0o600, "No such file or directory"),
     ],
 )
@@ -271,3 +272,10 @@ def test_a_file_of_passwords_that_is_not_safe_is_refused(tmp_path, content, mode
     with pytest.raises(InputError, match=sentence) as refusal:
         read_users(file)
     assert "secret" not in str(refusal.value)
+
+
+def test_blank_lines_at_the_end_of_a_file_of_passwords_are_nobody_s(tmp_path):
+    file = tmp_path / "users"
+    file.touch(0o600)
+    file.write_text("robin:red \nwren:red\r\n\n")
+    assert read_users(file) == [sha256(each).digest() for each in (b"robin:red ", b"wren:red")]

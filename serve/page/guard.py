@@ -245,14 +245,14 @@ class Password:
 
 
 def read_users(file: Path) -> list[bytes]:
-    """Return the SHA-256 of each line `name:password` of a file.
+    """Return the SHA-256 of each line `name:password` of a file; blank ones at its end are none.
 
     Raises:
         InputError: the file cannot be read, others can read it, or a line has no such form.
     """
     try:
         mode = file.stat().st_mode
-        lines = file.read_bytes().splitlines()
+        lines = file.read_bytes().rstrip(b"\r\n").splitlines()
     except OSError as error:
         raise InputError(
             f"Expected a file of lines name:password. Received: password_file={str(file)!r} "
@@ -263,9 +263,10 @@ def read_users(file: Path) -> list[bytes]:
             f"Expected a file that only its owner may read: chmod 600 {file}. "
             f"Received: password_file={str(file)!r} with mode {stat.S_IMODE(mode):o}"
         )
-    if not lines or not all(all(line.partition(b":")[::2]) for line in lines):
-        raise InputError(
-            "Expected name:password on each line, and at least one. "
-            f"Received: password_file={str(file)!r} with another one"
-        )
+    for number, line in enumerate(lines or [b""], 1):
+        if not all(line.partition(b":")[::2]):
+            raise InputError(
+                "Expected name:password on each line, and at least one. "
+                f"Received: password_file={str(file)!r}, where line {number} is not"
+            )
     return [hashlib.sha256(line).digest() for line in lines]
