@@ -1,4 +1,4 @@
-"""How much a file, an archive or a download may take: every limit of this project, stated once.
+"""How much a file, an archive or a download may take: each limit of this file, stated once.
 
 What one picture may take is stated in `pictures/limits.py`, which is logged with each model.
 """
@@ -43,8 +43,8 @@ MAX_WEIGHTS_RATIO = 20
 SMALL_WEIGHTS_BYTES = MIB  # below, the ratio means nothing
 MAX_LAYERS = 2000  # a network within a network counts each time that it is called
 # All that is computed on the way from one picture to its colors: 512 MiB of float32. A U-Net of
-# 64 filters at 128 x 128 computes 50 million values, ours around an encoder 23 million. Of larger
-# pictures, only the weights are used.
+# 64 filters at 128 x 128 computes 50 million values, ours around an encoder 23 million. A
+# network of larger pictures may compute more, by their area.
 MAX_VALUES = 128 * 1024**2
 # Pictures at once, for no more than about 2 GiB: Keras keeps all those values until the last.
 KERAS_AT_ONCE = 2
