@@ -12,7 +12,7 @@ from colorization.address import shown
 from colorization.errors import InputError
 
 WAIT_SECONDS = 30  # for the scheduler, and for a worker
-CURE = "Expected `python -m dask worker` started in the project's folder and environment"
+START_WORKERS = "Expected `python -m dask worker` started in the project's folder and environment"
 
 
 def connect(address: str) -> Client:
@@ -52,6 +52,6 @@ def require_workers(client: Client) -> None:
         client.wait_for_workers(1, WAIT_SECONDS)
     except OSError as error:  # TimeoutError among them
         raise InputError(
-            f"The cluster has no workers. {CURE}; the same command goes on from here. Received: "
-            f"none within {WAIT_SECONDS} seconds"
+            f"The cluster has no workers. {START_WORKERS}; the same command goes on from here. "
+            f"Received: none within {WAIT_SECONDS} seconds"
         ) from error

@@ -48,7 +48,7 @@ RANGES = {"saturation": (0.0, MAX_SATURATION), "warmth": (-1.0, 1.0), "tint": (-
 HINT_LEVELS = 40.0  # by which a hint of 1 moves the mean Cb and the mean Cr; a step of 0.1 is seen
 
 MAX_ANSWER_BYTES = 1 << 30  # of one request, or 16 a pixel of the pixel limit where that is more
-MAX_CLEAR_WEBP_PIXELS = 32_000_000  # with alpha; libwebp takes 40 bytes a pixel to write one
+MAX_ALPHA_WEBP_PIXELS = 32_000_000  # with alpha; libwebp takes 40 bytes a pixel to write one
 CHUNK_ROWS = 16  # pictures or tiles that go through the network together
 CHUNK_PIXELS = 16_000_000  # luma bytes that wait for it; a larger picture goes alone
 STRIPE_PIXELS = 1 << 17  # blended at a time, above `MAX_SIDE`; a dozen float32 planes in the cache
@@ -370,10 +370,10 @@ def encode_picture(
         PictureError: the format cannot hold a picture this wide or high, or libwebp would take
             gigabytes for its alpha.
     """
-    if format == "webp" and image.mode == "RGBA" and math.prod(image.size) > MAX_CLEAR_WEBP_PIXELS:
+    if format == "webp" and image.mode == "RGBA" and math.prod(image.size) > MAX_ALPHA_WEBP_PIXELS:
         raise reader.PictureError(
             "is too large for a webp with transparency, above the limit of "
-            f"{MAX_CLEAR_WEBP_PIXELS} pixels"
+            f"{MAX_ALPHA_WEBP_PIXELS} pixels"
         )
     if format == "jpeg" and image.mode == "RGBA":
         opaque = Image.new("RGB", image.size, "white")

@@ -18,7 +18,7 @@ from typing import Any
 from distributed import Future, get_worker
 
 from colorization.address import redacted
-from colorization.cluster import CURE, connect, require_shared, require_workers
+from colorization.cluster import START_WORKERS, connect, require_shared, require_workers
 from colorization.errors import Failure
 from colorization.paths import ROOT
 
@@ -81,8 +81,8 @@ def run(address: str, most: int, flags: Mapping[str, object], look: Callable[[],
             place, future = tasks.popitem()
             reason = redacted(future.exception() or future.status)  # cancelled with the scheduler
             raise Failure(
-                f"No worker came to the end of the study. {CURE}, and a storage and a tracking "
-                f"server that answer there. Received: {place}: {reason}"
+                f"No worker came to the end of the study. {START_WORKERS}, and a storage and "
+                f"a tracking server that answer there. Received: {place}: {reason}"
             )
 
 

@@ -494,7 +494,7 @@ def test_the_answers_to_one_request_are_bounded(saved, monkeypatch):
 
 
 def test_a_large_webp_with_alpha_is_refused_before_it_is_written(model, monkeypatch):
-    monkeypatch.setattr(pyfunc, "MAX_CLEAR_WEBP_PIXELS", 100)
+    monkeypatch.setattr(pyfunc, "MAX_ALPHA_WEBP_PIXELS", 100)
     clear = paint("RGBA", (11, 10))
     with pytest.raises(pictures.PictureError, match="above the limit of 100 pixels"):
         pyfunc.encode_picture(clear, "webp")

@@ -23,7 +23,7 @@ from distributed.comm import CommClosedError
 from mlflow.pyfunc import PyFuncModel
 
 from colorization.cluster import (
-    CURE,
+    START_WORKERS,
     WAIT_SECONDS,
     connect,
     is_here,
@@ -155,8 +155,8 @@ def _require_equal(client: Client, task: Task) -> None:
 
 def _unequal(worker: str, differs: object) -> InputError:
     return InputError(
-        f"A worker cannot do what this machine does. {CURE}, on machines that see the same files. "
-        f"Received: {worker}: {differs}"
+        f"A worker cannot do what this machine does. {START_WORKERS}, on machines that see the "
+        f"same files. Received: {worker}: {differs}"
     )
 
 

@@ -21,7 +21,7 @@ from starlette.formparsers import MultiPartException
 
 from colorization.limits import MAX_UPLOAD_BYTES, MAX_WAITING, UPLOADS_KEPT
 from serve.page import LOOPBACK
-from serve.page.events import HERE, Page, forget
+from serve.page.events import FOLDER, Page, forget
 from serve.page.guard import Guard, Password
 from serve.pyfunc import MAX_SATURATION
 
@@ -35,7 +35,7 @@ COLORS = {  # Gradio's own grays are too pale for small print
 }
 PRIVATE: Any = {"api_visibility": "private"}  # an event for the page only, as the guard has it
 # What is pasted, or dropped anywhere, goes through Gradio's own upload.
-ANYWHERE = """const give = (event, files) => {
+UPLOAD_JS = """const give = (event, files) => {
   const input = document.querySelector(".drop input[type=file]");
   if (event.defaultPrevented || !input || !files.length) return;
   event.preventDefault();
@@ -54,7 +54,7 @@ document.addEventListener("dragover", (event) => {
 });"""
 # Gradio would show a proxy's HTML, or that it is no JSON: here are words. If the server is gone,
 # which a proxy says with a status, Gradio waits for it, and loads the page anew.
-WORDS = """const words = {
+ERRORS_JS = """const words = {
   401: "The page asks for its password anew: reload it.",
   413: "The pictures are larger than this website takes: choose fewer or smaller ones.",
 };
@@ -73,14 +73,14 @@ window.fetch = async (...request) => {
   return {ok: true, status: answer.status, json};
 };"""
 # Sends the data attributes of the button that was pressed.
-PICK = """element.addEventListener("click", (event) => {
+CLICK_JS = """element.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (button) trigger("click", {...button.dataset});
 });"""
 # Gradio's ImageSlider has no keyboard control and no label: here a range input lies on the
 # pictures. Gradio writes new results into the old elements and drops their styles: so set them
 # again. The gallery's buttons move the keyboard's focus to a picture's heading.
-RESULTS = """const place = (range) =>
+RESULTS_JS = """const place = (range) =>
   range.parentElement.style.setProperty("--at", range.value + "%");
 element.addEventListener("input", ({target}) => target.type === "range" && place(target));
 element.addEventListener("click", ({target}) => {
@@ -116,7 +116,7 @@ def build(page: Page) -> gr.Blocks:
     with gr.Blocks(
         title="Garden birds in color", analytics_enabled=False, delete_cache=UPLOADS_KEPT
     ) as blocks:
-        plain(html.header(), js_on_load=ANYWHERE + WORDS)
+        plain(html.header(), js_on_load=UPLOAD_JS + ERRORS_JS)
         with gr.Row(elem_classes="inputs"):
             drop = gr.File(
                 show_label=False,
@@ -125,7 +125,7 @@ def build(page: Page) -> gr.Blocks:
                 min_width=300,
                 elem_classes="drop",
             )
-            examples = plain(html.examples(page.examples), js_on_load=PICK, min_width=300)
+            examples = plain(html.examples(page.examples), js_on_load=CLICK_JS, min_width=300)
         with gr.Row(elem_classes="controls"):
             tta = gr.Checkbox(
                 label="Average with the mirror image: slightly better, half as fast", min_width=280
@@ -138,13 +138,13 @@ def build(page: Page) -> gr.Blocks:
             )
         status = plain(html.status("", []))
         with gr.Row(elem_classes="hints", visible=False) as hints:
-            strip = plain(js_on_load=PICK, min_width=300)
+            strip = plain(js_on_load=CLICK_JS, min_width=300)
             with gr.Column(min_width=300):
                 hint = functools.partial(gr.Slider, -1, 1, 0, step=0.05, buttons=[])
                 warmth = hint(label="Warmth: blue to orange")
                 tint = hint(label="Tint: green to magenta")
                 reference = gr.UploadButton("Take the mean color of another picture", size="sm")
-        results = plain(js_on_load=RESULTS)
+        results = plain(js_on_load=RESULTS_JS)
         models = plain()
         uploads = gr.State([])
         folder = gr.State(None, delete_callback=forget)  # when the visitor has left
@@ -217,7 +217,7 @@ def mount(
         max_file_size=MAX_UPLOAD_BYTES,
         show_error=False,
         theme=theme.set(**COLORS),
-        css_paths=HERE / "page.css",
+        css_paths=FOLDER / "page.css",
         footer_links=[],
         run_history=False,
         enable_monitoring=False,

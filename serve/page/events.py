@@ -24,7 +24,7 @@ from serve.page.champions import Champion, Champions, Slot
 from serve.page.coloring import Picture, color_upload, hint_from, write_variations
 from serve.page.guard import is_upload, make_room
 
-HERE = Path(__file__).parent
+FOLDER = Path(__file__).parent
 ASSETS = ROOT / "assets"
 CREDIT = re.compile(r"^\| `(.+)` \| (.+) \| \[(.+)\]\((.+)\) \|$", re.MULTILINE)
 
@@ -78,7 +78,7 @@ class Page:
         self.results.mkdir(parents=True)
         self.uploads.mkdir()
         self.champions = Champions()
-        jinja = jinja2.Environment(autoescape=True, loader=jinja2.FileSystemLoader(HERE))
+        jinja = jinja2.Environment(autoescape=True, loader=jinja2.FileSystemLoader(FOLDER))
         jinja.globals.update(url=self.url, side=IMAGE_SIZE)
         self.html: Any = jinja.get_template("page.html").module
         self.examples = {each.path: each for each in read_examples()}

@@ -26,7 +26,7 @@ from colorization.errors import InputError
 from colorization.limits import MAX_EVENT_BYTES, MAX_UPLOADS_BYTES, MIB
 
 EVENT, UPLOAD = "/gradio_api/queue/join", "/gradio_api/upload"
-OPEN = {  # method -> paths that the page requests; a slash at the end: all below it
+ALLOWED = {  # method -> paths that the page requests; a slash at the end: all below it
     "GET": (
         *("/", "/theme.css", "/favicon.ico", "/assets/", "/static/", "/pictures/"),
         *("/gradio_api/heartbeat/", "/gradio_api/queue/data", "/gradio_api/upload_progress"),
@@ -34,7 +34,7 @@ OPEN = {  # method -> paths that the page requests; a slash at the end: all belo
     ),
     "POST": (EVENT, UPLOAD),
 }
-ASK = {"WWW-Authenticate": 'Basic realm="Garden birds in color", charset="UTF-8"'}
+ASK_PASSWORD = {"WWW-Authenticate": 'Basic realm="Garden birds in color", charset="UTF-8"'}
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -100,7 +100,7 @@ class Guard:
     async def _check(self, scope: Scope, receive: Receive) -> Receive:
         """Return the `receive` for the request's body, if the page makes such a request."""
         method, path = scope["method"], scope["path"]
-        if not is_open(method, path):
+        if not is_allowed(method, path):
             raise HTTPException(404, "The page has nothing under this address.")
         if method == "GET":
             if path == "/":
@@ -116,11 +116,11 @@ class Guard:
         return replayed(body, receive)
 
 
-def is_open(method: str, path: str) -> bool:
+def is_allowed(method: str, path: str) -> bool:
     """Tell whether the page requests this path by this method."""
     return any(
         path == each or (each.endswith("/") and each != "/" and path.startswith(each))
-        for each in OPEN.get("GET" if method == "HEAD" else method, ())
+        for each in ALLOWED.get("GET" if method == "HEAD" else method, ())
     )
 
 
@@ -232,7 +232,7 @@ class Password:
         if given:
             await asyncio.sleep(1)  # slows those down who guess
         what = "The name or the password is wrong." if given else "The page has a password."
-        await PlainTextResponse(what, 401, HEADERS | ASK)(scope, receive, send)
+        await PlainTextResponse(what, 401, HEADERS | ASK_PASSWORD)(scope, receive, send)
 
     def _knows(self, given: str) -> bool:
         scheme, _, text = given.partition(" ")
