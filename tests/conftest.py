@@ -10,6 +10,7 @@ for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
     del os.environ[name]
 os.environ["MLFLOW_EXPERIMENT_NAME"] = "Default"  # of the processes that tests start
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+os.environ["MATPLOTLIBRC"] = os.path.join(os.path.dirname(__file__), "data")  # coarse figures
 
 import contextlib
 import gc

@@ -6,7 +6,7 @@ import keras
 from keras import layers
 
 from colorization import color, experiment, tracking
-from colorization.config import VARIANTS
+from colorization.config import VARIANTS, with_size
 from colorization.registry import lookup
 
 
@@ -48,7 +48,7 @@ def tiny_encoder(gray, rgb, weights):
 def log_network(network, splits, variant="naive_basic"):
     """Log a network in a run as training does; return its candidate."""
     size = splits.test.images.shape[1]
-    config = dataclasses.replace(VARIANTS[variant], filters=4, size=size)
+    config = dataclasses.replace(with_size(VARIANTS[variant], size), filters=4)
     with tracking.open_run("candidate") as run:
         tracking.log_config(config, data=splits.uri.removeprefix("file://"))
         tracking.log_data(splits)

@@ -160,19 +160,26 @@ def browser():
         browser.close()
 
 
-@pytest.fixture
-def page(browser, app, champions):
-    """The page, opened; whatever it asks of another server is an error."""
+@pytest.fixture(scope="module")
+def context(browser):
+    """One visitor, who need not load the page's scripts for each test."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
     context.set_default_timeout(60_000)
     expect.set_options(timeout=60_000)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context, app, champions):
+    """The page, opened; whatever it asks of another server is an error."""
     foreign = []
-    context.on("request", lambda request: foreign.append(request.url))
     page = context.new_page()
+    page.on("request", lambda request: foreign.append(request.url))
     page.goto(app)
     expect(page.get_by_role("heading", name="The models on this page")).to_be_visible()
     yield page
-    context.close()
+    page.close()
     assert [url for url in foreign if not url.startswith((app, "data:", "blob:"))] == []
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from colorization.errors import Failure
 from sweeps import cluster
+from sweeps.__main__ import main
 from sweeps.storage import Storage
 from tests import test_sweeps, warm
 from tests.conftest import ROOT
@@ -113,11 +114,14 @@ def test_the_last_words_of_workers_that_cannot_work_are_heard_and_no_secret_is_l
     ],
 )
 def test_what_cannot_be_spread_over_a_cluster_is_refused_before_it_begins(
-    flags, message, sweep, tmp_path
+    flags, message, call, paintings, tmp_path, monkeypatch
 ):
     store = "http://127.0.0.1:1" if flags.get("cluster") else f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    flags = {"data": paintings} | flags
     if "workers" not in flags:
         flags = {"cluster": "tcp://127.0.0.1:1"} | flags
-    output = finish(sweep(store, **flags), status=2)
-    assert message in output and "secret" not in output
+    status, output = call(main, *[f"--{name}={value}" for name, value in flags.items()])
+    assert status == 2
+    assert message in output and "Traceback" not in output and "secret" not in output
     assert not (tmp_path / "mlflow.db").exists()

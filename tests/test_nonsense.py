@@ -20,6 +20,11 @@ from tests.networks import log_network, memory, with_chroma
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("active_store")]
 
 
+@pytest.fixture
+def splits(small_splits):
+    return small_splits
+
+
 def recalling(splits, share=1.0, channels=1):
     """A colorizer that is right about the test pictures, but paler."""
     images = splits.test.images
@@ -40,7 +45,7 @@ def random_chroma(splits):
         phase = layers.Conv2D(2, 3, padding="same", kernel_initializer=kernel)(luma)
         return keras.ops.sin(20 * phase) * chroma.std(axis=0) + chroma.mean(axis=0)
 
-    return with_chroma(planes, channels=3)
+    return with_chroma(planes, channels=3, size=32)
 
 
 def shuffled_chroma(splits):
@@ -81,7 +86,7 @@ def test_one_hue_is_refused_by_its_figure(splits):
     def planes(luma):
         return luma * np.array([-0.15, 0.3], "float32")
 
-    candidate = log_network(with_chroma(planes), splits)
+    candidate = log_network(with_chroma(planes, size=32), splits)
     assert candidate.collapse
     with pytest.raises(GateError, match="No better than .*: test delta_e [0-9.]+ against [0-9.]+"):
         promotion.register(candidate)
@@ -90,7 +95,7 @@ def test_one_hue_is_refused_by_its_figure(splits):
 
 def test_a_tint_that_beats_the_baselines_is_a_challenger_at_best(splits):
     tint = evaluation.mean_chroma(splits.test.images)
-    candidate = log_network(with_chroma(lambda luma: 0 * luma + tint), splits)
+    candidate = log_network(with_chroma(lambda luma: 0 * luma + tint, size=32), splits)
     version, alias = promotion.register(candidate)
     assert (alias, served_run()) == ("challenger", None)
     hue = candidate.tested["test_hue_concentration"]
@@ -107,20 +112,20 @@ def collapsed(splits):
 
 def test_a_collapsed_network_does_not_replace_a_worse_one_that_has_not_and_gives_way_to_it(splits):
     sepia = log_network(collapsed(splits), splits)
-    pale = log_network(recalling(splits, 0.2), splits)
+    pale = log_network(recalling(splits, 0.3), splits)
     assert sepia.collapse and sepia.score() < pale.score()
     assert promotion.register(pale)[1] == "champion"
     version, alias = promotion.register(sepia)
     assert (alias, served_run()) == ("challenger", pale.run.info.run_id)
     assert f"Collapsed, all is {sepia.collapse}: test hue_concentration" in version.tags["gate"]
     promotion.register(sepia, force=True)  # as an earlier release would have done
-    again = log_network(recalling(splits, 0.2), splits)
+    again = log_network(recalling(splits, 0.3), splits)
     assert promotion.register(again)[1] == "champion"
 
 
 @pytest.mark.slow  # trains
 def test_an_under_trained_network_is_refused_by_its_figure(splits):
-    config = dataclasses.replace(VARIANTS["naive_basic"], filters=4, epochs=1, head="rgb")
+    config = dataclasses.replace(VARIANTS["naive_basic"], filters=4, epochs=1, head="rgb", size=32)
     candidate = log_network(train.train(config, splits).colorizer, splits)
     figures = f"{candidate.score():.4f} against {candidate.score('_gray'):.4f}"
     with pytest.raises(GateError, match=f"No better than plain gray: test delta_e {figures}"):

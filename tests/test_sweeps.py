@@ -216,10 +216,10 @@ def test_trials_of_a_worker_that_was_killed_and_of_one_that_slept_are_tried_agai
 
 @pytest.mark.slow
 def test_a_database_that_is_away_for_a_while_costs_the_trial_that_it_interrupted(
-    sweep, tracking_server, postgres
+    sweep, ready_store, postgres
 ):
     flags = {"study": "away", "storage": postgres.url, "trials": 2, "epochs": LONG}
-    process = sweep(tracking_server, **flags)
+    process = sweep(ready_store, **flags)
     victim = mid_trial([process], postgres.url, "away", LONG)
     postgres.stop()
     noticed = next((line for line in process.stdout if "the storage was away" in line), None)
@@ -229,7 +229,7 @@ def test_a_database_that_is_away_for_a_while_costs_the_trial_that_it_interrupted
     (again,) = [t for t in study.trials if t.user_attrs.get("retry_of") == victim.number]
     assert again.params == victim.params and again.state == TrialState.COMPLETE
     assert len(counted(study)) == 2
-    parent, runs = logged(tracking_server, "away")
+    parent, runs = logged(ready_store, "away")
     assert parent.info.status == "FINISHED"
     assert {run.info.status for run in runs.values()} <= {"FINISHED", "FAILED", "KILLED"}
     assert noticed, output
@@ -256,21 +256,21 @@ def test_a_tracking_server_that_goes_away_ends_the_worker_and_the_study_goes_on_
 
 
 @pytest.mark.slow
-def test_ctrl_c_while_the_database_is_away_ends_in_a_sentence(sweep, tracking_server, postgres):
+def test_ctrl_c_while_the_database_is_away_ends_in_a_sentence(sweep, ready_store, postgres):
     flags = {"study": "gone", "storage": postgres.url, "trials": 2, "epochs": LONG}
-    process = sweep(tracking_server, **flags)
+    process = sweep(ready_store, **flags)
     mid_trial([process], postgres.url, "gone", LONG)
     postgres.stop()
     try:
         deadline = time.monotonic() + 120
         noticed = {0: ("FAILED", "killed")}  # then it waits for the database
-        while states(logged(tracking_server, "gone")[1]) != noticed:
+        while states(logged(ready_store, "gone")[1]) != noticed:
             assert time.monotonic() < deadline
             time.sleep(0.2)
         process.send_signal(signal.SIGINT)
         output = finish(process, status=130)
         assert "started again, the study goes on" in output
-        parent, runs = logged(tracking_server, "gone")
+        parent, runs = logged(ready_store, "gone")
         assert parent.info.status == "KILLED"
         assert states(runs) == noticed
     finally:
@@ -336,23 +336,23 @@ def check_the_story(client, parent, runs, study):
 
 @pytest.mark.slow
 def test_a_sweep_goes_on_where_ctrl_c_or_sigterm_stopped_it_and_repeats_nothing(
-    sweep, tracking_server, tmp_path
+    sweep, ready_store, tmp_path
 ):
     storage = f"sqlite:///{tmp_path}/own.db"
     flags = {"study": "stopped", "storage": storage, "trials": 2, "epochs": LONG}
     expected = {0: ("FINISHED", "finished")}
     for number, stop, status in ((1, signal.SIGINT, 130), (2, signal.SIGTERM, 143)):
-        process = sweep(tracking_server, **flags)
+        process = sweep(ready_store, **flags)
         while (stopped := mid_trial([process], storage, "stopped", LONG)).number < number:
             time.sleep(0.1)
         process.send_signal(stop)
         finish(process, status=status)
-        parent, runs = logged(tracking_server, "stopped")
+        parent, runs = logged(ready_store, "stopped")
         assert parent.info.status == "KILLED"
         expected[number] = ("KILLED", "killed")
         assert states(runs) == expected
-    finish(sweep(tracking_server, **flags))
-    resumed, runs = logged(tracking_server, "stopped")
+    finish(sweep(ready_store, **flags))
+    resumed, runs = logged(ready_store, "stopped")
     assert resumed.info.run_id == parent.info.run_id
     assert resumed.info.status == "FINISHED"
     study = load(storage, "stopped")
@@ -411,13 +411,13 @@ def test_pruning_begins_with_half_of_the_epochs_or_of_the_adversarial_ones(famil
 
 
 @pytest.fixture
-def opened(tmp_path, splits):
+def opened(tmp_path, small_splits):
     """A function that opens a study as a process would, in the default storage."""
 
     def open_as_a_process(name, **flags):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         storage = Storage(f"sqlite:///{tmp_path}/sweeps.db")
-        return open_study(storage, name, spec(splits.digest, **flags))
+        return open_study(storage, name, spec(small_splits.digest, **flags))
 
     return open_as_a_process
 
@@ -487,24 +487,28 @@ def test_a_trial_whose_process_dies_is_tried_again_but_not_forever(prepared):
 
 
 @pytest.mark.slow
-def test_by_psnr_a_trial_far_below_the_others_is_pruned_and_the_highest_wins(
-    sweep, tracking_server, prepared
+def test_after_a_trial_that_fails_one_far_below_in_psnr_is_pruned_and_the_highest_wins(
+    sweep, ready_store, prepared
 ):
     study = prepared("psnr", objective="psnr")
+    study.enqueue_trial({"dropout": 5.0, "learning_rate": 1e-3})  # no config allows that
     study.enqueue_trial({"dropout": 0.0, "learning_rate": 1e-4})
     for _ in range(3):  # others that began well, and ended badly
         ended = optuna.trial.create_trial(value=1.0, intermediate_values={1: 99.0, 2: 1.0})
         study.add_trial(ended)
-    flags = {"study": "psnr", "objective": "psnr", "trials": 5, "final_epochs": 1}
-    output = finish(sweep(tracking_server, **flags))
-    own, pruned, *_ = study.trials
-    assert (own.state, pruned.state) == (TrialState.COMPLETE, TrialState.PRUNED)
+    flags = {"study": "psnr", "objective": "psnr", "trials": 6, "final_epochs": 1}
+    output = finish(sweep(ready_store, **flags))
+    own, failed, pruned, *_ = study.trials
+    assert [each.state.name for each in (own, failed, pruned)] == ["COMPLETE", "FAIL", "PRUNED"]
+    assert "trial 1: failed (ValueError: Bad value for `dropout`" in output
     assert list(pruned.intermediate_values) == [1]
     outcome = f"pruned after epoch 1, psnr {pruned.value:.4f}; best {own.value:.4f}"
-    assert re.search(rf"trial 1 naive_\w+: {re.escape(outcome)}", output)
-    parent, runs = logged(tracking_server, "psnr")
-    client = mlflow.MlflowClient(tracking_server)
-    assert states(runs) == {0: ("FINISHED", "finished"), 1: ("KILLED", "pruned")}
+    assert re.search(rf"trial 2 naive_\w+: {re.escape(outcome)}", output)
+    parent, runs = logged(ready_store, "psnr")
+    client = mlflow.MlflowClient(ready_store)
+    expected = [("FINISHED", "finished"), ("FAILED", "failed"), ("KILLED", "pruned")]
+    assert states(runs) == dict(enumerate(expected))
+    assert "dropout" in runs[1].data.tags["error"]
     assert parent.data.metrics["best_value"] == pytest.approx(own.value)
     history = client.get_metric_history(runs[0].info.run_id, "val/psnr")
     assert own.value in [pytest.approx(entry.value) for entry in history]
@@ -514,28 +518,13 @@ def test_by_psnr_a_trial_far_below_the_others_is_pruned_and_the_highest_wins(
 
 @pytest.mark.slow
 def test_after_its_time_a_worker_begins_no_other_trial_and_concludes(
-    sweep, tracking_server, tmp_path
+    sweep, ready_store, tmp_path
 ):
-    finish(sweep(tracking_server, study="timeout", trials=50, timeout=1))
+    finish(sweep(ready_store, study="timeout", trials=50, timeout=1))
     study = load(f"sqlite:///{tmp_path}/sweeps.db", "timeout")
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"]
-    parent, _ = logged(tracking_server, "timeout")
+    parent, _ = logged(ready_store, "timeout")
     assert parent.info.status == "FINISHED"
-
-
-@pytest.mark.slow
-def test_a_failing_trial_is_told_with_its_error_and_the_next_one_begins(
-    sweep, tracking_server, prepared
-):
-    study = prepared("failing")
-    study.enqueue_trial({"dropout": 5.0, "learning_rate": 1e-3})  # no config allows that
-    study.enqueue_trial({"dropout": 0.1, "learning_rate": 1e-3})
-    output = finish(sweep(tracking_server, study="failing", trials=3))
-    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL", "COMPLETE"]
-    assert "trial 1: failed (ValueError: Bad value for `dropout`" in output
-    _, runs = logged(tracking_server, "failing")
-    assert states(runs)[1] == ("FAILED", "failed")
-    assert "dropout" in runs[1].data.tags["error"]
 
 
 @pytest.mark.slow
@@ -555,16 +544,16 @@ def test_no_secret_of_a_storage_s_address_is_logged_or_stored(
 
 
 @pytest.mark.slow
-def test_a_study_in_which_all_were_pruned_ends_in_a_sentence(sweep, tracking_server, prepared):
+def test_a_study_in_which_all_were_pruned_ends_in_a_sentence(sweep, ready_store, prepared):
     study = prepared("pruned")
 
     def give_up(trial):
         raise optuna.TrialPruned
 
     study.optimize(give_up, n_trials=1)  # the preset, which no sweep would prune
-    output = finish(sweep(tracking_server, study="pruned", trials=1), status=2)
+    output = finish(sweep(ready_store, study="pruned", trials=1), status=2)
     assert "No trial has finished, so that there is no winner: 1 pruned" in output
-    parent, _ = logged(tracking_server, "pruned")
+    parent, _ = logged(ready_store, "pruned")
     assert parent.info.status == "FAILED"
     assert "No trial has finished" in parent.data.tags["error"]
 
