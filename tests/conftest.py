@@ -27,6 +27,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from colorization.data import cache as data_cache
@@ -143,20 +144,30 @@ def empty_store(tmp_path_factory):
     """The file of an MLflow store without runs: making one takes seconds, copying it none."""
     from mlflow import MlflowClient
 
-    file = tmp_path_factory.mktemp("store") / "mlflow.db"
-    with contextlib.chdir(file.parent):  # below which its artifacts lie
-        MlflowClient(f"sqlite:///{file}").search_experiments()
+    place = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = place.parent  # of all workers
+    file = place / "store" / "mlflow.db"
+    with FileLock(place / "store.lock"):
+        if not file.exists():
+            file.parent.mkdir(exist_ok=True)
+            MlflowClient(f"sqlite:///{file}.partial").search_experiments()
+            os.rename(f"{file}.partial", file)
     return file
+
+
+def copy_store(file, folder, artifacts):
+    """Copy a store into a folder; its artifacts are to lie at another place."""
+    copy = shutil.copy(file, folder)
+    with contextlib.closing(sqlite3.connect(copy)) as database, database:
+        database.execute("UPDATE experiments SET artifact_location = ?", (str(artifacts),))
+    return f"sqlite:///{copy}"
 
 
 @pytest.fixture
 def ready_store(empty_store, tmp_path):
     """The URI of a store of the test's own, as `mlflow` would make it in `tmp_path`."""
-    file = Path(shutil.copy(empty_store, tmp_path))
-    with contextlib.closing(sqlite3.connect(file)) as database, database:
-        folder = str(tmp_path / "mlruns" / "0")
-        database.execute("UPDATE experiments SET artifact_location = ?", (folder,))
-    return f"sqlite:///{file}"
+    return copy_store(empty_store, tmp_path, tmp_path / "mlruns" / "0")
 
 
 @pytest.fixture
@@ -171,9 +182,11 @@ def active_store(ready_store, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def tracking_server(tmp_path_factory):
+def tracking_server(empty_store, tmp_path_factory):
     """A real MLflow server on loopback; gives its URL."""
-    with serve_mlflow(tmp_path_factory.mktemp("server")) as url:
+    folder = tmp_path_factory.mktemp("server")
+    copy_store(empty_store, folder, "mlflow-artifacts:/0")
+    with serve_mlflow(folder) as url:
         yield url
 
 

@@ -1,14 +1,10 @@
 """The way into service, against a real store; candidates are real models of known quality."""
 
-import contextlib
 import dataclasses
 import logging
 import os
-import shutil
-import sqlite3
 import subprocess
 import sys
-from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -20,7 +16,7 @@ from colorization.errors import GateError
 from colorization.registry import lookup, promotion, served
 from colorization.registry.__main__ import main
 from tests import warm
-from tests.conftest import ROOT, prepare_birds, unpack_birds
+from tests.conftest import ROOT, copy_store, prepare_birds, unpack_birds
 from tests.networks import log_network, memory
 
 NAME = "bird-colorizer-naive"
@@ -52,21 +48,19 @@ MADE = {}  # runs of candidates, by what they are of
 @pytest.fixture(scope="module")
 def empty_store(empty_store, photographs, painted, other_photographs, cache, tmp_path_factory):
     """A store whose runs are all deleted; `log_candidate` gives a test those that it asks for."""
-    file = Path(shutil.copy(empty_store, tmp_path_factory.mktemp("made")))
-    with contextlib.closing(sqlite3.connect(file)) as database, database:
-        folder = str(file.parent / "mlruns")
-        database.execute("UPDATE experiments SET artifact_location = ?", (folder,))
+    folder = tmp_path_factory.mktemp("made")
+    store = copy_store(empty_store, folder, folder / "mlruns")
     made = [(photographs, share) for share in (0.0, 0.3, 0.6, 1.0)]
     made = [(other_photographs, 1.0), *made, (painted, 1.0)]  # the latest decide, see `find_best`
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLORIZATION_CACHE", str(cache))
-        mlflow.set_tracking_uri(f"sqlite:///{file}")
+        mlflow.set_tracking_uri(store)
         for splits, share in made:
             run_id = log_candidate(splits, share).run.info.run_id
             MADE[what(splits, share)] = run_id
             mlflow.delete_run(run_id)
         mlflow.set_tracking_uri(None)
-    yield file
+    yield folder / "mlflow.db"
     MADE.clear()
 
 

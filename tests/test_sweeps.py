@@ -129,7 +129,8 @@ def load(storage, name):
     options = {"poolclass": sqlalchemy.pool.NullPool}  # looks are many
     with sqlalchemy.create_engine(storage, **options).connect() as connection:
         connection.execute(sqlalchemy.text("SELECT version_num FROM alembic_version")).one()
-    opened = optuna.storages.RDBStorage(storage, options, skip_table_creation=True)
+    skip = {"skip_table_creation": True, "skip_compatibility_check": True}
+    opened = optuna.storages.RDBStorage(storage, options, **skip)
     return optuna.load_study(study_name=name, storage=opened)
 
 
@@ -237,7 +238,7 @@ def test_a_database_that_is_away_for_a_while_costs_the_trial_that_it_interrupted
 
 @pytest.mark.slow
 def test_a_tracking_server_that_goes_away_ends_the_worker_and_the_study_goes_on_later(
-    sweep, tmp_path
+    sweep, ready_store, tmp_path
 ):
     storage = f"sqlite:///{tmp_path}/sweeps.db"
     impatient = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
@@ -517,9 +518,7 @@ def test_after_a_trial_that_fails_one_far_below_in_psnr_is_pruned_and_the_highes
 
 
 @pytest.mark.slow
-def test_after_its_time_a_worker_begins_no_other_trial_and_concludes(
-    sweep, ready_store, tmp_path
-):
+def test_after_its_time_a_worker_begins_no_other_trial_and_concludes(sweep, ready_store, tmp_path):
     finish(sweep(ready_store, study="timeout", trials=50, timeout=1))
     study = load(f"sqlite:///{tmp_path}/sweeps.db", "timeout")
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"]
