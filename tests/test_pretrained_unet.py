@@ -88,20 +88,21 @@ def test_the_encoder_begins_with_the_weights_of_a_file(variant, encoder, make, n
 
 @pytest.mark.slow  # trains
 @pytest.mark.parametrize(
-    ("variant", "encoder", "make", "last_frozen", "last_used"),
+    ("variant", "encoder", "make", "frozen", "last_frozen", "last_used"),
     [
-        (*PIX2PIX_MOBILENET, mobilenet, "block_3_expand_BN", "block_16_project_BN"),
+        (*PIX2PIX_MOBILENET, mobilenet, 2, "block_3_expand_BN", "block_16_project_BN"),
+        (*NAIVE_EFFICIENTNET, efficient, 0, "", "block15_project_normalize"),
         (
             *NAIVE_EFFICIENTNET,
             efficient,
+            2,
             "block2_project_normalize",
             "block15_project_normalize",
         ),
     ],
 )
-@pytest.mark.parametrize("frozen", [0, 2])
 def test_frozen_stages_keep_their_weights_and_all_their_statistics(
-    variant, encoder, make, last_frozen, last_used, frozen, tmp_path
+    variant, encoder, make, frozen, last_frozen, last_used, tmp_path
 ):
     make().save_weights(tmp_path / "encoder.weights.h5")
     weights = str(tmp_path / "encoder.weights.h5")

@@ -1,6 +1,5 @@
 """Killed trainings go on: real processes, real kills, a real server."""
 
-import contextlib
 import json
 import os
 import re
@@ -40,11 +39,15 @@ def metrics(client, run_id):
     }
 
 
-def until_epoch(process, epoch):
+def until_line(process, *texts):
     for line in process.stdout:
-        if f"weights, epochs {epoch} to " in line or line.startswith(f"epoch {epoch - 1}/"):
+        if any(text in line for text in texts):
             return
-    raise AssertionError(f"no epoch {epoch}")
+    raise AssertionError(f"none of {texts}")
+
+
+def until_epoch(process, epoch):
+    until_line(process, f"weights, epochs {epoch} to ", f"epoch {epoch - 1}/")
 
 
 def until(process, happened, seconds=300):
@@ -100,8 +103,7 @@ def phases(paintings, empty_store, cache, tmp_path_factory):
         )
 
     def found(query, *values):  # at once, and for next to nothing, unlike MLflow
-        with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
-            return database.execute(query, (killed, *values)).fetchone()
+        return database.execute(query, (killed, *values)).fetchall()
 
     def logged(step):
         query = "SELECT 1 FROM metrics WHERE run_uuid = ? AND key = 'val/psnr' AND step = ?"
@@ -110,6 +112,7 @@ def phases(paintings, empty_store, cache, tmp_path_factory):
     def trained():
         return found("SELECT 1 FROM tags WHERE run_uuid = ? AND key = 'parameters'")
 
+    database = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
     whole = start()
     assert whole.wait(600) == 0, whole.stdout.read()
     (run,) = client.search_runs(["0"])
@@ -128,11 +131,13 @@ def phases(paintings, empty_store, cache, tmp_path_factory):
     until(process, lambda: logged(5))
     kill(process)
     process = start("--resume", killed)
+    until_line(process, "kept epoch ")
     until(process, trained)  # it has no test yet
     kill(process)
     process = start("--resume", killed)
     output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output
+    database.close()
     yield client, run.info.run_id, killed
 
 
