@@ -151,7 +151,8 @@ def empty_store(tmp_path_factory):
     with FileLock(place / "store.lock"):
         if not file.exists():
             file.parent.mkdir(exist_ok=True)
-            MlflowClient(f"sqlite:///{file}.partial").search_experiments()
+            with contextlib.chdir(file.parent):  # below which its artifacts lie
+                MlflowClient(f"sqlite:///{file}.partial").search_experiments()
             os.rename(f"{file}.partial", file)
     return file
 

@@ -23,6 +23,7 @@ from serve.page.__main__ import parse
 from serve.page.app import mount
 from serve.page.events import Page
 from serve.page.guard import read_users
+from tests import warm
 from tests.conftest import ROOT, _wait_for
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -48,7 +49,7 @@ def website(cache, empty_store, tmp_path_factory):
     command = [sys.executable, "-m", "serve.page", "--host", "0.0.0.0", "--port", str(port)]
     command += ["--root_path", "/birds", "--password_file", str(users)]
     with open(folder / "log", "wb") as log:
-        process = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)
+        process = warm.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)
     request = urllib.request.Request(f"http://127.0.0.1:{port}")
     request.add_header("Authorization", _basic_auth_str(*ROBIN))
     try:
