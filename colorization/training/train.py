@@ -29,7 +29,8 @@ from colorization.training.schedule import CosineSchedule
 
 ITERATORS = 2  # that Keras makes of the pictures in an epoch: one at its begin, one at its end
 LOSS_PICTURES = 64  # of validation: a second pass over all would only smooth the losses
-SHAPING = ("head", "filters", "depth")  # the fields that set the shapes of the weights
+# The fields that set the shapes of the weights, as far as a config has them.
+SHAPING = ("head", "filters", "depth", "queries", "encoder")
 
 logger = logging.getLogger(__name__)
 
@@ -185,7 +186,8 @@ def require_same_shapes(
         for index, pair in enumerate(itertools.zip_longest(own, given))
         if pair[0] != pair[1]
     )
-    parameters = ", ".join(f"{name}={getattr(config, name)}" for name in SHAPING)
+    known = {name: value for name in SHAPING if (value := getattr(config, name, None)) is not None}
+    parameters = ", ".join(f"{name}={value}" for name, value in known.items())
     raise ValueError(
         f"The weights of `start_from` are of another network. Expected those of {config.variant} "
         f"with {parameters}: {len(own)} arrays, number {index + 1} of shape {expected}; give the "
