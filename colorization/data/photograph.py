@@ -9,7 +9,7 @@ from pathlib import Path
 
 import imagehash
 import numpy as np
-from PIL import Image, ImageChops, ImageCms, ImageOps
+from PIL import Image, ImageChops, ImageOps
 
 from colorization.config import Config
 from colorization.data.listing import read_regular
@@ -23,7 +23,7 @@ from colorization.pictures import (
     find_tiles,
     is_deep,
     open_encoded,
-    turn_upright,
+    read_srgb,
 )
 
 IMAGE_SIZE = Config.size
@@ -123,21 +123,18 @@ def _decode(content: bytes, side: int) -> Image.Image:
     if opened is None:
         raise LeftOut("unreadable: not in an image format known here")
     opened.draft(None, (side, side))
-    return _rgb(turn_upright(opened))
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    """Convert any mode to RGB; what is transparent becomes white."""
-    if image.mode in _GRAY_MODES or is_deep(image):
+    opened.load()
+    if opened.mode in _GRAY_MODES or is_deep(opened):
         raise LeftOut(f"{GRAY}: there is no color to learn from it")
-    if image.mode == "LAB":
-        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        return ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB") or image
-    if not image.has_transparency_data:
-        return image if image.mode == "RGB" else image.convert("RGB")
+    return _on_white(read_srgb(opened))
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
     rgb = Image.new("RGB", image.size)
     for box in cut(image.size, DECODED_PIXELS):
-        stripe = image.crop(box).convert("RGBA")
+        stripe = image.crop(box)
         white = Image.new("RGBA", stripe.size, "white")
         rgb.paste(Image.alpha_composite(white, stripe).convert("RGB"), box)
     return rgb

@@ -26,7 +26,7 @@ from colorization.data.sources import Source
 logger = logging.getLogger(__name__)
 
 # Increase it whenever the same files would give other pixels or other splits.
-PREPARE_VERSION = 5
+PREPARE_VERSION = 6
 
 
 @dataclass(frozen=True)

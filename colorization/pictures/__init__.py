@@ -14,7 +14,7 @@ from .picture import (
     open_picture,
     read_picture,
     read_pixel_limit,
+    read_srgb,
     spread_tiles,
-    turn_upright,
 )
 from .uncertainty import draw_heat_map, predict_uncertainty

@@ -108,11 +108,20 @@ def read_picture(image: Image.Image) -> Picture:
         raise PictureError(f"is a broken or truncated {name}") from None
 
 
-def turn_upright(image: Image.Image) -> Image.Image:
-    """Decode a picture of `open_picture`, and apply the orientation in its EXIF."""
+def read_srgb(image: Image.Image) -> Image.Image:
+    """Decode a picture of `open_picture`: upright, in sRGB; RGB, or RGBA where it has an alpha."""
     image.load()
-    turn = _find_turn(image)
-    return image if turn is None else image.transpose(turn)
+    turn, srgb = _find_turn(image), image
+    is_plain = image.mode == "RGB" and not image.has_transparency_data
+    parts = () if is_plain and not image.info.get("icc_profile") else _separate_all(image)
+    for box, color, clear in parts:
+        part = color.convert("RGB")
+        if clear is not None:
+            part.putalpha(clear)
+        if box[1] == 0:
+            srgb = Image.new(part.mode, image.size)
+        srgb.paste(part, box)
+    return srgb if turn is None else srgb.transpose(turn)
 
 
 def _decode_base64(text: bytes) -> bytes:
@@ -162,20 +171,28 @@ def spread_tiles(size: tuple[int, int], count: int) -> list[tuple[float, float, 
 
 
 def _split(image: Image.Image) -> Picture:
-    white, profile = _find_white(image), image.info.get("icc_profile")
-    luma, alpha, transform = Image.new("L", image.size), None, None
+    luma, alpha = Image.new("L", image.size), None
+    for box, color, clear in _separate_all(image):
+        luma.paste(color.convert("L"), box)
+        if clear is not None:
+            alpha = alpha or Image.new("L", image.size)
+            alpha.paste(clear, box)
+    return Picture(luma, alpha)
+
+
+def _separate_all(
+    image: Image.Image,
+) -> Iterator[tuple[tuple[int, int, int, int], Image.Image, Image.Image | None]]:
+    """Yield boxes of a picture with their color, in sRGB or gray, and their alpha."""
+    white, profile, transform = _find_white(image), image.info.get("icc_profile"), None
     for box in cut(image.size, DECODED_PIXELS):
         part = image if box == (0, 0, *image.size) else image.crop(box)  # most are one part
         color, clear = _separate(part, white)
         if box[1] == 0:  # the others have the same mode
             transform = _find_transform(color.mode, profile)
-            alpha = clear and Image.new("L", image.size)
         if transform is not None:
             color = ImageCms.applyTransform(color, transform) or color
-        luma.paste(color.convert("L"), box)
-        if alpha is not None and clear is not None:
-            alpha.paste(clear, box)
-    return Picture(luma, alpha)
+        yield box, color, clear
 
 
 def _separate(image: Image.Image, white: float) -> tuple[Image.Image, Image.Image | None]:

@@ -29,7 +29,7 @@ def insert(picture: bytes | Image.Image, format: str, carried: Carried, quality:
 
     Args:
         picture: a JPEG or PNG, whose pixels stay as they are in its own format; or one to encode,
-            RGB or RGBA, whose color profile is kept.
+            RGB or RGBA, in sRGB.
         format: jpeg, png, webp or tiff.
         carried: of `metadata.read`.
         quality: 1 to 100, of what is encoded here.
@@ -58,20 +58,19 @@ def _insert(content: bytes, format: str, carried: Carried, quality: int) -> byte
 
 
 def _encode(image: Image.Image, format: str, carried: Carried, quality: int) -> bytes:
-    profile = {"icc_profile": image.info.get("icc_profile")}
     if format in ("jpeg", "png"):
-        return _insert(encode_picture(image, format, quality, **profile), format, carried, quality)
+        return _insert(encode_picture(image, format, quality), format, carried, quality)
     exif = _exif(carried, carried.comment, *_as_comments(carried.texts), alone=True)
     if format == "webp":
         block = exif.tobytes() if len(exif) else b""
-        return encode_picture(image, format, quality, exif=block, xmp=carried.xmp, **profile)
+        return encode_picture(image, format, quality, exif=block, xmp=carried.xmp)
     for tag, value in ((metadata.XMP_TAG, carried.xmp), (metadata.IPTC_TAG, carried.iptc)):
         if value:
             exif[tag] = value
     buffer = io.BytesIO()
     # libtiff, which compresses, writes no further directories.
     compression = None if {*exif} & {*metadata.SUB_DIRECTORIES} else "tiff_lzw"
-    image.save(buffer, "TIFF", compression=compression, exif=exif, **profile)
+    image.save(buffer, "TIFF", compression=compression, exif=exif)
     return buffer.getvalue()
 
 

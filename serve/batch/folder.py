@@ -13,7 +13,7 @@ from PIL import ImageFile
 
 from colorization.data.photograph import is_in_color
 from colorization.limits import MAX_PAGES
-from colorization.pictures import PictureError, list_pages, open_picture, take_page, turn_upright
+from colorization.pictures import PictureError, list_pages, open_picture, read_srgb, take_page
 from colorization.registry import served
 from serve.batch import encoding, metadata, places
 from serve.batch.jobs import COLORED, COPIED, LEFT_OUT, Job, Outcome, Settings
@@ -126,7 +126,7 @@ def _color_pages(
             continue
         try:
             if not settings.colors_all and is_in_color(page):
-                image = turn_upright(open_picture(page))
+                image = read_srgb(open_picture(page))
                 content = encoding.insert(image, job.format, metadata.read(page), quality)
             else:
                 (answer,) = _predict(model, [page], job.format, settings)

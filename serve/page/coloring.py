@@ -4,14 +4,13 @@ import io
 import itertools
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageOps
 
 from colorization import color, evaluation, pictures
 from colorization.data.photograph import IMAGE_SIZE
@@ -151,18 +150,10 @@ def read_original(content: bytes, name: str) -> Image.Image | None:
     try:
         opened = pictures.open_picture(content)  # inspects the EXIF before anything reads it
         opened.draft(None, (SHOWN_SIDE, SHOWN_SIDE))  # a JPEG's half or quarter, much faster
-        image = pictures.turn_upright(opened)
-        profile = image.info.get("icc_profile")
-        if image.mode not in ("RGB", "CMYK"):
-            image = image.convert("RGB")
+        return pictures.read_srgb(opened)
     except Exception:  # the picture is colored already, only the comparison is missing
         logger.exception("%s cannot be compared with", name)
         return None
-    if profile:
-        srgb = ImageCms.createProfile("sRGB")
-        with suppress(ImageCms.PyCMSError, OSError, ValueError):  # a broken one
-            return ImageCms.profileToProfile(image, io.BytesIO(profile), srgb, outputMode="RGB")
-    return image.convert("RGB")
 
 
 def square(image: Image.Image) -> Image.Image:
