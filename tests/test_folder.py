@@ -188,7 +188,7 @@ def test_bad_files_are_listed_and_spoil_no_others(color, tmp_path):
     assert Image.open(target / "3.jpg").size == scene().size and is_red(target / "3.jpg")
 
 
-def test_hidden_files_and_linked_folders_are_passed_over(tmp_path):
+def test_hidden_files_and_a_link_to_the_folder_itself_are_passed_over(tmp_path):
     source = tmp_path / "in"
     (source / ".trash").mkdir(parents=True)
     for name in ("a.png", ".b.png", ".trash/c.png"):

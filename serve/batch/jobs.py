@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from colorization.data import listing
@@ -70,7 +71,7 @@ def plan(
     """Assign files below `target` to every picture in `listed`, of `places.find(source)`.
 
     `format` is a key of `SUFFIXES`, or `KEEP`. Hidden files are skipped. If `target` lies inside
-    `source`, its pictures are not colored again.
+    `source`, or a link leads there, its pictures are not colored again.
 
     Returns:
         The jobs, and the pictures without one: a link in `target` would lead their file elsewhere.
@@ -100,7 +101,8 @@ def plan(
 
 
 def _is_picture(path: Place, source: Place, target: Place) -> bool:
-    if path.suffix.lower() not in listing.SUFFIXES or target in path.parents:
+    is_output = isinstance(path, Path) and places.stays(path, target)
+    if path.suffix.lower() not in listing.SUFFIXES or target in path.parents or is_output:
         return False
     return not any(part.startswith(".") for part in path.relative_to(source).parts)
 

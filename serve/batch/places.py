@@ -103,7 +103,7 @@ def find(folder: Place) -> dict[str, int]:
         InputError: they cannot be listed.
     """
     if isinstance(folder, Path):
-        names = walk(folder, follow=False) if folder.is_dir() else [""]
+        names = walk(folder, follow=True) if folder.is_dir() else [""]
         return {name: _size(folder / name) for name in names}
     system = _system(folder)
     try:
