@@ -21,6 +21,8 @@ _WHOLE, _CUT_OUT = "withBackground", "noBackground"
 def list_images(folder: Path) -> list[Path]:
     """List the pictures below a folder at any depth, sorted; links to folders are followed.
 
+    A folder that cannot be read is listed like a picture, which cannot be read either.
+
     Raises:
         ValueError: folders are nested deeper than `MAX_DEPTH`.
     """
@@ -39,31 +41,44 @@ def walk(folder: Path, follow: bool) -> Iterator[str]:
     """List everything below a folder that is no folder: files, pipes, dangling links.
 
     Paths are relative to `folder`, with forward slashes. If `follow`, linked folders are walked as
-    well, each once.
+    well, each once. Hidden folders are not. A folder that cannot be read is listed, and its path
+    ends with a slash.
 
     Raises:
         ValueError: folders are nested deeper than `MAX_DEPTH`.
     """
-    visited = {os.path.realpath(folder)}
-    for parent, folders, files in os.walk(folder, followlinks=follow):
-        below = Path(parent).relative_to(folder)
-        if len(below.parts) > MAX_DEPTH:  # os.walk recurses, as much else does
-            raise ValueError(
-                f"Folders are nested too deeply. Expected at most {MAX_DEPTH} in each other: move "
-                f"the pictures up, or take the folder out. Received: folder={parent!r}"
-            )
-        folders[:] = [name for name in folders if _is_new(os.path.join(parent, name), visited)]
-        prefix = f"{below.as_posix()}/" if below.parts else ""
-        yield from (prefix + name for name in files)
+    visited: set[str] = set()
+    unread: list[OSError] = []
+    starts = [folder]
+    for start in starts:  # links last: what is below the folder anyway has its own path
+        for parent, folders, files in os.walk(start, onerror=unread.append):
+            below = Path(parent).relative_to(folder)
+            if len(below.parts) > MAX_DEPTH:  # os.walk recurses, as much else does
+                raise ValueError(
+                    f"Folders are nested too deeply. Expected at most {MAX_DEPTH} in each other: "
+                    "move the pictures up, or take the folder out. Received: "
+                    f"folder={parent!r}"
+                )
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            if (real := os.path.realpath(parent)) in visited:
+                folders.clear()
+                continue
+            visited.add(real)
+            if follow:
+                starts += filter(Path.is_symlink, (Path(parent, name) for name in folders))
+            prefix = f"{below.as_posix()}/" if below.parts else ""
+            yield from (prefix + name for name in files)
+    yield from (f"{Path(each.filename).relative_to(folder).as_posix()}/" for each in unread)
 
 
 def choose(names: Collection[str]) -> list[str]:
     """Choose and sort the pictures among files, given by relative paths with forward slashes.
 
     Where there are folders named `withBackground` and `noBackground`, only pictures below the
-    former are chosen. Hidden files never are.
+    former are chosen. Hidden files never are. Folders that cannot be read, see `walk`, are.
     """
-    pictures = sorted({name for name in names if _is_picture(PurePosixPath(name))})
+    chosen = (name for name in names if name.endswith("/") or _is_picture(PurePosixPath(name)))
+    pictures = sorted(set(chosen))
     whole, cut_out = (
         [name for name in pictures if folder in PurePosixPath(name).parts[:-1]]
         for folder in (_WHOLE, _CUT_OUT)
@@ -76,7 +91,7 @@ def count_others(names: Iterable[str]) -> str:
 
     Hidden files are not counted.
     """
-    paths = [PurePosixPath(name) for name in names]
+    paths = [PurePosixPath(name) for name in names if not name.endswith("/")]
     suffixes = [path.suffix.lower() for path in paths if not _is_hidden(path)]
     counts = Counter(each or "without a suffix" for each in suffixes if each not in SUFFIXES)
     return ", ".join(f"{count} {suffix}" for suffix, count in sorted(counts.items()))
@@ -109,15 +124,6 @@ def _is_picture(path: PurePosixPath) -> bool:
 
 def _is_hidden(path: PurePosixPath) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-
-
-def _is_new(folder: str, visited: set[str]) -> bool:
-    """Return whether a folder was not visited yet, by whatever link."""
-    real = os.path.realpath(folder)
-    if real in visited:
-        return False
-    visited.add(real)
-    return True
 
 
 def _open_at_once(path: str, flags: int) -> int:

@@ -74,22 +74,25 @@ def plan(
     `source`, or a link leads there, its pictures are not colored again.
 
     Returns:
-        The jobs, and the pictures without one: a link in `target` would lead their file elsewhere.
+        The jobs, and what has none: pictures that a link in `target` would lead elsewhere, and
+        folders that cannot be read.
 
     Raises:
         InputError: there are no pictures.
     """
-    found = {source / name: size for name, size in listed.items()}
+    found = {source / name: size for name, size in listed.items() if not name.endswith("/")}
+    unread = (source / name for name in listed if name.endswith("/"))
+    left_out = [Outcome(path, LEFT_OUT, "is a folder that cannot be read") for path in unread]
     if [*found] == [source]:
         source = source.parent
     pictures = sorted(path for path in found if _is_picture(path, source, target))
-    if not pictures:
+    if not pictures and not left_out:
         raise InputError(
             f"Nothing to color. Expected pictures ({' '.join(sorted(listing.SUFFIXES))}) at any "
             f"depth. Received: input={places.show(source)}"
         )
     chosen = choose([path.relative_to(source) for path in pictures], format)
-    jobs, left_out = [], []
+    jobs = []
     for path, files in zip(pictures, chosen, strict=True):
         below = {name: target / name for name in files}  # mostly one, held once
         job = Job(path, Names(*map(below.__getitem__, files)), found[path])

@@ -97,7 +97,8 @@ def resolve(source: Place, target: Place) -> tuple[Place, Place]:
 def find(folder: Place) -> dict[str, int]:
     """Return the names of the files below a folder with their sizes; none if there is no folder.
 
-    A file has an empty name below itself. The size is 0 if it cannot be told.
+    A file has an empty name below itself. The size is 0 if it cannot be told. The name of a folder
+    that cannot be read ends with a slash.
 
     Raises:
         InputError: they cannot be listed.
@@ -117,7 +118,7 @@ def find(folder: Place) -> dict[str, int]:
         ) from error
     start = len(system._strip_protocol(str(folder)))
     return {
-        name[start:].lstrip("/"): each["size"] or 0
+        name[start:].strip("/"): each["size"] or 0
         for name, each in found.items()
         if "\0" not in name  # no path of a computer
     }
