@@ -11,6 +11,7 @@ from PIL import Image, ImageFile, TiffImagePlugin
 from PIL.ExifTags import Base as Tag
 
 from .directories import PictureError
+from .limits import MAX_STRIP_BYTES
 
 # By PhotometricInterpretation: the mode, and how many samples are its color.
 _COLORS = {0: ("L", 1), 1: ("L", 1), 2: ("RGB", 3), 3: ("RGB", 1), 5: ("CMYK", 4), 8: ("LAB", 3)}
@@ -22,7 +23,6 @@ _WORDS = {"u": (8, 16, 32, 64), "i": (8, 16, 32, 64), "f": (16, 32, 64), "": ()}
 _WHITES = (1, 255, 65535)  # of 32 bits and more, where no tag says it
 _TWELVE_BITS = 4095  # of a camera, in 16 bits
 _BLOCK_BYTES = 1 << 22  # unpacked at a time, where the strips allow
-_MAX_STRIP_BYTES = 178_956_970  # unpacked; above, Pillow refuses it as a bomb
 
 
 class SampledTiff(ImageFile.ImageFile):
@@ -33,7 +33,7 @@ class SampledTiff(ImageFile.ImageFile):
     were gray of 8 bits.
 
     Raises:
-        PictureError: at once, for a kind of TIFF that is not read.
+        PictureError: at once, for a kind of TIFF that is not read, or too large a strip.
     """
 
     format = "TIFF"
@@ -53,6 +53,7 @@ class SampledTiff(ImageFile.ImageFile):
         self.bits = self._tag(Tag.BitsPerSample, 1)
         self.kind = _KINDS.get(self._tag(Tag.SampleFormat, 1), "")
         self._check()
+        self._check_strips()
         self._mode, self.colors = _COLORS[self.photometric]
         extra = self._tags(Tag.ExtraSamples) or (2,) * (self.samples - self.colors)
         clear = [i for i, kind in enumerate(extra) if (self._mode, kind) in _CLEAR]
@@ -90,6 +91,16 @@ class SampledTiff(ImageFile.ImageFile):
             if not is_read:
                 values = " ".join(map(str, self._tags(tag)[:8]))
                 raise PictureError(f"is a kind of TIFF that is not read: {tag.name} {values}")
+
+    def _check_strips(self) -> None:
+        planes, rows, columns, _, _ = self._lay_out()
+        row_bytes = -(-columns * (self.samples // planes) * self.bits // 8)
+        size = rows * -(-self.width // columns) * row_bytes
+        if size > MAX_STRIP_BYTES:
+            raise PictureError(
+                f"has a strip or a row of tiles of {size} bytes, unpacked, above the limit of "
+                f"{MAX_STRIP_BYTES} bytes"
+            )
 
     def load(self) -> Any:
         """Decode the picture, unless it is decoded."""
@@ -147,8 +158,6 @@ class SampledTiff(ImageFile.ImageFile):
         across, down = -(-width // columns), -(-height // rows)
         if len(offsets) < planes * across * down or len(counts) < len(offsets):
             raise ValueError("strips are missing")
-        if rows * across * row_bytes > _MAX_STRIP_BYTES:
-            raise PictureError("is a kind of TIFF that is not read: its strips are too large")
         step = max(1, _BLOCK_BYTES // (across * row_bytes * planes))  # rows
         group = max(1, step // rows)  # strips, or rows of tiles
         for first in range(0, down, group):
