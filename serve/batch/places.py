@@ -9,6 +9,8 @@ import shutil
 import socket
 import threading
 from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import fsspec
 import psutil
@@ -40,13 +42,18 @@ def locate(text: str) -> Place:
     """Return the place that a user's text means: a path, or a URL; `file://` means a path.
 
     Raises:
-        InputError: nothing that is installed can open the URL.
+        InputError: nothing that is installed can open the URL, or its file is on another machine.
     """
-    scheme, separator, path = text.partition("://")
+    scheme, separator, _ = text.partition("://")
     if not separator:
         return user_path(text)
     if scheme == "file":
-        return Path(path)
+        url = urlsplit(text)
+        if url.netloc not in ("", "localhost") or not url.path:
+            raise InputError(
+                f"Expected a path, or file:///folder of this machine. Received: {text}"
+            )
+        return Path(url2pathname(url.path))
     place = Remote(text)
     _system(place)
     return place
