@@ -4,11 +4,10 @@ import io
 import logging
 import re
 import struct
-import zlib
 from collections.abc import Callable
 
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
+from PIL.PngImagePlugin import PngInfo, putchunk
 from PIL.TiffImagePlugin import IFDRational
 
 from colorization.pictures import MAX_EXIF_BYTES, PictureError
@@ -121,11 +120,10 @@ def _insert_into_png(content: bytes, carried: Carried) -> bytes:
         info.add_text("Comment", _as_text(carried.comment))
     for key, text in carried.texts.items():
         info.add_text(key, text)
-    chunks = b""
+    chunks = io.BytesIO()
     for kind, body, _ in info.chunks:
-        chunks += struct.pack(">I", len(body)) + kind + body
-        chunks += struct.pack(">I", zlib.crc32(kind + body))
-    return content[:PNG_HEADER] + chunks + content[PNG_HEADER:]
+        putchunk(chunks, kind, body)
+    return content[:PNG_HEADER] + chunks.getvalue() + content[PNG_HEADER:]
 
 
 def _exif(carried: Carried, *comments: bytes, alone: bool = False) -> Image.Exif:
