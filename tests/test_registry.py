@@ -279,9 +279,18 @@ def test_whoever_moves_the_alias_last_corrects_a_race_that_the_worse_model_won(p
     first = promotion._create(better, "", force=False)
     promotion._set_alias("naive", "champion", first)
     second = promotion._create(worse, "", force=False)
-    version, alias = promotion._promote("naive", second, before=None)
+    version, alias = promotion._promote("naive", second, before=None, settled=set())
     assert (version.version, alias) == (second.version, "challenger")
     assert served_run() == better.run.info.run_id
+
+
+def test_a_champion_that_was_set_back_by_hand_does_not_come_again(photographs):
+    first, second, third = (log_candidate(photographs, share) for share in (0.3, 1.0, 0.6))
+    version = promotion.register(first)[0]
+    assert promotion.register(second)[1] == "champion"
+    promotion._set_alias("naive", "champion", version)  # a person does not trust the second
+    assert promotion.register(third)[1] == "champion"
+    assert served_run() == third.run.info.run_id
 
 
 def test_a_promotion_during_another_ones_comparison_is_not_undone(photographs, monkeypatch):
@@ -291,13 +300,15 @@ def test_a_promotion_during_another_ones_comparison_is_not_undone(photographs, m
 
     def load_slowly(uri):
         if served_run() == worst.run.info.run_id:  # it compares itself with the one in the middle
-            promotion._promote("naive", promotion._create(best, "", force=False), before=None)
+            promotion._promote(
+                "naive", promotion._create(best, "", force=False), before=None, settled=set()
+            )
             assert served_run() == best.run.info.run_id
         return load(uri)
 
     version = promotion._create(worst, "", force=False)
     monkeypatch.setattr(served, "load", load_slowly)
-    assert promotion._promote("naive", version, before=None)[1] == "challenger"
+    assert promotion._promote("naive", version, before=None, settled=set())[1] == "challenger"
     assert served_run() == best.run.info.run_id
 
 

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from pathlib import Path
 
 import mlflow
@@ -36,6 +36,7 @@ ROLES = (
     "against a version; the tag `forced`, that a person promoted it all the same."
 )
 FORCED = "forced, although the gate refused it"
+PROMOTING = "promoting"  # the tag of a version that passed the gate, until the alias has moved
 SHARED_VIEW = "mlflow.sharedViewState."  # a tag of the experiment: what "Share" in the UI writes
 
 logger = logging.getLogger(__name__)
@@ -111,7 +112,8 @@ def register(candidate: Candidate, force: bool = False) -> tuple[ModelVersion, s
         GateError: it cannot color pictures, or no better than a baseline: it is not registered.
         MlflowException: the store does not answer.
     """
-    champion = find_champion(candidate.family)
+    settled = {each.version for each in _passed(candidate.family) if PROMOTING not in each.tags}
+    champion = find_champion(candidate.family)  # later: what is settled is in the alias by now
     if champion and champion[1].run.info.run_id == candidate.run.info.run_id:
         return champion[0], CHAMPION
     broken = _broken(champion[1]) if champion else ""
@@ -132,7 +134,7 @@ def register(candidate: Candidate, force: bool = False) -> tuple[ModelVersion, s
         logger.warning("version %s does not become the champion: %s", version.version, failed[-1])
         _set_alias(candidate.family, CHALLENGER, version)
         return version, CHALLENGER
-    return _promote(candidate.family, version, champion)
+    return _promote(candidate.family, version, champion, settled)
 
 
 def _failed(requirement: Callable[..., None], *candidates: Candidate) -> list[str]:
@@ -162,7 +164,9 @@ def _create(candidate: Candidate, failed: str, force: bool, broken: str = "") ->
         figures = {test: candidate.score(), f"{test}_gray": candidate.score("_gray")}
         tags |= {name: f"{value:.4f}" for name, value in figures.items()}
     tags |= {"trained_on": trained_on(run) or "unknown", "gate": failed or "passed"}
-    if failed and force:
+    if not failed:
+        tags[PROMOTING] = "yes"
+    elif force:
         tags["forced"] = "yes"
     client, name = mlflow.MlflowClient(), model_name(candidate.family)
     query = f"name = '{name}' and run_id = '{run.info.run_id}'"
@@ -215,9 +219,14 @@ def _story(candidate: Candidate, version: ModelVersion, verdict: str) -> str:
 
 
 def _promote(
-    family: str, version: ModelVersion, before: tuple[ModelVersion, Candidate] | None
+    family: str,
+    version: ModelVersion,
+    before: tuple[ModelVersion, Candidate] | None,
+    settled: Set[str],
 ) -> tuple[ModelVersion, str]:
     """Make a version the champion, or the best of all that pass the gate at the same time.
+
+    What was `settled` before is no rival: a person may have set the alias back since.
 
     MLflow has no compare-and-swap for aliases. Each process creates its version before it moves
     the alias, and moves it again while it finds new versions afterwards: whoever moves it last
@@ -226,7 +235,7 @@ def _promote(
     winner, seen = version, {version.version}
     while True:
         _set_alias(family, CHAMPION, winner)
-        rivals = {} if version.tags.get("forced") else _rivals(version, before)
+        rivals = {} if version.tags.get("forced") else _rivals(family, version, settled)
         if rivals.keys() <= seen:
             break
         seen |= rivals.keys()
@@ -237,6 +246,9 @@ def _promote(
         ]
         criterion = working[0][1].criterion
         winner, _ = criterion.best(working, lambda each: (each[1].score(), each[1].run.info.run_id))
+    if PROMOTING in version.tags:
+        client = mlflow.MlflowClient()
+        client.delete_model_version_tag(version.name, version.version, PROMOTING)
     if winner.version != version.version:
         logger.warning(
             "version %s does not become the champion: version %s came at the same time and is "
@@ -250,16 +262,20 @@ def _promote(
     return version, CHAMPION
 
 
+def _passed(family: str) -> list[ModelVersion]:
+    """Return the versions that have passed the gate."""
+    query = f"name = '{model_name(family)}' and tags.gate = 'passed'"
+    return list(mlflow.MlflowClient().search_model_versions(query))
+
+
 def _rivals(
-    version: ModelVersion, before: tuple[ModelVersion, Candidate] | None
+    family: str, version: ModelVersion, settled: Set[str]
 ) -> dict[str, tuple[ModelVersion, Candidate]]:
-    """Return the versions since the champion before that have passed the gate on the same test."""
-    base = int(before[0].version) if before else 0
+    """Return a version and those that pass the gate on the same test at the same time."""
     own = candidate_of_version(version).tested_on
     rivals = {}
-    for each in mlflow.MlflowClient().search_model_versions(f"name = '{version.name}'"):
-        since = int(each.version) > base or each.version == version.version
-        if since and each.tags.get("gate") == "passed":
+    for each in _passed(family):
+        if each.version == version.version or each.version not in settled:
             rival = candidate_of_version(each)
             if not rival.missing and rival.tested_on == own and rival.is_beside_baselines:
                 rivals[each.version] = each, rival
