@@ -165,15 +165,17 @@ def baselines(real: np.ndarray, chroma: np.ndarray) -> dict[str, np.ndarray]:
     Returns:
         uint8 (N, S, S, 3) for each key of `BASELINES`.
     """
-    order, colored = partners(len(real)), []
+    order = partners(len(real))
+    found = {name: np.empty(real.shape, "uint8") for name in BASELINES}
     for start in range(0, len(real), BATCH):
         batch = slice(start, start + BATCH)
         gray, others = color.luma(real[batch]), real[order[batch]]
         if len(real) == 1:  # there is no other: its own chroma upside down
             others = others[:, ::-1, ::-1]
         planes = (np.zeros(2), chroma, color.chroma(others))
-        colored.append([color.join(gray, each) for each in planes])
-    return dict(zip(BASELINES, map(np.concatenate, zip(*colored, strict=True)), strict=True))
+        for name, each in zip(BASELINES, planes, strict=True):
+            found[name][batch] = color.join(gray, each)
+    return found
 
 
 def uncertainty_correlation(
@@ -214,7 +216,8 @@ def evaluate(
     """Score a colorizer on a split, next to the baselines on the same pictures.
 
     Args:
-        colorize: function of gray levels (N, S, S, channels), float32, to RGB levels (N, S, S, 3).
+        colorize: function of gray levels (N, S, S, channels), float32, to RGB levels (N, S, S, 3);
+            N is at most `BATCH`.
         split: its name prefixes the metrics.
         channels: of the colorizer's input.
         chroma: the training set's mean Cb and Cr, (2,).
@@ -225,7 +228,10 @@ def evaluate(
         and so on, and `test_uncertainty_correlation`; `predicted` is uint8 (N, S, S, 3).
     """
     real = np.asarray(split.images)
-    predicted = color.to_uint8(colorize(color.gray_input(real, channels)))
+    predicted = np.empty(real.shape, "uint8")
+    for start in range(0, len(real), BATCH):
+        batch = slice(start, start + BATCH)
+        predicted[batch] = color.to_uint8(colorize(color.gray_input(real[batch], channels)))
     pictures = score_each(real, predicted)
     pictures.insert(0, "path", split.paths)
     pictures.insert(1, "species", split.species)

@@ -76,9 +76,12 @@ def chroma_distance(real: np.ndarray, predicted: np.ndarray) -> float:
         0 for equal distributions; in units of CIELAB's a* and b*, comparable to CIEDE2000.
     """
     angles = np.pi * np.arange(DIRECTIONS) / DIRECTIONS
-    axes = [np.cos(angles), np.sin(angles)]
-    ours, theirs = (np.sort(_chroma_sample(each) @ axes, axis=0) for each in (predicted, real))
-    return float(np.abs(ours - theirs).mean())
+    pair = [_chroma_sample(each) for each in (predicted, real)]
+    distances = []
+    for axis in zip(np.cos(angles), np.sin(angles), strict=True):  # one by one: little memory
+        ours, theirs = (np.sort(each @ axis) for each in pair)
+        distances.append(np.abs(ours - theirs).mean())
+    return float(np.mean(distances))
 
 
 def hue_concentration(images: np.ndarray) -> float:
