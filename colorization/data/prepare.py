@@ -4,8 +4,10 @@ import contextlib
 import functools
 import hashlib
 import logging
+import math
 import os
 import re
+import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -122,6 +124,12 @@ def _fingerprint(folder: Path, images: Sequence[Path]) -> str:
 def _write(source: Source, images: Sequence[Path], entry: Path, size: int, folder: Path) -> None:
     """Read all pictures and write the manifest and the three arrays of `entry` into `folder`."""
     shape = (len(images), size, size, 3)
+    needed = 2 * math.prod(shape)  # bytes; a file that is mapped dies of SIGBUS on a full disk
+    if needed > (free := shutil.disk_usage(folder).free):
+        raise OSError(
+            f"No room to prepare the pictures. Expected {needed} bytes free: make room, move the "
+            f"cache with COLORIZATION_CACHE, or take a smaller size=. Received: free={free}"
+        )
     everything = np.lib.format.open_memmap(folder / "all.npy", "w+", np.uint8, shape)
     photographs = _read_all(images, everything)
     listed = _of_other_size(entry, photographs)
