@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -125,10 +126,17 @@ class Candidate:
         return self.criterion.best(values, float) if values else None
 
 
+def params_of(run: Run) -> dict[str, str]:
+    """Return a run's params, without the quotes of a command line with which `mlflow run` logs."""
+    return {
+        name: "".join(shlex.split(value)) if value[:1] == "'" == value[-1:] else value
+        for name, value in run.data.params.items()
+    }
+
+
 def start_of(run: Run) -> str:
     """Return the source of the weights that a run began with, "" if it was trained from scratch."""
-    typed = run.data.params.get("start_from", "").strip("'")  # with the quotes of a command line
-    return run.data.tags.get("start_from", typed)
+    return run.data.tags.get("start_from", params_of(run).get("start_from", ""))
 
 
 def trainings(run: Run) -> Iterator[Run | None]:

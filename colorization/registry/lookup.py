@@ -20,7 +20,7 @@ from colorization.address import redacted, shown
 from colorization.config import PRECISIONS, VARIANTS, Config, from_arguments
 from colorization.errors import GateError
 from colorization.registry import served
-from colorization.registry.candidate import Candidate, start_of
+from colorization.registry.candidate import Candidate, params_of, start_of
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 
@@ -257,7 +257,7 @@ def settings_of(run: Run) -> Config | None:
     try:  # `mlflow run -P` logs texts as they were typed: 2e-4
         # Runs from before there was a choice of these had the defaults.
         before = {"precision": PRECISIONS[0], "size": Config.size, "queries": 0}
-        arguments = argparse.Namespace(**before | run.data.params)
+        arguments = argparse.Namespace(**before | params_of(run))
         return from_arguments(VARIANTS[run.data.tags["variant"]], arguments)
     except (AttributeError, KeyError, ValueError):
         return None

@@ -19,7 +19,7 @@ from colorization.data import manifest
 from colorization.data.sources import Source
 from colorization.evaluation import mean_scores_by
 from colorization.registry import lookup
-from colorization.registry.candidate import KINDS, Candidate, trained_on
+from colorization.registry.candidate import KINDS, Candidate, params_of, trained_on
 from colorization.registry.lookup import Colorize
 from serve.evaluation.holdout import SCORED, SHOWN, Pictures
 
@@ -51,7 +51,7 @@ def _variant(candidate: Candidate) -> str:
         return candidate.model_uri.removeprefix("models:/").replace("/", "-").replace("@", "-")
     variant = run.data.tags["variant"]
     own = VARIANTS[variant].head if variant in VARIANTS else "chroma"  # an imported network
-    head = run.data.params.get("head", own).strip("'")
+    head = params_of(run).get("head", own)
     return variant if head == own else f"{variant}_{head}"
 
 
