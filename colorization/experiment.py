@@ -43,6 +43,13 @@ class Stopped(NamedTuple):
     state: checkpoint.State | None
 
 
+def resolve_weights(config: Config, reference: str) -> str:
+    """Return what `--start_from` means today: the run's id for an alias or the shipped weights."""
+    if reference == shipped.NAME:
+        reference = shipped.find(config.family).run.info.run_id
+    return download.resolve(reference)
+
+
 def starting_weights(config: Config, splits: Splits, reference: str) -> StartingWeights:
     """Load the weights that `--start_from` names, if any.
 
@@ -51,9 +58,7 @@ def starting_weights(config: Config, splits: Splits, reference: str) -> Starting
     """
     if not reference:
         return StartingWeights()
-    if reference == shipped.NAME:
-        reference = shipped.find(config.family).run.info.run_id
-    reference = download.resolve(reference)
+    reference = resolve_weights(config, reference)
     arrays = safe_keras.load(download.fetch(reference)).get_weights()
     colorizer = build.build_plain(config, splits.train.images.shape[1])
     train.require_same_shapes(config, colorizer, arrays)

@@ -16,7 +16,7 @@ from colorization.config import VARIANTS, Config
 from colorization.data import prepare, sources
 from colorization.data.prepare import Splits
 from colorization.errors import InputError
-from colorization.experiment import StartingWeights, Stopped, starting_weights
+from colorization.experiment import StartingWeights, Stopped, resolve_weights, starting_weights
 from colorization.registry import lookup
 from colorization.training.checkpoint import State
 
@@ -66,8 +66,9 @@ def find(asked: Config, arguments: argparse.Namespace, defaults: argparse.Namesp
     _require_same_pictures(run, splits, data)
     flags = {name: run.data.params.get(name, getattr(defaults, name)) for name in FLAGS}
     origin = lookup.start_of(run)
+    started = arguments.start_from and shown(resolve_weights(config, arguments.start_from))
     _refuse_contradictions(
-        vars(arguments) | asdict(asked),
+        vars(arguments) | asdict(asked) | {"start_from": started},
         vars(defaults) | asdict(VARIANTS[asked.variant]),
         {"start_from": origin, **flags, **asdict(config)},
     )

@@ -250,6 +250,16 @@ def test_what_contradicts_the_run_is_refused(flags, message, killed, find, tmp_p
         find(*flags)
 
 
+def test_weights_to_begin_with_may_be_named_as_at_first(killed, trained, find):
+    client, begun_with = trained
+    client.set_tag(killed[0], "start_from", begun_with.info.run_id)
+    (model,) = begun_with.outputs.model_outputs
+    for first in (f"models:/{model.model_id}", f"runs:/{begun_with.info.run_id}"):
+        found = find("--resume", killed[0], "--start_from", first)
+        assert found.start.origin == begun_with.info.run_id
+    client.delete_tag(killed[0], "start_from")
+
+
 def test_a_run_that_is_no_stopped_training_of_the_variant_is_refused(
     trained, killed, find, paintings
 ):
