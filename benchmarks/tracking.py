@@ -87,7 +87,8 @@ def time_end(name: str, splits, training_seconds: float) -> list[Row]:
     from colorization import color, evaluation, experiment, tracking, training_log
     from colorization.config import VARIANTS
     from colorization.models import build
-    from colorization.models.export import export_onnx, load_onnx
+    from colorization.models.export import export_onnx
+    from colorization.models.onnx_colorizer import OnnxColorizer
 
     config = VARIANTS[name]
     keras.utils.clear_session()
@@ -96,7 +97,7 @@ def time_end(name: str, splits, training_seconds: float) -> list[Row]:
     grays = color.gray_input(splits.test.images[: training_log.SAMPLES], config.gray_channels)
     with store(), tracking.open_run(name):
         exporting = seconds_of(export_onnx, colorizer, Path("generator.onnx"), grays)
-        colorize = load_onnx("generator.onnx")
+        colorize = OnnxColorizer("generator.onnx")
         testing = seconds_of(
             evaluation.evaluate, colorize, splits.test, config.gray_channels, chroma
         )

@@ -21,6 +21,7 @@ from colorization.config import Config
 from colorization.data.prepare import Split, Splits
 from colorization.errors import InputError
 from colorization.models import build, export
+from colorization.models.onnx_colorizer import OnnxColorizer
 from colorization.registry import lookup, promotion, shipped
 from colorization.registry.candidate import Candidate, trained_on
 from colorization.training import checkpoint, train
@@ -180,7 +181,7 @@ def log_colorizer(
         export.export_onnx(colorizer, onnx, grays)
         colorizer.save(keras_file)
         chroma = evaluation.mean_chroma(splits.train.images)
-        exported = export.load_onnx(onnx)
+        exported = OnnxColorizer(onnx)
         tested = evaluation.evaluate(exported, splits.test, channels, chroma, exported.uncertainty)
         mlflow.log_artifact(str(keras_file), "keras")
         run = mlflow.get_run(tracking.active_run().info.run_id)

@@ -52,6 +52,7 @@ def make(run_id: str, folder: Path) -> tuple[str, dict]:
         ValueError: a figure of the test, or the size of a file, is not as it should be.
     """
     from colorization.models import export
+    from colorization.models.onnx_colorizer import OnnxColorizer
     from colorization.weights import download as weights
     from colorization.weights import safe_keras
 
@@ -70,8 +71,8 @@ def make(run_id: str, folder: Path) -> tuple[str, dict]:
         export.export_onnx(network, exported, samples)
         halve_onnx(exported, onnx_file)
         tests = {
-            "float16": export.load_onnx(onnx_file),
-            "float32": export.load_onnx(exported),
+            "float16": OnnxColorizer(onnx_file),
+            "float32": OnnxColorizer(exported),
             "keras": lambda grays: export.in_parts(halved, grays),
         }
         tested = {

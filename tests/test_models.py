@@ -8,8 +8,9 @@ from colorization import color
 from colorization.config import HEADS, PRECISIONS, VARIANTS, PretrainedEncoder
 from colorization.models import build, pretrained_unet
 from colorization.models.color_queries import color_maps
-from colorization.models.export import TOLERANCE, export_onnx, load_onnx
+from colorization.models.export import TOLERANCE, export_onnx
 from colorization.models.heads import computing_in
+from colorization.models.onnx_colorizer import OnnxColorizer
 from colorization.models.pix2pix import build_patchgan
 from colorization.models.upsampling import resize_and_convolve
 from colorization.training import callbacks
@@ -113,7 +114,7 @@ def test_a_colorizer_survives_saving_and_onnx(variant, tmp_path, request):
     loaded = keras.models.load_model(tmp_path / "generator.keras", safe_mode=True)
     np.testing.assert_allclose(loaded(gray), expected, atol=1e-3)
     export_onnx(colorizer, tmp_path / "generator.onnx", gray)
-    colorize = load_onnx(tmp_path / "generator.onnx", batch_size=3)
+    colorize = OnnxColorizer(tmp_path / "generator.onnx", batch_size=3)
     atol = (
         TOLERANCE if isinstance(VARIANTS[variant], PretrainedEncoder) else 0.01
     )  # deeper ones round more often
@@ -350,7 +351,7 @@ def test_validation_and_serving_compute_the_same(variant, tmp_path):
     for _ in range(10):  # from plain gray
         trainer.train_on_batch(gray, real)
     export_onnx(colorizer, tmp_path / "generator.onnx", gray)
-    served = load_onnx(tmp_path / "generator.onnx", batch_size=1)(gray)
+    served = OnnxColorizer(tmp_path / "generator.onnx", batch_size=1)(gray)
     assert np.ptp(served, axis=-1).max() > 0.1  # there is color to differ in
     np.testing.assert_allclose(callbacks.as_function(colorizer)(gray), served, atol=0.005)
     losses = trainer.test_on_batch(gray, real, return_dict=True)

@@ -21,6 +21,7 @@ from colorization import color, evaluation, experiment, metrics, tracking
 from colorization.config import VARIANTS
 from colorization.errors import InputError
 from colorization.models import export
+from colorization.models.onnx_colorizer import OnnxColorizer
 from colorization.registry import lookup, promotion, served, shipped
 from colorization.registry.candidate import trained_on
 from colorization.weights import download, safe_keras
@@ -226,8 +227,8 @@ def test_half_precision_halves_the_files_and_keeps_the_figures(wide, small_split
         assert sizes[0] < 0.8 * sizes[1]
     halved = safe_keras.load(tmp_path / "half.keras")
     outputs = [
-        export.load_onnx(tmp_path / "half.onnx")(gray),
-        export.load_onnx(tmp_path / "whole.onnx")(gray),
+        OnnxColorizer(tmp_path / "half.onnx")(gray),
+        OnnxColorizer(tmp_path / "whole.onnx")(gray),
         export.in_parts(halved, gray),
     ]
     assert 0 < np.abs(outputs[0] - outputs[1]).max() < 0.5  # levels of 255

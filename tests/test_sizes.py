@@ -17,6 +17,7 @@ from colorization import config as configuration
 from colorization.config import VARIANTS
 from colorization.data import photograph, prepare, sources
 from colorization.models import build, export, pretrained_unet
+from colorization.models.onnx_colorizer import OnnxColorizer
 from colorization.registry import lookup, promotion
 from serve.evaluation import holdout, scoring
 from serve.pyfunc import Colorizer
@@ -135,7 +136,7 @@ def test_pictures_of_another_size_are_scored_as_they_are_served(size, at_size, t
     gray = color.gray_input(real, 1)
     path = str(tmp_path / "generator.onnx")
     export.export_onnx(colorizer, path, color.gray_input(at_size[size].test.images[:2], 1))
-    scored = color.to_uint8(export.load_onnx(path)(gray)).astype(float)
+    scored = color.to_uint8(OnnxColorizer(path)(gray)).astype(float)
     served = Colorizer()
     served.load_context(PythonModelContext({"generator": path}, {}))
     for image, mine in zip(gray[..., 0].astype("uint8"), scored, strict=True):

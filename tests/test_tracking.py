@@ -195,7 +195,8 @@ def test_the_keras_generator_and_the_served_one_are_the_same(trained, artifacts,
     import keras
     import mlflow
 
-    from colorization.models.export import TOLERANCE, load_onnx
+    from colorization.models.export import TOLERANCE
+    from colorization.models.onnx_colorizer import OnnxColorizer
 
     client, run = trained
     (model,) = client.search_logged_models(["0"], f"source_run_id = '{run.info.run_id}'")
@@ -203,7 +204,7 @@ def test_the_keras_generator_and_the_served_one_are_the_same(trained, artifacts,
     folder = mlflow.artifacts.download_artifacts(model.model_uri)
     colorizer = keras.models.load_model(artifacts("keras/generator.keras"))
     grays = np.random.default_rng(0).integers(0, 256, (2, 128, 128, 1)).astype("float32")
-    served = load_onnx(f"{folder}/artifacts/generator.onnx")(grays)
+    served = OnnxColorizer(f"{folder}/artifacts/generator.onnx")(grays)
     np.testing.assert_allclose(served, colorizer(grays), atol=TOLERANCE)
 
 

@@ -16,6 +16,7 @@ from colorization import color, evaluation, metrics, tracking
 from colorization.config import VARIANTS
 from colorization.data.prepare import Split
 from colorization.models import build, export, heads
+from colorization.models.onnx_colorizer import OnnxColorizer
 from colorization.pictures import draw_heat_map, predict_uncertainty
 from tests.conftest import bird
 from tests.test_pyfunc import build_network
@@ -98,7 +99,7 @@ def test_a_network_that_has_learned_nothing_is_unsure_of_all(colorizer, grays):
 
 
 def test_the_colors_of_a_network_with_two_outputs_are_those_of_keras(colorizer, exported, grays):
-    colored = export.load_onnx(exported)(grays)
+    colored = OnnxColorizer(exported)(grays)
     np.testing.assert_allclose(colored, np.asarray(colorizer(grays)), atol=0.05)
     assert len(colorizer.outputs) == 1  # as the Keras file keeps it
 
@@ -141,7 +142,7 @@ def test_a_heat_map_is_as_large_as_the_colored_picture(model, size, params, show
 
 def test_the_heat_map_of_the_pyfunc_shows_the_entropy(model, exported, grays):
     picture = Image.fromarray(grays[0, ..., 0].astype("uint8"))
-    unsure = export.load_onnx(exported).uncertainty(grays[:1])[0]
+    unsure = OnnxColorizer(exported).uncertainty(grays[:1])[0]
     expected = np.asarray(draw_heat_map(unsure, (SIDE, SIDE)), int)
     heat = np.asarray(ask(model, picture, output="uncertainty"), int)
     assert np.abs(heat - expected).max() <= 4
@@ -187,7 +188,7 @@ def test_the_correlation_tells_whether_the_unsure_is_the_wrong():
 def test_an_exported_model_is_tested_for_its_uncertainty_at_any_size(exported):
     images = np.stack([np.asarray(bird("Robin", n).resize((64, 64))) for n in range(1, 4)])
     split = Split("test", images, ("Robin",) * 3, ("a", "b", "c"))
-    colorize = export.load_onnx(exported)
+    colorize = OnnxColorizer(exported)
     plain = evaluation.evaluate(colorize, split, 1, np.zeros(2)).metrics
     assert "test_uncertainty_correlation" not in plain
     tested = evaluation.evaluate(colorize, split, 1, np.zeros(2), colorize.uncertainty).metrics

@@ -15,10 +15,11 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.utils.models import get_model_name_and_version
 
-from colorization import charts, evaluation, process, runs
+from colorization import charts, evaluation, runs
 from colorization.address import redacted, shown
 from colorization.config import PRECISIONS, VARIANTS, Config, from_arguments
 from colorization.errors import GateError
+from colorization.models.onnx_colorizer import OnnxColorizer
 from colorization.registry import served
 from colorization.registry.candidate import Candidate, params_of, start_of
 
@@ -220,16 +221,13 @@ def load_colorizer(model_uri: str) -> Colorize:
 
     That is its network; a model that was not logged by this project colors files, as it is served.
     """
-    process.import_tensorflow()  # Keras does, which the web page never needs
-    from colorization.models.export import load_onnx
-
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder)
         with contextlib.suppress(MlflowException, OSError):  # lost files, of which `served` speaks
             model = Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=folder))
         onnx = list(model.glob("artifacts/*.onnx"))
         if len(onnx) == 1 and not (model / "python_model.pkl").exists():  # not somebody's class
-            return load_onnx(onnx[0])
+            return OnnxColorizer(onnx[0])
         return served.Served(served.load(model_uri))
 
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from colorization import color, evaluation, metrics, process
 from colorization.config import Config
-from colorization.models.export import split
+from colorization.models.onnx_colorizer import batches
 from colorization.training.schedule import optimizer_of
 
 SCORING_BATCH = 16
@@ -139,4 +139,4 @@ class StopBetweenSteps(keras.callbacks.Callback):
 def as_function(colorizer: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
     """Return a Keras colorizer as a function of arrays, which works in batches."""
     step = tf.function(lambda batch: colorizer(batch, training=False), reduce_retracing=True)
-    return lambda grays: np.concatenate([step(part) for part in split(grays, SCORING_BATCH)])
+    return lambda grays: np.concatenate([step(part) for part in batches(grays, SCORING_BATCH)])

@@ -39,7 +39,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(arguments: argparse.Namespace) -> None:
     """Evaluate models, and log one MLflow run."""
     sources.require(arguments.data)
-    from colorization.registry import lookup, shipped  # import MLflow, as the next does
+    from colorization import tracking  # imports MLflow, as the next do
+    from colorization.registry import lookup, shipped
     from serve.evaluation import holdout, scoring
 
     names = [name.strip() for name in arguments.model.split(",")]
@@ -47,10 +48,6 @@ def main(arguments: argparse.Namespace) -> None:
     models = scoring.label(map(lookup.resolve, names))
     source = sources.fetch(arguments.data)
     pictures = holdout.collect(source, models)
-
-    process.import_tensorflow()  # last: nothing that can be refused should wait for it
-    from colorization import tracking
-
     with tracking.open_run("evaluate", tool=True) as opened:
         tracking.log_flags(arguments.data, model=arguments.model)
         note = scoring.log(models, source, pictures)
