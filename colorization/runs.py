@@ -1,6 +1,7 @@
 """The life of an MLflow run: opened, stopped, resumed, ended, and set right afterwards."""
 
 import contextlib
+import hashlib
 import os
 import shutil
 import socket
@@ -207,7 +208,8 @@ def last_sign(run: Run) -> int:
 def _locked_store() -> Iterator[None]:
     """Hold the store against other processes of this machine; end what others left RUNNING."""
     folders = runs_folder()
-    with FileLock(folders / LOCK):  # two at once cannot create one SQLite store
+    store = hashlib.sha256(mlflow.get_tracking_uri().encode()).hexdigest()[:12]
+    with FileLock(folders / f"{store}{LOCK}"):  # two at once cannot create one SQLite store
         mlflow.search_experiments(max_results=1)
         for folder in folders.glob("*/"):
             with contextlib.suppress(MlflowException):  # it is of another store

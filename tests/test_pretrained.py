@@ -146,7 +146,7 @@ def empty_cache(tmp_path, monkeypatch):
 
 
 def kept(cache):
-    return sorted(each.name for each in cache.rglob("*") if each.name != ".lock")
+    return sorted(each.name for each in cache.rglob("*") if not each.name.endswith(".lock"))
 
 
 def tinting(span, channels, chroma=(0, 0)):
