@@ -4,6 +4,7 @@ import contextlib
 import errno
 import logging
 import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import Callable
@@ -86,28 +87,13 @@ def build_once(
         if is_whole(folder):
             return folder
         for leftover in parent.glob("*.partial"):  # of a process that was killed
-            _delete(leftover)
+            shutil.rmtree(leftover, ignore_errors=True)
         partial = parent / f"{uuid.uuid4().hex}.partial"
         partial.mkdir()  # for others to read, unlike `tempfile.mkdtemp`
         try:
             build(partial)
-            _delete(folder)  # there, but damaged
+            shutil.rmtree(folder, ignore_errors=True)  # there, but damaged
             partial.rename(folder)
         finally:
-            _delete(partial)
+            shutil.rmtree(partial, ignore_errors=True)
     return folder
-
-
-def _delete(folder: Path) -> None:
-    """Delete a folder as far as possible; `shutil.rmtree` recurses and breaks on deep ones."""
-    found = [] if folder.is_symlink() else [str(folder)]
-    for each in found:  # grows meanwhile
-        with contextlib.suppress(OSError), os.scandir(each) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    found.append(entry.path)
-                else:
-                    os.unlink(entry.path)
-    for each in reversed(found):
-        with contextlib.suppress(OSError):
-            os.rmdir(each)
