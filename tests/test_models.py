@@ -132,8 +132,9 @@ def test_color_queries_let_each_place_see_the_whole_picture():
     assert difference.shape == (1, 8, 8, 5) and difference[0, 4:, 4:].min() > 0
 
 
+@pytest.mark.slow
 def test_color_queries_learn_and_survive_saving_and_onnx(tiny, tmp_path):
-    config = small("naive_efficientnet", queries=5)
+    config = small("naive_efficientnet", queries=5, depth=2)
     trainer, colorizer, _ = build.build(config, 32)
     before = colorizer.get_weights()
     gray, real = tensors(config)

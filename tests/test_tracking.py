@@ -10,6 +10,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import matplotlib
 import mlflow
 import numpy as np
 import pandas as pd
@@ -149,7 +150,7 @@ def test_sample_pictures_are_colored_by_what_is_scored_and_kept(trained, splits,
 def test_figures_are_pictures(artifacts):
     for name in ("losses.png", "test_pictures.png"):
         with Image.open(artifacts(name)) as figure:
-            assert min(figure.size) > 200
+            assert min(figure.size) > 2 * matplotlib.rcParams["figure.dpi"]
 
 
 def test_the_model_colorizes_any_size_in_a_fresh_process_without_tensorflow(
