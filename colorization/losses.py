@@ -25,7 +25,9 @@ def least_squares(real: bool, logits: Any) -> Any:
 
 
 PIXEL_LOSSES: dict[str, Any] = {"l1": "mean_absolute_error", "mse": "mean_squared_error"}
-"""Of real and predicted signed RGB, (N, H, W, C): functions to (N, H, W), or names of Keras's."""
+"""The `loss` of naive networks. Functions of real and predicted signed RGB, (N, H, W, C), to
+(N, H, W), or names of Keras's."""
 
 GAN_LOSSES = {"bce": binary_cross_entropy, "lsgan": least_squares}
-"""Functions of a label and logits; the generator's adversarial loss labels its fakes as real."""
+"""The `gan_loss` of GANs. Functions of a label and logits; the generator's adversarial loss labels
+its fakes as real."""

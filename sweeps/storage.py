@@ -3,7 +3,7 @@
 How a dead worker is noticed: each process writes a heartbeat every `HEARTBEAT_SECONDS` while it
 trains. Before another one takes its next trial, it marks every trial as failed whose process was
 silent for `GRACE_SECONDS` (`sweeps/study.py:fail_stale_trials`), queues it again, at most
-`MAX_CRASHES` times (`retry` there), and ends its run as KILLED (`parent_run.update`).
+`MAX_CRASHES` times (`retry` there), and ends the trial's run as KILLED (`parent_run.update`).
 """
 
 import contextlib
