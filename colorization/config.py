@@ -279,7 +279,7 @@ def changed(config: AnyConfig, values: dict[str, Any]) -> AnyConfig:
     if values.get("loss", loss) != loss:
         known = " or ".join([CROSS_ENTROPY] if loss == CROSS_ENTROPY else PIXEL_LOSSES)
         raise ValueError(
-            f"Bad value for `loss`. Expected {known} with head={made.head}, or none. "
+            f"Bad value for `loss`. Expected {known} with head={made.head}, or no `loss`. "
             f"Received: loss={values['loss']!r}"
         )
     return made

@@ -18,6 +18,7 @@ from colorization.data.prepare import Splits
 from colorization.errors import InputError
 from colorization.experiment import StartingWeights, Stopped, resolve_weights, starting_weights
 from colorization.registry import lookup
+from colorization.registry.candidate import params_of
 from colorization.training.checkpoint import State
 
 LAST = "last"
@@ -66,7 +67,11 @@ def find(asked: Config, arguments: argparse.Namespace, defaults: argparse.Namesp
     _require_same_pictures(run, splits, data)
     flags = {name: run.data.params.get(name, getattr(defaults, name)) for name in FLAGS}
     origin = lookup.start_of(run)
-    started = arguments.start_from and shown(resolve_weights(config, arguments.start_from))
+    started = arguments.start_from
+    if started == params_of(run).get("start_from"):  # an alias may have moved since
+        started = origin
+    elif started:
+        started = shown(resolve_weights(config, started))
     _refuse_contradictions(
         vars(arguments) | asdict(asked) | {"start_from": started},
         vars(defaults) | asdict(VARIANTS[asked.variant]),

@@ -359,6 +359,11 @@ def test_the_oldest_files_are_deleted_until_the_rest_fits(tmp_path):
     assert not oldest.parent.exists()
     guard.make_room(tmp_path, 1500)
     assert not old.exists() and new.exists()
+    os.utime(new, (time.time() - 50,) * 2)
+    guard.make_room(tmp_path, 1500, kept_seconds=60)
+    assert new.exists()
+    guard.make_room(tmp_path, 1500, kept_seconds=40)
+    assert not new.exists()
 
 
 def test_an_upload_must_lie_in_the_folder_of_uploads(tmp_path):

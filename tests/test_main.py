@@ -206,8 +206,10 @@ def test_a_refusal_under_mlflow_run_ends_the_run_failed(mlflow_run, ready_store)
 
 
 @pytest.mark.slow
-def test_killing_mlflow_run_stops_the_training_and_ends_its_run(mlflow_run, ready_store, paintings):
-    # For SIGTERM see above, for Ctrl-C `test_sweeps`.
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGKILL])  # for Ctrl-C see `test_sweeps`
+def test_stopping_mlflow_run_stops_the_training_and_ends_its_run(
+    stop, mlflow_run, ready_store, paintings
+):
     process = mlflow_run(
         "-e",
         "naive_basic",
@@ -221,7 +223,7 @@ def test_killing_mlflow_run_stops_the_training_and_ends_its_run(mlflow_run, read
         "size=32",
     )
     until_training(process)
-    process.kill()
+    process.send_signal(stop)
     process.communicate(timeout=120)  # its output ends only when the training has ended, too
     assert until_ended(ready_store) in {"KILLED", "FAILED"}
 

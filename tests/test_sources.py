@@ -535,3 +535,21 @@ def test_missing_credentials_are_told_where_to_go(kaggle, monkeypatch):
     assert message.startswith("PermissionError: Kaggle needs credentials.")
     hints = "~/.kaggle/kaggle.json", "KAGGLE_USERNAME", "KAGGLE_API_TOKEN", "-P data=sample"
     assert all(hint in message for hint in hints)
+
+
+def test_of_links_to_one_folder_the_first_by_name_gives_the_path(tmp_path, monkeypatch):
+    (tmp_path / "other" / "in").mkdir(parents=True)
+    (tmp_path / "other" / "in" / "c.jpg").touch()
+    album = tmp_path / "album"
+    album.mkdir()
+    for name, target in (("b", "other"), ("a", "other/in")):
+        (album / name).symlink_to(tmp_path / target)
+    walk = os.walk
+
+    def backwards(*arguments, **options):  # as some file systems list folders
+        for parent, folders, files in walk(*arguments, **options):
+            folders.sort(reverse=True)
+            yield parent, folders, files
+
+    monkeypatch.setattr(os, "walk", backwards)
+    assert [path.relative_to(album).as_posix() for path in list_images(album)] == ["a/c.jpg"]

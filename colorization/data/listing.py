@@ -59,7 +59,7 @@ def walk(folder: Path, follow: bool) -> Iterator[str]:
                     "move the pictures up, or take the folder out. Received: "
                     f"folder={parent!r}"
                 )
-            folders[:] = [name for name in folders if not name.startswith(".")]
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
             if (real := os.path.realpath(parent)) in visited:
                 folders.clear()
                 continue

@@ -1,5 +1,6 @@
 """A model and the run that trained it, as the gate judges them, and what it was trained on."""
 
+import contextlib
 import functools
 import json
 import shlex
@@ -128,10 +129,12 @@ class Candidate:
 
 def params_of(run: Run) -> dict[str, str]:
     """Return a run's params, without the quotes of a command line with which `mlflow run` logs."""
-    return {
-        name: "".join(shlex.split(value)) if value[:1] == "'" == value[-1:] else value
-        for name, value in run.data.params.items()
-    }
+    params = dict(run.data.params)
+    for name, value in params.items():
+        if value[:1] == "'" == value[-1:]:
+            with contextlib.suppress(ValueError):  # no quotes of a command line
+                params[name] = "".join(shlex.split(value))
+    return params
 
 
 def start_of(run: Run) -> str:

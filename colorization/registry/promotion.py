@@ -232,23 +232,12 @@ def _promote(
     the alias, and moves it again while it finds new versions afterwards: whoever moves it last
     has compared all.
     """
-    winner, seen = version, {version.version}
-    while True:
-        _set_alias(family, CHAMPION, winner)
-        rivals = {} if version.tags.get("forced") else _rivals(family, version, settled)
-        if rivals.keys() <= seen:
-            break
-        seen |= rivals.keys()
-        working = [
-            (each, rival)
-            for each, rival in rivals.values()
-            if each.version == version.version or not _broken(rival)
-        ]
-        criterion = working[0][1].criterion
-        winner, _ = criterion.best(working, lambda each: (each[1].score(), each[1].run.info.run_id))
-    if PROMOTING in version.tags:
-        client = mlflow.MlflowClient()
-        client.delete_model_version_tag(version.name, version.version, PROMOTING)
+    try:
+        winner = _best_of_rivals(family, version, settled)
+    finally:
+        if PROMOTING in version.tags:
+            client = mlflow.MlflowClient()
+            client.delete_model_version_tag(version.name, version.version, PROMOTING)
     if winner.version != version.version:
         logger.warning(
             "version %s does not become the champion: version %s came at the same time and is "
@@ -260,6 +249,24 @@ def _promote(
     if before:
         logger.info("version %s gives way to version %s", before[0].version, version.version)
     return version, CHAMPION
+
+
+def _best_of_rivals(family: str, version: ModelVersion, settled: Set[str]) -> ModelVersion:
+    """Move the alias to a version, then to the best of its rivals until there are no new ones."""
+    winner, seen = version, {version.version}
+    while True:
+        _set_alias(family, CHAMPION, winner)
+        rivals = {} if version.tags.get("forced") else _rivals(family, version, settled)
+        if rivals.keys() <= seen:
+            return winner
+        seen |= rivals.keys()
+        working = [
+            (each, rival)
+            for each, rival in rivals.values()
+            if each.version == version.version or not _broken(rival)
+        ]
+        criterion = working[0][1].criterion
+        winner, _ = criterion.best(working, lambda each: (each[1].score(), each[1].run.info.run_id))
 
 
 def _passed(family: str) -> list[ModelVersion]:
@@ -275,7 +282,8 @@ def _rivals(
     own = candidate_of_version(version).tested_on
     rivals = {}
     for each in _passed(family):
-        if each.version == version.version or each.version not in settled:
+        at_once = each.version not in settled or PROMOTING in each.tags  # it may be offered again
+        if each.version == version.version or at_once:
             rival = candidate_of_version(each)
             if not rival.missing and rival.tested_on == own and rival.is_beside_baselines:
                 rivals[each.version] = each, rival

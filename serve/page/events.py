@@ -190,6 +190,9 @@ class Page:
             strip = self._strip(done, warmth, tint, folder)
             results = self.html.pictures(done, slots, archive)
             yield status, results, *about, gr.update(visible=bool(strip)), strip, str(folder)
+        except Exception:
+            before = None  # the page goes on showing those results
+            raise
         finally:  # late: the browser may have been loading it when this event came
             forget(before)
 

@@ -9,8 +9,10 @@ import binascii
 import hashlib
 import hmac
 import json
+import math
 import os
 import stat
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -23,7 +25,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from colorization.errors import InputError
-from colorization.limits import MAX_EVENT_BYTES, MAX_UPLOADS_BYTES, MIB
+from colorization.limits import MAX_EVENT_BYTES, MAX_UPLOADS_BYTES, MIB, UPLOADS_KEPT
 
 EVENT, UPLOAD = "/gradio_api/queue/join", "/gradio_api/upload"
 ALLOWED = {  # method -> paths that the page requests; a slash at the end: all below it
@@ -94,7 +96,7 @@ class Guard:
         if self.expected + int(length) > MAX_UPLOADS_BYTES:
             raise HTTPException(413, f"All uploads must stay below {MAX_UPLOADS_BYTES // MIB} MB.")
         self.expected += int(length)
-        make_room(self.uploads, MAX_UPLOADS_BYTES - self.expected)
+        make_room(self.uploads, MAX_UPLOADS_BYTES - self.expected, UPLOADS_KEPT[1])
         return int(length)
 
     async def _check(self, scope: Scope, receive: Receive) -> Receive:
@@ -186,11 +188,12 @@ def is_upload(path: str | Path, uploads: Path) -> bool:
         return False
 
 
-def make_room(folder: Path, most: int) -> None:
+def make_room(folder: Path, most: int, kept_seconds: float = math.inf) -> None:
     """Delete the oldest files below a folder until all of them take at most `most` bytes.
 
-    Folders that are empty already are deleted too. None of them waits for its upload, which Gradio
-    moves there in the same step of the event loop.
+    Files that are older than `kept_seconds` are deleted in any case: Gradio does not know those of
+    a request that the page would not make. Folders that are empty already are deleted too. None of
+    them waits for its upload, which Gradio moves there in the same step of the event loop.
     """
     files = []
     for parent, folders, names in os.walk(folder, topdown=False):
@@ -202,9 +205,9 @@ def make_room(folder: Path, most: int) -> None:
         for name in folders:
             with suppress(OSError):  # not empty
                 os.rmdir(Path(parent, name))
-    used = sum(size for _, size, _ in files)
-    for _, size, path in sorted(files):
-        if used <= most:
+    used, oldest = sum(size for _, size, _ in files), time.time() - kept_seconds
+    for changed, size, path in sorted(files):
+        if used <= most and changed >= oldest:
             break
         path.unlink(missing_ok=True)
         used -= size
