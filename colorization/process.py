@@ -212,7 +212,7 @@ def _hear_signals() -> None:
 
 
 def stop_if_asked() -> None:
-    """Stop if a signal has asked for it before: what its handler raised was lost in an import."""
+    """Stop if a signal has asked for it: what is raised in an import or a `__del__` is lost."""
     if _stop_requests:
         first = _stop_requests[0]
         raise KeyboardInterrupt if first == signal.SIGINT else SystemExit(128 + first)

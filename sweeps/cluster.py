@@ -21,6 +21,7 @@ from colorization.address import redacted
 from colorization.cluster import START_WORKERS, connect, require_shared, require_workers
 from colorization.errors import Failure
 from colorization.paths import ROOT
+from colorization.process import stop_if_asked
 
 LOOK_SECONDS = 1  # between looks at the cluster, and at what a worker does
 RETRIES = 2  # of a worker that was killed or refused to work
@@ -76,6 +77,7 @@ def run(address: str, most: int, flags: Mapping[str, object], look: Callable[[],
                 )
             look()
             time.sleep(LOOK_SECONDS)
+            stop_if_asked()
         look()
         if not any(future.status == "finished" for future in tasks.values()):
             place, future = tasks.popitem()

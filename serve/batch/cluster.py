@@ -32,10 +32,12 @@ from colorization.cluster import (
 )
 from colorization.errors import InputError
 from colorization.paths import ROOT
+from colorization.process import hold_signals, stop_if_asked
 from colorization.registry import served
 from serve.batch import folder, places
 from serve.batch.jobs import LEFT_OUT, Job, Outcome, Settings
 
+LOOK_SECONDS = 1  # between looks at signals, and at workers while no batch is done
 IN_FLIGHT = 256  # batches that the scheduler holds: enough for as many threads, a megabyte
 PACKAGES = ("mlflow", "numpy", "onnxruntime", "pillow", "pillow-heif")  # that decide what comes out
 THERE = {True: "there", False: "not there"}
@@ -100,18 +102,26 @@ def _spread(client: Client, task: Task, jobs: Sequence[Job]) -> Iterator[Outcome
             running[future] = batch
             future.add_done_callback(done.put)
 
-    submit(IN_FLIGHT)
-    while running:
-        try:
-            future = done.get(timeout=WAIT_SECONDS)
-        except Empty:
-            require_workers(client)
-            continue
-        batch = running.pop(future)
-        submit(1)
-        known = {job.source: job.source for job in batch}  # not a copy of each path
-        for outcome in _outcomes(client, future, batch):
-            yield outcome._replace(source=known[outcome.source])
+    release = hold_signals()  # what a handler raises is lost where Python deletes a future
+    try:
+        submit(IN_FLIGHT)
+        while running:
+            release()
+            stop_if_asked()
+            release = hold_signals()
+            try:
+                future = done.get(timeout=LOOK_SECONDS)
+            except Empty:
+                release()
+                require_workers(client)
+                continue
+            batch = running.pop(future)
+            submit(1)
+            known = {job.source: job.source for job in batch}  # not a copy of each path
+            for outcome in _outcomes(client, future, batch):
+                yield outcome._replace(source=known[outcome.source])
+    finally:
+        release()
 
 
 def _outcomes(client: Client, future: Future, batch: list[Job]) -> list[Outcome]:
