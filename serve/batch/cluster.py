@@ -40,7 +40,7 @@ from serve.batch.jobs import LEFT_OUT, Job, Outcome, Settings
 LOOK_SECONDS = 1  # between looks at signals, and at workers while no batch is done
 IN_FLIGHT = 256  # batches that the scheduler holds: enough for as many threads, a megabyte
 PACKAGES = ("mlflow", "numpy", "onnxruntime", "pillow", "pillow-heif")  # that decide what comes out
-THERE = {True: "there", False: "not there"}
+FOUND = {True: "found", False: "missing"}
 DIED = "the workers that had its batch died, perhaps of too little memory"
 
 _loading = threading.Lock()
@@ -186,6 +186,6 @@ def describe(job: Job) -> dict[str, str]:
     versions = {name: version(name) for name in PACKAGES} | {"code": code.hexdigest()[:8]}
     seen = {"input": job.source, "output": job.target.parent}
     return versions | {
-        f"{name} {places.show(place)}": THERE[places.is_there(place)]
+        f"{name} {places.show(place)}": FOUND[places.is_there(place)]
         for name, place in seen.items()
     }
