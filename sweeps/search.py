@@ -84,11 +84,12 @@ def _watch(arguments: argparse.Namespace, study: optuna.Study, spec: Spec, clock
     """Have the study's work done on a cluster, and log each trial that ends there."""
     from sweeps import cluster  # Dask, which a single process need not import
 
-    ended = {trial.number for trial in study.trials if trial.state.is_finished()}
+    trials = functools.partial(study.get_trials, deepcopy=False)  # looked at every second
+    ended = {trial.number for trial in trials() if trial.state.is_finished()}
 
     def look() -> None:
         with contextlib.suppress(StorageInternalError):  # its workers wait for it, or end
-            for trial in study.trials:
+            for trial in trials():
                 if trial.state.is_finished() and trial.number not in ended:
                     line = progress(study, spec, trial.number, clock)
                     logger.info("%s: %s", trial.user_attrs.get("worker"), line)

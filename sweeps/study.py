@@ -33,7 +33,7 @@ def open_study(storage: BaseStorage, name: str, spec: Spec) -> tuple[optuna.Stud
     study = optuna.create_study(
         study_name=name, storage=storage, direction=OBJECTIVES[spec.objective], load_if_exists=True
     )
-    if not study.trials:
+    if "spec" not in study.user_attrs and not study.trials:
         study.set_user_attr("spec", spec.identity)
     known = study.user_attrs.get("spec", {"variants": {}})
     spec = dataclasses.replace(spec, variants=tuple(known["variants"]))
