@@ -51,7 +51,7 @@ def locate(text: str) -> Place:
         url = urlsplit(text)
         if url.netloc not in ("", "localhost") or not url.path:
             raise InputError(
-                f"Expected a path, or file:///folder of this machine. Received: {text}"
+                f"Expected a path, or file:///folder of this machine. Received: {shown(text)}"
             )
         return Path(url2pathname(url.path))
     place = Remote(text)

@@ -72,7 +72,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if arguments.data != parser.get_default("data") and not given:
         parser.error(
             "Expected networks to test with these pictures: naive=NETWORK, pix2pix=NETWORK or "
-            f"both. Received: data={arguments.data!r}"
+            f"both. Received: data={shown(arguments.data)!r}"
         )
     return arguments
 
