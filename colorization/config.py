@@ -28,8 +28,7 @@ SCHEDULE = "schedule"
 GROUPS = {
     "what": [],
     "data": ["size", "crop"],
-    "network": "head filters depth dropout queries encoder encoder_weights frozen_stages "
-    "precision".split(),
+    "network": "head filters depth dropout encoder encoder_weights frozen_stages precision".split(),
     SCHEDULE: [],
     "GAN": "generator_only_ratio generator_only_learning_rate generator_learning_rate "
     "discriminator_learning_rate l1_weight gan_loss".split(),
@@ -194,7 +193,6 @@ class PretrainedEncoder(Config):
     depth: int = number(5, 2, ENCODER_STAGES, "down-sampling stages, of the encoder's five")
     dropout: float = as_in(Config, "dropout", 0.2)
     crop: float = as_in(Config, "crop", 0.6)
-    queries: int = number(0, 0, 100, "color queries that look at the whole picture; 0 is none")
     encoder: str = choice(ENCODERS[0], ENCODERS, "EfficientNet-Lite0 or MobileNetV2")
     encoder_weights: str = file("imagenet", ("imagenet", "none"), "initial weights of the encoder")
     frozen_stages: int = number(

@@ -7,14 +7,12 @@ import pytest
 from colorization import color
 from colorization.config import HEADS, PRECISIONS, VARIANTS, PretrainedEncoder
 from colorization.models import build, pretrained_unet
-from colorization.models.color_queries import color_maps
 from colorization.models.export import TOLERANCE, export_onnx
 from colorization.models.heads import computing_in
 from colorization.models.onnx_colorizer import OnnxColorizer
 from colorization.models.pix2pix import build_patchgan
 from colorization.models.upsampling import resize_and_convolve
 from colorization.training import callbacks
-from colorization.weights import safe_keras
 from tests.networks import tiny_encoder
 
 RGB = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), "uint8")
@@ -119,36 +117,6 @@ def test_a_colorizer_survives_saving_and_onnx(variant, tmp_path, request):
         TOLERANCE if isinstance(VARIANTS[variant], PretrainedEncoder) else 0.01
     )  # deeper ones round more often
     np.testing.assert_allclose(colorize(gray), expected, atol=atol)
-
-
-def test_color_queries_let_each_place_see_the_whole_picture():
-    keras.utils.set_random_seed(0)
-    features = keras.Input((8, 8, 3))
-    maps = keras.Model(features, color_maps(features, [features], 5))
-    picture = np.random.default_rng(0).random((1, 8, 8, 3), "float32")
-    other = picture.copy()
-    other[0, 0, 0] += 3  # in a corner
-    difference = np.abs(maps(other) - maps(picture))
-    assert difference.shape == (1, 8, 8, 5) and difference[0, 4:, 4:].min() > 0
-
-
-@pytest.mark.slow
-def test_color_queries_learn_and_survive_saving_and_onnx(tiny, tmp_path):
-    config = small("naive_efficientnet", queries=5, depth=2)
-    trainer, colorizer, _ = build.build(config, 32)
-    before = colorizer.get_weights()
-    gray, real = tensors(config)
-    for _ in range(2):  # the head begins with zeros, which hold back the gradient of all before it
-        assert np.isfinite(trainer.train_on_batch(gray, real))
-    names = [weight.path for weight in colorizer.weights]
-    learnt = zip(names, before, colorizer.get_weights(), strict=True)
-    still = {name for name, old, new in learnt if (old == new).all()}
-    assert not {name for name in still if "attention" in name or "dense" in name}, still
-    plain = shaken(build.build_plain(config, 32))
-    plain.save(tmp_path / "colorizer.keras")
-    loaded = safe_keras.load(tmp_path / "colorizer.keras")
-    np.testing.assert_allclose(loaded(gray), plain(gray), atol=1e-3)
-    export_onnx(plain, tmp_path / "colorizer.onnx", np.asarray(gray))
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -7,7 +7,6 @@ import keras
 from keras import layers
 
 from colorization.config import ENCODER_STAGES, PretrainedEncoder
-from colorization.models.color_queries import color_maps
 from colorization.models.efficientnet import efficientnet_features, load_imagenet
 from colorization.models.heads import Generator, add_head, first_stage, lookup, scale_in
 from colorization.models.upsampling import resize, resize_and_convolve
@@ -29,7 +28,6 @@ CHROMA_STAGE = 2
 ENLARGED, ENLARGED_SIDE = 1.5, 192
 SUMMARY = 32  # channels; more, or with less dropout, memorize the training pictures
 SUMMARY_DROPOUT = 0.5
-QUERIED = 3  # sizes, the coarsest ones, that color queries look at
 
 
 def build_pretrained_unet(config: PretrainedEncoder, size: int, fused: bool = True) -> Generator:
@@ -55,17 +53,13 @@ def build_pretrained_unet(config: PretrainedEncoder, size: int, fused: bool = Tr
         resize(each, size // 2**stage) for stage, each in enumerate(features[:depth], start=1)
     ]
     x = layers.Concatenate()([x, _summary(top, x.shape[1])])
-    seen = [x]
     for stage in reversed(range(first_stage(config.head, CHROMA_STAGE), depth)):
         x = resize_and_convolve(x, filters * 2 ** max(stage - 1, 0), fused, use_bias=False)
         x = layers.ReLU()(layers.BatchNormalization(momentum=MOMENTUM)(x))
         if stage > 0:
             x = layers.Concatenate()([x, skips[stage - 1]])
         x = layers.SpatialDropout2D(dropout)(x) if dropout else x
-        seen.append(x)
     x = layers.Conv2D(filters, 3, padding="same", activation="relu")(x)
-    if config.queries:
-        x = layers.Concatenate()([x, color_maps(x, seen[:QUERIED], config.queries)])
     colors = add_head(config.head, x, signed)
     return keras.Model(gray, colors, name=f"{config.encoder}_unet"), finetuned
 

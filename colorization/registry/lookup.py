@@ -253,8 +253,8 @@ def config_of(run: Run) -> Config | None:
 def settings_of(run: Run) -> Config | None:
     """Return the config of a run, whichever weights it began with, or None as `config_of` does."""
     try:  # `mlflow run -P` logs texts as they were typed: 2e-4
-        # Runs from before there was a choice of these had the defaults.
-        before = {"precision": PRECISIONS[0], "size": Config.size, "queries": 0}
+        # Runs from before there was a choice of precision and size had the defaults.
+        before = {"precision": PRECISIONS[0], "size": Config.size}
         arguments = argparse.Namespace(**before | params_of(run))
         return from_arguments(VARIANTS[run.data.tags["variant"]], arguments)
     except (AttributeError, KeyError, ValueError):

@@ -30,7 +30,7 @@ from colorization.training.schedule import CosineSchedule
 ITERATORS = 2  # that Keras makes of the pictures in an epoch: one at its begin, one at its end
 LOSS_PICTURES = 64  # of validation: a second pass over all would only smooth the losses
 # The fields that set the shapes of the weights, as far as a config has them.
-SHAPING = ("head", "filters", "depth", "queries", "encoder")
+SHAPING = ("head", "filters", "depth", "encoder")
 
 logger = logging.getLogger(__name__)
 
